@@ -1,0 +1,52 @@
+"""What every CTC decoder takes and gives."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from hw_base.text import BaseTextEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One candidate transcript.
+
+    Attributes:
+        text: decoded text.
+        tokens: token ids without blanks, repeats collapsed.
+        score: what hypotheses are ranked by, natural log; ``acoustic_score + lm_weight * lm_score + bonuses``.
+        acoustic_score: log-probability of the tokens under the posteriors, natural log.
+        lm_score: log-probability under the language model, natural log, unweighted; 0 without one.
+        timesteps: for each token the frame at which it was emitted.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    score: float
+    acoustic_score: float
+    lm_score: float = 0.0
+    timesteps: tuple[int, ...] = ()
+
+
+class BaseDecoder(ABC):
+    """Turns posteriors into n-best lists.
+
+    Args:
+        text_encoder: vocabulary of the posteriors, blank at 0.
+    """
+
+    def __init__(self, text_encoder: BaseTextEncoder) -> None:
+        self.text_encoder = text_encoder
+
+    @abstractmethod
+    def __call__(self, log_probs: Tensor, log_probs_length: Tensor) -> list[list[Hypothesis]]:
+        """Decode a batch.
+
+        Args:
+            log_probs (Tensor): natural log, normalised over the last axis, (B, T, V), float32.
+            log_probs_length (Tensor): valid frames of each utterance, (B,), int64.
+
+        Returns:
+            For each utterance its hypotheses, best first; never empty (an utterance without frames gives one empty text).
+        """

@@ -1,0 +1,24 @@
+"""What a user can get wrong. Entry scripts print these in plain lines and exit with code 2; anything else is a bug."""
+
+
+class HwError(Exception):
+    """Base of every error whose message is meant for the user: where, what was found, what to do."""
+
+
+class ConfigError(HwError):
+    """Everything that is wrong with a config, one line each."""
+
+
+class DataError(HwError):
+    """Audio, text or an index that cannot be used; the message names the utterance or file."""
+
+
+class CheckpointError(HwError):
+    """A checkpoint that is missing, damaged, hostile or made for another model."""
+
+
+class MissingPackageError(HwError):
+    """An optional package is needed by a component that the config names."""
+
+    def __init__(self, component: str, package: str) -> None:
+        super().__init__(f"{component} needs the package {package!r}, which is not installed: pip install {package}")

@@ -1,0 +1,86 @@
+"""String-keyed registries: the ``type`` of a config section -> the class that is built from its ``args``.
+
+The registries are closed: a config can name what was registered in code and nothing else, so that a config is data.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+# What asks only for run-time values (`params`, `optimizer`) may have any signature; these kinds cannot be described.
+_OPEN_KINDS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def suggest(name: str, known: "Mapping[str, Any] | list[str]") -> str:
+    """``Did you mean 'x'?``, or the list of what is allowed."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return f"Known: {', '.join(sorted(known))}." if known else "None is known."
+
+
+class Registry(Mapping[str, Callable[..., Any]]):
+    """The names of one kind of component, for example all models.
+
+    Attributes:
+        kind: what the entries are, in the singular, for messages.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, Callable[..., Any]] = {}
+
+    def register(self, name: str | None = None) -> Callable[[T], T]:
+        """Decorator: make a class buildable as ``{"type": name}``; the name defaults to the class's own.
+
+        Raises:
+            TypeError: the constructor takes ``*args`` or ``**kwargs``, so a misspelt key could not be found out.
+            ValueError: the name is taken.
+        """
+
+        def add(target: T) -> T:
+            key = name or target.__name__
+            if key in self._entries:
+                raise ValueError(f"{self.kind} {key!r} is already registered by {self._entries[key].__module__}")
+            open_ended = [p.name for p in inspect.signature(target).parameters.values() if p.kind in _OPEN_KINDS]
+            if open_ended:
+                raise TypeError(f"{self.kind} {key!r}: a registered constructor must name its arguments, not {open_ended}")
+            self._entries[key] = target
+            return target
+
+        return add
+
+    def unknown(self, name: object) -> str:
+        """The message for a name that nobody registered."""
+        if not isinstance(name, str):
+            return f"expected the name of a {self.kind}, found {name!r}"
+        return f"no {self.kind} is named {name!r}. {suggest(name, self._entries)}"
+
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        if name not in self._entries:
+            raise KeyError(self.unknown(name))
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+TASKS = Registry("task")
+MODELS = Registry("model")
+DATASETS = Registry("dataset")
+COLLATES = Registry("collate")
+LOSSES = Registry("loss")
+METRICS = Registry("metric")
+DECODERS = Registry("decoder")
+TEXT_ENCODERS = Registry("text encoder")
+AUGMENTATIONS = Registry("augmentation")
+OPTIMIZERS = Registry("optimizer")
+SCHEDULERS = Registry("scheduler")
+WRITERS = Registry("writer")
+TRAINERS = Registry("trainer")
