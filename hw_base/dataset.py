@@ -36,7 +36,7 @@ class Record:
         text: the transcript, or None where there is none.
         speaker: who speaks; empty where it is not known.
         extra: what only some datasets know, for example ``"phones": [[symbol, start_s, end_s], ...]``. The key
-            ``"error"`` says why the audio could not be read when the index was made.
+            ``"audio_error"`` says why the audio could not be read when the index was made.
     """
 
     utterance_id: str
@@ -245,9 +245,9 @@ class Split(torch.utils.data.Dataset[Item]):
 
     def _reason_to_drop(self, record: Record) -> str | None:
         limits, text = self.limits, record.text
-        if "error" in record.extra:
+        if "audio_error" in record.extra:
             if self.on_bad_data == "fail":
-                raise DataError(f"{self.name}: utterance {record.utterance_id!r}: {record.extra['error']}")
+                raise DataError(f"{self.name}: utterance {record.utterance_id!r}: {record.extra['audio_error']}")
             return "unreadable"
         if record.duration < limits.min_seconds or not math.isfinite(record.duration):
             return f"shorter than {limits.min_seconds:g} s"

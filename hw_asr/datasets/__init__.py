@@ -1,0 +1,8 @@
+"""Corpora of transcribed speech; importing this package registers them."""
+
+from hw_asr.datasets.custom_dir import CustomDir
+from hw_asr.datasets.fsdd import FreeSpokenDigits
+from hw_asr.datasets.librispeech import LibriSpeech
+from hw_asr.datasets.manifest import Manifest
+
+__all__ = ["CustomDir", "FreeSpokenDigits", "LibriSpeech", "Manifest"]
