@@ -4,6 +4,8 @@
 class HwError(Exception):
     """Base of every error whose message is meant for the user: where, what was found, what to do."""
 
+    exit_code = 2
+
 
 class ConfigError(HwError):
     """Everything that is wrong with a config, one line each."""
@@ -22,3 +24,17 @@ class MissingPackageError(HwError):
 
     def __init__(self, component: str, package: str) -> None:
         super().__init__(f"{component} needs the package {package!r}, which is not installed: pip install {package}")
+
+
+class DivergedError(HwError):
+    """Training cannot go on: losses or gradients are not finite, again and again."""
+
+    exit_code = 3
+
+
+class InterruptedRun(HwError):  # noqa: N818 - it is what was asked for, not an error
+    """A signal asked the run to end; everything is saved."""
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from hw_base.errors import ConfigError, DataError
+from hw_base.registry import FEATURES
 
 MelScale = Literal["htk", "slaney"]
 FrameCount = TypeVar("FrameCount", int, Tensor)
@@ -20,7 +21,8 @@ _SLANEY_LOG_STEP = math.log(6.4) / 27.0
 
 # The square root of a silent bin would have an infinite gradient; far below every useful `eps`.
 _SMALLEST_POWER = 1e-12
-_SMALLEST_STD = 1e-5
+# Natural-log units: a bin that only rounding makes vary (above the cut-off of an MP3) stays at 0.
+_SMALLEST_STD = 1e-2
 
 
 def hz_to_mel(hz: Tensor, scale: MelScale) -> Tensor:
@@ -77,6 +79,7 @@ def mel_filter_bank(
     return filters.to(torch.float32)
 
 
+@FEATURES.register()
 class LogMelSpectrogram(nn.Module):
     """``log(max(mel, eps))`` of a waveform, optionally normalised; natural logarithm.
 

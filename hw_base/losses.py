@@ -1,16 +1,17 @@
 """Means that stay exact when a batch is cut among processes, and helpers for masked losses."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-class Mean(NamedTuple):
+@dataclass(frozen=True)
+class Mean:
     """A mean kept as its sum and its count.
 
-    Several processes divide by the count over all of them, and an evaluation divides by the count of the whole split, so
-    that neither is a mean of means.
+    Several processes divide by the count over all of them, an evaluation by the count of the whole split: neither is a
+    mean of means.
 
     Attributes:
         total (Tensor): sum over the local batch, scalar, carries the gradient.

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T", bound=Callable[..., Any])
 
-# What asks only for run-time values (`params`, `optimizer`) may have any signature; these kinds cannot be described.
+# Arguments of these kinds have no names, so a config could not be checked against them.
 _OPEN_KINDS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -47,7 +47,9 @@ class Registry(Mapping[str, Callable[..., Any]]):
                 raise ValueError(f"{self.kind} {key!r} is already registered by {self._entries[key].__module__}")
             open_ended = [p.name for p in inspect.signature(target).parameters.values() if p.kind in _OPEN_KINDS]
             if open_ended:
-                raise TypeError(f"{self.kind} {key!r}: a registered constructor must name its arguments, not {open_ended}")
+                raise TypeError(
+                    f"{self.kind} {key!r}: a registered constructor must name its arguments, not {open_ended}"
+                )
             self._entries[key] = target
             return target
 
@@ -72,6 +74,7 @@ class Registry(Mapping[str, Callable[..., Any]]):
 
 
 TASKS = Registry("task")
+FEATURES = Registry("feature")
 MODELS = Registry("model")
 DATASETS = Registry("dataset")
 COLLATES = Registry("collate")

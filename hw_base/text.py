@@ -8,7 +8,7 @@ from typing import Any
 class BaseTextEncoder(ABC):
     """A vocabulary with id 0 reserved (CTC blank, or padding).
 
-    The state is plain containers and tensors and travels inside the checkpoint, so that a checkpoint needs no other file.
+    The state is plain containers and tensors and travels inside the checkpoint, which so needs no other file.
     """
 
     @abstractmethod

@@ -1,0 +1,129 @@
+"""Training a recogniser with CTC."""
+
+import copy
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from hw_asr.decoders import BaseDecoder
+from hw_asr.metrics import CER, WER
+from hw_base import distributed, plots
+from hw_base.losses import Mean
+from hw_base.metrics import BaseMetric
+from hw_base.registry import TRAINERS
+from hw_base.schema import Config
+from hw_base.trainer import BaseTrainer, Setup
+
+
+class CorpusMetrics:
+    """Every metric for every decoder: ``wer_argmax``; and ``wer``, which is that of the decoder named first.
+
+    Args:
+        metrics: prototypes, by name.
+        decoders: by name, in the config's order.
+    """
+
+    def __init__(self, metrics: dict[str, BaseMetric], decoders: dict[str, BaseDecoder]) -> None:
+        self._metrics = {(m, d): copy.deepcopy(metric) for m, metric in metrics.items() for d in decoders}
+        self._first = next(iter(decoders), "")
+
+    def update(self, decoder: str, references: list[str | None], hypotheses: list[str]) -> None:
+        """Add what one decoder made of a batch."""
+        for (_, name), metric in self._metrics.items():
+            if name == decoder:
+                metric.update(references, hypotheses)
+
+    def compute(self, alias: bool = True) -> dict[str, float]:
+        """The figures over all processes; starts anew.
+
+        Args:
+            alias: also give the first decoder's under the metric's own name.
+        """
+        values: dict[str, float] = {}
+        for (name, decoder), metric in self._metrics.items():
+            metric.totals = distributed.sum_over_processes(metric.totals)
+            values[f"{name}_{decoder}"] = metric.compute()
+            if alias and decoder == self._first:
+                values[name] = values[f"{name}_{decoder}"]
+            metric.reset()
+        return values
+
+
+@TRAINERS.register()
+class CTCTrainer(BaseTrainer):
+    """One forward pass, one optimizer; every loss of the config is given the model's outputs and the batch.
+
+    At each evaluation, error rates of all decoders, and some utterances with their predictions, audio and spectrogram.
+    """
+
+    default_losses = {"ctc": "CTCLoss"}
+    cpu_keys = frozenset({"tokens", "tokens_length", "waveform", "waveform_length"})
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.metrics = CorpusMetrics(setup.metrics, setup.decoders)
+        self._shown: list[dict[str, Any]] = []
+        self._seen = 0
+
+    @classmethod
+    def metric_names(cls, config: Config) -> list[str]:
+        return [*config.metrics, *(f"{metric}_{decoder}" for metric in config.metrics for decoder in config.decoders)]
+
+    def losses(self, batch: dict[str, Any]) -> Iterator[tuple[str, dict[str, Tensor | Mean]]]:
+        batch.update(self.networks["model"](**batch))
+        yield "model", {name: loss(**batch) for name, loss in self.loss_modules.items()}
+
+    def measure(self, batch: dict[str, Any], split: str) -> None:
+        log_probs, length = batch["log_probs"].float(), batch["log_probs_length"]
+        texts = {}
+        for name, decoder in self.setup.decoders.items():
+            texts[name] = [n_best[0].text for n_best in decoder(log_probs, length)]
+            self.metrics.update(name, batch["text"], texts[name])
+        for i in range(len(batch["text"])):
+            self._keep_some(batch, i, {name: hypotheses[i] for name, hypotheses in texts.items()})
+
+    def _keep_some(self, batch: dict[str, Any], i: int, texts: dict[str, str]) -> None:
+        """Reservoir sampling: each utterance of the split is as likely to be shown."""
+        self._seen += 1
+        wanted = self.section.examples
+        place = len(self._shown)
+        if place >= wanted:
+            place = random.Random(self.step * 1_000_003 + self._seen).randrange(self._seen)
+        if place >= wanted or not texts:
+            return
+        frames, samples = int(batch["spectrogram_length"][i]), int(batch["waveform_length"][i])
+        example = {
+            "id": batch["utterance_id"][i],
+            "text": batch["text"][i],
+            "predictions": texts,
+            "spectrogram": batch["spectrogram"][i, :, :frames].cpu(),
+            "waveform": batch["waveform"][i, :samples],
+        }
+        self._shown[place : place + 1] = [example]
+
+    def measured(self, split: str) -> dict[str, float]:
+        self._show(split)
+        self._shown, self._seen = [], 0
+        return self.metrics.compute()
+
+    def _show(self, split: str) -> None:
+        """Give the writers a table of predictions, and the first one's audio and spectrogram."""
+        if not self._shown:
+            return
+        rows = []
+        for example in self._shown:
+            for decoder, text in example["predictions"].items():
+                wer, cer = WER(), CER()
+                wer.update([example["text"]], [text])
+                cer.update([example["text"]], [text])
+                rows.append(
+                    [example["id"], decoder, example["text"], text, round(wer.compute(), 4), round(cer.compute(), 4)]
+                )
+        writers, first = self.setup.writers, self._shown[0]
+        writers.table(f"{split}/predictions", ["id", "decoder", "target", "prediction", "wer", "cer"], rows, self.step)
+        writers.audio(f"{split}/audio", first["waveform"], self.setup.config.features.args["sample_rate"], self.step)
+        writers.image(
+            f"{split}/spectrogram", plots.spectrogram_image(first["spectrogram"], first["text"] or ""), self.step
+        )

@@ -1,0 +1,241 @@
+"""Checkpoints: one file of tensors and plain containers, written atomically, verified and read without running code.
+
+The file is an ordinary torch file. Its SHA-256 stands in the comment of the zip archive that it is: the archive's own
+checksums are not looked at when it is read, and a flipped bit would load silently.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import pickle
+import re
+import shutil
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hw_base.errors import CheckpointError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+BEST = "model_best.pth"
+_MARK = b"sha256:"
+_COMMENT_SIZE = len(_MARK) + 64
+_NAME = re.compile(r"checkpoint-(\d+)\.pth")
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return folder / f"checkpoint-{step:08d}.pth"
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint; whenever the process dies, `path` is either what it was or complete.
+
+    Args:
+        path: the file, ``.pth``.
+        state: tensors and plain containers.
+
+    Raises:
+        CheckpointError: it could not be written, for example because the disk is full; the temporary file is removed.
+    """
+    scratch = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"format": FORMAT, **state}, scratch)
+        _seal(scratch)
+        os.replace(scratch, path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+        free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: not written ({free / 2**20:.0f} MiB are free there): {reason}") from error
+
+
+def _seal(path: Path) -> None:
+    """Append the digest as the archive's comment and flush everything to the disk."""
+    with open(path, "r+b") as file:
+        file.seek(-2, os.SEEK_END)
+        if file.read(2) != b"\0\0":
+            raise RuntimeError("the archive already has a comment")
+        digest = _digest(path, path.stat().st_size - 2)
+        file.seek(-2, os.SEEK_END)
+        file.write(struct.pack("<H", _COMMENT_SIZE) + _MARK + digest.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _digest(path: Path, size: int) -> str:
+    """SHA-256 of the first `size` bytes."""
+    hasher = hashlib.sha256()
+    with open(path, "rb") as file:
+        while size > 0 and (block := file.read(min(size, 1 << 20))):
+            hasher.update(block)
+            size -= len(block)
+    return hasher.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def verify(path: Path) -> None:
+    """Check that a checkpoint is complete and unchanged since it was written.
+
+    Raises:
+        CheckpointError: it is missing, truncated, damaged, or was not written by `save`.
+    """
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            file.seek(max(0, size - _COMMENT_SIZE))
+            comment = file.read()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    if not comment.startswith(_MARK):
+        raise CheckpointError(f"{path}: truncated, or not a checkpoint of this project ({size} bytes, no checksum)")
+    if _digest(path, size - _COMMENT_SIZE - 2) != comment[len(_MARK) :].decode("ascii", "replace"):
+        raise CheckpointError(f"{path}: damaged, its content does not match its checksum; use an older checkpoint")
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        CheckpointError: see `verify`; or it holds more than tensors and plain containers, or is of a newer format.
+    """
+    path = Path(path)
+    verify(path)
+    state = load_untrusted(path)
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        found = state.get("format") if isinstance(state, dict) else type(state).__name__
+        raise CheckpointError(f"{path}: checkpoint format {found!r}; this version reads {FORMAT}")
+    return state
+
+
+def load_untrusted(path: str | Path) -> Any:
+    """Read any torch file without running code from it and without taking more memory than its size on disk.
+
+    Raises:
+        CheckpointError: not a torch file, compressed records, views larger than their storage, or code inside.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+        if any(r.compress_type != zipfile.ZIP_STORED for r in records):
+            raise CheckpointError(f"{path}: refused, it has compressed records (a small file could fill the memory)")
+        if sum(r.file_size for r in records) > path.stat().st_size:
+            raise CheckpointError(f"{path}: refused, its records claim to be larger than the file")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("\n")[0]
+        raise CheckpointError(f"{path}: refused, it holds more than tensors and plain containers: {reason}") from None
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: not a readable torch file: {str(error).splitlines()[0]}") from None
+    for tensor in _tensors(state):
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise CheckpointError(
+                f"{path}: refused, a tensor {tuple(tensor.shape)} is larger than what is stored of it"
+            )
+    return state
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, list | tuple | set):
+        for item in value:
+            yield from _tensors(item)
+
+
+def mark_best(checkpoint: Path) -> None:
+    """Make ``model_best.pth`` beside a checkpoint the same file, atomically."""
+    best = checkpoint.with_name(BEST)
+    scratch = checkpoint.with_name(BEST + ".tmp")
+    scratch.unlink(missing_ok=True)
+    try:
+        os.link(checkpoint, scratch)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(checkpoint, scratch)
+        with open(scratch, "rb") as file:
+            os.fsync(file.fileno())
+    os.replace(scratch, best)
+    _sync_folder(best.parent)
+
+
+def numbered(folder: Path) -> list[Path]:
+    """The checkpoints of a run, newest first."""
+    found = [(int(match[1]), path) for path in folder.glob("checkpoint-*.pth") if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def newest_good(folder: Path) -> Path | None:
+    """The newest checkpoint of a run that is intact; damaged ones are named in the log and left where they are."""
+    for path in numbered(folder):
+        try:
+            verify(path)
+        except CheckpointError as error:
+            log.warning("%s; trying the one before", error)
+        else:
+            return path
+    return None
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the `keep` newest checkpoints; the best one has a name of its own."""
+    for path in numbered(folder)[keep:]:
+        path.unlink(missing_ok=True)
+
+
+def set_aside(folder: Path, step: int) -> None:
+    """Rename checkpoints of later steps, damaged or overtaken, so that they do not count as the newest."""
+    for path in numbered(folder):
+        if path > path_of(folder, step):
+            os.replace(path, path.with_name(path.name + ".aside"))
+            log.warning("%s is later than the step training goes on from; renamed to %s.aside", path, path.name)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left half written."""
+    for path in folder.glob("*.pth.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def load_weights(model: torch.nn.Module, weights: dict[str, Any], path: str | Path) -> None:
+    """Load a state dict strictly.
+
+    Raises:
+        CheckpointError: every missing, unexpected and differently shaped tensor.
+    """
+    own = model.state_dict()
+    problems = [f"missing {name}" for name in own.keys() - weights.keys()]
+    problems += [f"unexpected {name}" for name in weights.keys() - own.keys()]
+    problems += [
+        f"{name} is {tuple(weights[name].shape)}, the model has {tuple(own[name].shape)}"
+        for name in own.keys() & weights.keys()
+        if own[name].shape != weights[name].shape
+    ]
+    if problems:
+        shown = "; ".join(sorted(problems)[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+        raise CheckpointError(f"{path}: made for another model: {shown}")
+    model.load_state_dict(weights)

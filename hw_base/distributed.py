@@ -1,0 +1,98 @@
+"""Several processes under ``torchrun``; every function also works in a single one."""
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from hw_base.errors import ConfigError
+
+
+def active() -> bool:
+    """Whether several processes train together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if active() else 0
+
+
+def world_size() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if active() else 1
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes."""
+    return rank() == 0
+
+
+def start(device: str) -> torch.device:
+    """Join the processes that ``torchrun`` started, if it did, and choose the device.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or the number of a GPU.
+    """
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    chosen = _device(device, local)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    return chosen
+
+
+def _device(name: str, local: int) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    if name.isdigit():
+        name = f"cuda:{name}"
+    if name not in ("cpu", "cuda") and not (name.startswith("cuda:") and name[5:].isdigit()):
+        raise ConfigError(f"--device {name}: expected auto, cpu, cuda, cuda:N or the number of a GPU")
+    device = torch.device("cuda", local) if name == "cuda" else torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {name}: this machine has {torch.cuda.device_count()} GPUs that torch can use")
+    return device
+
+
+def stop() -> None:
+    """Leave the group."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def sum_over_processes(value: Tensor) -> Tensor:
+    """The sum of a tensor over all processes, without gradient; the tensor itself stays as it is."""
+    if not active():
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def gather(value: Any) -> list[Any]:
+    """What each process gives, in the order of ranks, on every process."""
+    if not active():
+        return [value]
+    everything: list[Any] = [None] * world_size()
+    dist.all_gather_object(everything, value)
+    return everything
+
+
+def from_main(value: Any) -> Any:
+    """The main process's value, on every process."""
+    if not active():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def wrap(network: nn.Module) -> nn.Module:
+    """The network with its gradients averaged over processes; buffers stay local (batch norms sum over processes)."""
+    if not active() or not any(p.requires_grad for p in network.parameters()):
+        return network
+    return nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)

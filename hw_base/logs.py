@@ -1,0 +1,64 @@
+"""Log lines: plain on the console, dated in the run's ``train.log``."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from hw_base import distributed
+
+
+class _Console(logging.Handler):
+    """Prints through tqdm, so that a line never cuts a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+            if sys.stderr.isatty():
+                from tqdm import tqdm
+
+                tqdm.write(text, file=sys.stderr)
+            else:
+                print(text, file=sys.stderr, flush=True)
+        except Exception:
+            self.handleError(record)
+
+
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
+
+
+def _ours(record: logging.LogRecord) -> bool:
+    """This project's packages all begin with ``hw_``; of others only warnings are shown."""
+    return record.levelno >= logging.WARNING or record.name.startswith("hw_")
+
+
+def start() -> None:
+    """Show this project's lines on the console; of several processes only the main one's, and others' warnings."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, _Console):
+            root.removeHandler(handler)
+    console = _Console()
+    console.setFormatter(_Plain("%(message)s"))
+    console.setLevel(logging.INFO if distributed.is_main() else logging.WARNING)
+    console.addFilter(_ours)
+    root.addHandler(console)
+    root.setLevel(logging.INFO)
+
+
+def to_file(path: Path) -> Any:
+    """Also write to a file, from now until the returned handler is given to `stop`."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(_ours)
+    logging.getLogger().addHandler(handler)
+    return handler
+
+
+def stop(handler: Any) -> None:
+    """Close what `to_file` opened."""
+    logging.getLogger().removeHandler(handler)
+    handler.close()

@@ -1,0 +1,48 @@
+"""Which checkpoint is the best, and when training no longer gets better."""
+
+import math
+from typing import Any
+
+
+class Monitor:
+    """Follows one value of the evaluations.
+
+    Args:
+        rule: ``min val/wer`` or ``max val/stoi``; None follows nothing.
+        patience: evaluations without improvement after which `exhausted` is true.
+
+    Attributes:
+        key: name of the value, or None.
+        best: the best value so far, or None.
+    """
+
+    def __init__(self, rule: str | None, patience: int | None = None) -> None:
+        mode, _, key = (rule or "").partition(" ")
+        self.key: str | None = key or None
+        self.sign = -1.0 if mode == "max" else 1.0
+        self.patience = patience
+        self.best: float | None = None
+        self.best_step = 0
+        self.stale = 0
+
+    def update(self, value: float, step: int) -> bool:
+        """Take an evaluation's value; whether it is the best so far (what is not finite never is)."""
+        better = math.isfinite(value) and (self.best is None or self.sign * value < self.sign * self.best)
+        if better:
+            self.best, self.best_step, self.stale = value, step, 0
+        else:
+            self.stale += 1
+        return better
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there was no improvement for too long."""
+        return self.patience is not None and self.stale >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best value and how long ago it was."""
+        return {"best": self.best, "best_step": self.best_step, "stale": self.stale}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.best, self.best_step, self.stale = state["best"], state["best_step"], state["stale"]

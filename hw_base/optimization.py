@@ -1,0 +1,226 @@
+"""One optimizer with what belongs to it, for one parameter group: schedule, clipping, loss scaler."""
+
+import inspect
+import math
+from typing import Any, Literal
+
+import torch
+from pydantic import NonNegativeInt
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.optim import lr_scheduler
+
+from hw_base.config import build
+from hw_base.errors import CheckpointError, ConfigError
+from hw_base.registry import OPTIMIZERS, SCHEDULERS
+from hw_base.schema import OptimizerSection
+
+for _name in ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD"):
+    OPTIMIZERS.register()(getattr(torch.optim, _name))
+# LambdaLR and MultiplicativeLR take functions, SequentialLR and ChainedScheduler other schedulers: not for a config.
+for _name in (
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
+    "CyclicLR",
+    "ExponentialLR",
+    "LinearLR",
+    "MultiStepLR",
+    "OneCycleLR",
+    "PolynomialLR",
+    "ReduceLROnPlateau",
+    "StepLR",
+):
+    SCHEDULERS.register()(getattr(lr_scheduler, _name))
+
+# What a scheduler has lived through; the rest of its state is its configuration, which a resumed run may change.
+_PROGRESS = ("last_epoch", "_step_count", "_last_lr", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i")
+# Hyper-parameters that schedules change as they go, so that a resumed run takes them from the checkpoint.
+_SCHEDULED = ("params", "lr", "betas", "momentum")
+
+
+@SCHEDULERS.register()
+class WarmupDecay(lr_scheduler.LambdaLR):
+    """Linear warm-up to the optimizer's rate, then a decay.
+
+    Args:
+        optimizer: whose rate is the peak.
+        total_steps: length of the whole schedule.
+        warmup_steps: length of the warm-up.
+        decay: ``cosine`` and ``linear`` reach `final_share` at the end; ``inverse_sqrt`` is the Transformer's schedule
+            (Vaswani et al. 2017, section 5.3) scaled to its peak; ``none`` stays.
+        final_share: last rate as a share of the peak.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        total_steps: int,
+        warmup_steps: NonNegativeInt = 1000,
+        decay: Literal["cosine", "linear", "inverse_sqrt", "none"] = "cosine",
+        final_share: float = 0.0,
+    ) -> None:
+        def share(step: int) -> float:
+            if step < warmup_steps:
+                return (step + 1) / (warmup_steps + 1)
+            done = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+            if decay == "inverse_sqrt":
+                return math.sqrt((warmup_steps + 1) / (step + 1))
+            left = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "none": 1.0}[decay]
+            return final_share + (1 - final_share) * left
+
+        super().__init__(optimizer, share)
+
+
+class Optimization:
+    """Updates one parameter group.
+
+    Args:
+        name: of the group.
+        network: holds the parameters; frozen ones are left out.
+        section: optimizer, schedule and clipping of the config.
+        length: how often the schedule will be stepped in the whole run.
+        amp_dtype: of the forward pass; only float16 needs a loss scaler.
+        device: where the parameters are.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        section: OptimizerSection,
+        length: int,
+        amp_dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.name = name
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise ConfigError(f"optimizers.{name}: every parameter of this group is frozen")
+        self.clip_norm = section.clip_norm
+        self.optimizer: torch.optim.Optimizer = _build_optimizer(name, self.parameters, section)
+        self.lr = float(self.optimizer.defaults["lr"])
+        self.every = section.scheduler.every if section.scheduler else "step"
+        self.scheduler = _build_scheduler(name, self.optimizer, section, length)
+        kind = device.type if device is not None else "cpu"
+        self.scaler = GradScaler(kind) if amp_dtype is torch.float16 else None
+        # Fused kernels leave the weights alone when `found_inf` is set: a bad update is skipped without asking the GPU.
+        self.skips_on_device = kind == "cuda" and self.scaler is None and bool(self.optimizer.defaults.get("fused"))
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a scalar loss."""
+        scaled = loss if self.scaler is None else self.scaler.scale(loss)
+        torch.autograd.backward(scaled)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def update(self, loss_is_finite: Tensor) -> tuple[Tensor, Tensor]:
+        """Clip and step, unless the loss or a gradient is not finite: then the weights and moments stay as they are.
+
+        Args:
+            loss_is_finite (Tensor): bool, scalar.
+
+        Returns:
+            Norm of the gradients before clipping and whether the step was taken, scalars on the device.
+        """
+        if self.scaler is not None:
+            norm, taken = self._scaled_update(self.scaler, loss_is_finite)
+        else:
+            norm = self._clip()
+            taken = torch.isfinite(norm) & loss_is_finite.to(norm.device)
+            if self.skips_on_device:
+                self.optimizer.found_inf = (~taken).float()  # type: ignore[attr-defined]
+                self.optimizer.step()
+            elif bool(taken):
+                self.optimizer.step()
+        if self.scheduler is not None and self.every == "step":
+            _advance(self.scheduler)
+        return norm, taken
+
+    def _clip(self) -> Tensor:
+        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        if self.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
+        return norm
+
+    def _scaled_update(self, scaler: GradScaler, loss_is_finite: Tensor) -> tuple[Tensor, Tensor]:
+        if not bool(loss_is_finite):  # not an overflow of the scale, which must not pay for it
+            return torch.full((), math.nan, device=loss_is_finite.device), loss_is_finite
+        scaler.unscale_(self.optimizer)
+        norm = self._clip()
+        scaler.step(self.optimizer)
+        scaler.update()
+        return norm, torch.isfinite(norm)
+
+    def end_epoch(self) -> None:
+        """Step a schedule that counts epochs."""
+        if self.scheduler is not None and self.every == "epoch":
+            _advance(self.scheduler)
+
+    def end_evaluation(self, monitored: float) -> None:
+        """Step a schedule that follows the monitored value."""
+        if self.every == "evaluation" and isinstance(self.scheduler, lr_scheduler.ReduceLROnPlateau):
+            self.scheduler.step(monitored)
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the next update."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Moments, progress of the schedule, loss scale."""
+        schedule = self.scheduler.state_dict() if self.scheduler is not None else {}
+        return {
+            "lr": self.lr,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": {key: schedule[key] for key in _PROGRESS if key in schedule},
+            "scaler": self.scaler.state_dict() if self.scaler is not None else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state, with the hyper-parameters of *this* config: a changed rate or length counts."""
+        configured = [{k: v for k, v in g.items() if k not in _SCHEDULED} for g in self.optimizer.param_groups]
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except ValueError as error:
+            raise CheckpointError(f"optimizer {self.name!r}: {error}") from None
+        for group, own in zip(self.optimizer.param_groups, configured, strict=True):
+            group.update(own)
+            group["lr"] *= self.lr / state["lr"]
+        if self.scheduler is not None:
+            progress = dict(state["scheduler"])
+            if "_last_lr" in progress:
+                progress["_last_lr"] = [group["lr"] for group in self.optimizer.param_groups]
+            self.scheduler.load_state_dict(progress)
+        if self.scaler is not None and state["scaler"] is not None:
+            self.scaler.load_state_dict(state["scaler"])
+
+
+def _advance(scheduler: Any) -> None:
+    # torch warns when the first update was skipped; the schedule follows the steps all the same.
+    scheduler.optimizer._opt_called = True
+    scheduler.step()
+
+
+def _build_optimizer(name: str, parameters: list[nn.Parameter], section: OptimizerSection) -> Any:
+    signature = inspect.signature(OPTIMIZERS[section.type]).parameters
+    if "fused" in signature and section.args.get("fused") is None and all(p.is_floating_point() for p in parameters):
+        # One kernel for all parameters: about three times as fast as the default, on CPU too.
+        section = section.model_copy(update={"args": {**section.args, "fused": True, "foreach": None}})
+    return build(f"optimizers.{name}", section, OPTIMIZERS, params=parameters)
+
+
+def _build_scheduler(name: str, optimizer: torch.optim.Optimizer, section: OptimizerSection, length: int) -> Any:
+    schedule = section.scheduler
+    if schedule is None:
+        return None
+    names = inspect.signature(SCHEDULERS[schedule.type]).parameters
+    args = dict(schedule.args)
+    peak = optimizer.defaults["lr"]
+    for key, value in (("T_max", length), ("total_iters", length), ("max_lr", peak)):
+        if key in names and args.get(key) is None:
+            args[key] = value
+    where = f"optimizers.{name}.scheduler"
+    return build(where, schedule.model_copy(update={"args": args}), SCHEDULERS, optimizer=optimizer, total_steps=length)

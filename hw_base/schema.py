@@ -1,0 +1,173 @@
+"""The sections of a config and their keys; the keys of a component are its class's own (see `hw_base.config`)."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from hw_base import registry
+from hw_base.registry import Registry
+
+TRAIN_SPLIT = "train"
+TEST_PREFIX = "test"
+
+
+class Section(BaseModel):
+    """A mapping whose keys are all known and whose values are never coerced."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+class Component(Section):
+    """``{"type": name, "args": {...}}``; a bare name is short for one without arguments."""
+
+    type: str
+    args: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"type": value} if isinstance(value, str) else value
+
+
+@dataclass(frozen=True)
+class Of:
+    """Marks a field as a component of one registry.
+
+    Attributes:
+        registry: where ``type`` is looked up.
+        runtime: constructor arguments that code provides; they may not stand in a file.
+        filled: arguments that code provides where the file is silent.
+    """
+
+    registry: Registry
+    runtime: tuple[str, ...] = ()
+    filled: tuple[str, ...] = ()
+
+
+class SchedulerSection(Component):
+    """A schedule of ``torch.optim.lr_scheduler`` or of this project; its length comes from the trainer's."""
+
+    every: Literal["step", "epoch", "evaluation"] = "step"
+
+
+SCHEDULER = Of(
+    registry.SCHEDULERS,
+    runtime=("optimizer", "total_steps", "epochs", "steps_per_epoch", "last_epoch"),
+    filled=("T_max", "total_iters", "max_lr"),
+)
+
+
+class OptimizerSection(Component):
+    """How one parameter group of the model is trained."""
+
+    scheduler: Annotated[SchedulerSection, SCHEDULER] | None = None
+    clip_norm: PositiveFloat | None = None
+
+
+class LossSection(Component):
+    """A loss and its weight in the total; a bare number weighs the loss that the trainer uses by that name."""
+
+    weight: NonNegativeFloat = 1.0
+
+
+class SplitSection(Section):
+    """One split: where its utterances come from, which are kept, how they are batched.
+
+    Attributes:
+        batch_size: utterances in a batch, over all processes.
+        max_batch_seconds: bound on batch size times longest duration, over all processes.
+        jitter: how far training batches may mix durations, as a fraction; padding grows by about as much.
+        workers: processes that read audio; 0 reads in the training process.
+        min_seconds: shorter utterances are dropped, as are those beyond the next two limits; drops are reported.
+        limit: keep so many utterances, picked at random, always the same.
+        on_bad_data: whether a file that cannot be used ends the run or is left out, counted and named.
+    """
+
+    datasets: list[Annotated[Component, Of(registry.DATASETS)]] = Field(min_length=1)
+    batch_size: PositiveInt = 16
+    max_batch_seconds: PositiveFloat | None = None
+    jitter: float = Field(default=0.015, ge=0, lt=1)
+    workers: NonNegativeInt = 0
+    collate: Annotated[Component, Of(registry.COLLATES)]
+    min_seconds: NonNegativeFloat = 0.1
+    max_seconds: PositiveFloat | None = None
+    max_text_length: PositiveInt | None = None
+    limit: PositiveInt | None = None
+    on_bad_data: Literal["fail", "skip"] = "fail"
+
+
+class TrainerSection(Component):
+    """How long training lasts and what happens on its way; steps count batches.
+
+    Attributes:
+        max_steps: length in steps; or `epochs`, one of the two.
+        accumulate: batches per update.
+        amp: precision of the forward pass; ``auto`` is bf16 or else fp16 on a GPU, and off on a CPU.
+        log_every: steps between rows of training figures; tensors are read only then.
+        eval_every: steps between evaluations; each epoch if not given.
+        save_every: steps between checkpoints; at each evaluation if not given.
+        keep: newest checkpoints that are kept; the best one is kept besides.
+        monitor: what the best checkpoint is chosen by, ``min val/wer``.
+        early_stop: evaluations without improvement after which training ends.
+        max_bad_steps: updates in a row with a non-finite loss or gradient after which training ends.
+        examples: utterances shown at each evaluation.
+    """
+
+    max_steps: PositiveInt | None = None
+    epochs: PositiveInt | None = None
+    accumulate: PositiveInt = 1
+    amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    log_every: PositiveInt = 50
+    eval_every: PositiveInt | None = None
+    save_every: PositiveInt | None = None
+    keep: int = Field(default=2, ge=2)
+    monitor: str | None = None
+    early_stop: PositiveInt | None = None
+    max_bad_steps: PositiveInt = 10
+    examples: NonNegativeInt = 5
+
+
+class Config(Section):
+    """One experiment, complete.
+
+    Attributes:
+        about: for people: the command and what to expect.
+        init_from: checkpoint whose weights training starts from; nothing else is taken from it.
+    """
+
+    about: str | list[str] = ""
+    task: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: NonNegativeInt = 0
+    init_from: str | None = None
+    data: dict[str, SplitSection] = Field(min_length=1)
+    text_encoder: Annotated[Component, Of(registry.TEXT_ENCODERS)]
+    features: Annotated[Component, Of(registry.FEATURES)]
+    augmentations: list[Annotated[Component, Of(registry.AUGMENTATIONS, runtime=("sample_rate",))]] = []
+    model: Annotated[Component, Of(registry.MODELS, runtime=("n_mels", "n_tokens"))]
+    losses: dict[str, Annotated[LossSection, Of(registry.LOSSES)]] = Field(min_length=1)
+    optimizers: dict[str, Annotated[OptimizerSection, Of(registry.OPTIMIZERS, runtime=("params",))]] = Field(
+        min_length=1
+    )
+    trainer: Annotated[TrainerSection, Of(registry.TRAINERS, runtime=("setup",))]
+    decoders: dict[str, Annotated[Component, Of(registry.DECODERS, runtime=("text_encoder",))]] = {}
+    metrics: dict[str, Annotated[Component, Of(registry.METRICS)]] = {}
+    writers: list[Annotated[Component, Of(registry.WRITERS, runtime=("run_dir", "run_name", "config"))]] = []
+
+    def evaluation_splits(self) -> list[str]:
+        """The splits that training looks at: neither the training split nor those kept for the test."""
+        return [name for name in self.data if name != TRAIN_SPLIT and not name.startswith(TEST_PREFIX)]
+
+    def test_splits(self) -> list[str]:
+        """The splits that only the test looks at; where there are none, the evaluation splits."""
+        return [name for name in self.data if name.startswith(TEST_PREFIX)] or self.evaluation_splits()

@@ -1,0 +1,115 @@
+"""What a task adds to the base: its default sections, its items, its model's run-time arguments, its test."""
+
+import copy
+from abc import ABC, abstractmethod
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from hw_base import registry
+from hw_base.config import build
+from hw_base.dataset import Record
+from hw_base.registry import suggest
+from hw_base.schema import TRAIN_SPLIT, Config
+from hw_base.text import BaseTextEncoder
+
+MakeItem = Callable[[Record, Tensor, torch.Generator], dict[str, Any]]
+
+
+class BaseTask(ABC):
+    """One task, for one config.
+
+    Attributes:
+        defaults: whole sections that stand where a config is silent.
+        default_collate: registered name, for every split.
+        default_trainer: registered name.
+    """
+
+    defaults: ClassVar[dict[str, Any]] = {}
+    default_collate: ClassVar[str]
+    default_trainer: ClassVar[str]
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.features = build("features", config.features, registry.FEATURES)
+        self.text_encoder: BaseTextEncoder = build("text_encoder", config.text_encoder, registry.TEXT_ENCODERS)
+
+    @abstractmethod
+    def item_maker(self, training: bool) -> MakeItem:
+        """What makes an item of a record and its waveform; augmentations belong to training."""
+
+    @abstractmethod
+    def model_arguments(self) -> dict[str, Any]:
+        """Arguments of the model that only data and text encoder know."""
+
+    @abstractmethod
+    def test(self, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
+        """Evaluate a checkpoint as ``test.py`` was asked to; the exit code."""
+
+    @classmethod
+    def complete(cls, tree: dict[str, Any]) -> None:
+        """Fill the task's defaults into a config that is not checked yet."""
+        for section, value in cls.defaults.items():
+            tree.setdefault(section, copy.deepcopy(value))
+        splits = tree.get("data")
+        for split in splits.values() if isinstance(splits, dict) else ():
+            if isinstance(split, dict):
+                split.setdefault("collate", cls.default_collate)
+        trainer = tree.setdefault("trainer", {})
+        if not isinstance(trainer, dict):
+            return
+        trainer.setdefault("type", cls.default_trainer)
+        losses = tree.get("losses")
+        if trainer["type"] in registry.TRAINERS and isinstance(losses, dict):
+            default_losses = registry.TRAINERS[trainer["type"]].default_losses  # type: ignore[attr-defined]
+            for name, loss in losses.items():
+                if isinstance(loss, int | float) and not isinstance(loss, bool):
+                    losses[name] = loss = {"weight": loss}
+                if isinstance(loss, dict):
+                    loss.setdefault("type", default_losses.get(name, name))
+
+    @classmethod
+    def check(cls, config: Config) -> dict[str, str]:
+        """What fits its own place and not the rest of the config: message by path."""
+        errors: dict[str, str] = {}
+        if (config.trainer.max_steps is None) == (config.trainer.epochs is None):
+            errors["trainer"] = "give the length of training as max_steps or as epochs, one of the two"
+        groups = registry.MODELS[config.model.type].parameter_group_names  # type: ignore[attr-defined]
+        for name in config.optimizers.keys() - set(groups):
+            hint = suggest(name, list(groups))
+            errors[f"optimizers.{name}"] = f"{config.model.type} has no parameter group of this name. {hint}"
+        for name in set(groups) - config.optimizers.keys():
+            errors[f"optimizers.{name}"] = f"required, but missing: a parameter group of {config.model.type}"
+        for name, section in config.optimizers.items():
+            schedule = section.scheduler
+            if schedule and (schedule.every == "evaluation") != (schedule.type == "ReduceLROnPlateau"):
+                errors[f"optimizers.{name}.scheduler.every"] = (
+                    '"evaluation" goes with ReduceLROnPlateau, "step" or "epoch" with every other schedule'
+                )
+        if config.trainer.monitor is not None:
+            problem = cls._monitor_problem(config)
+            if problem:
+                errors["trainer.monitor"] = problem
+        elif config.trainer.early_stop is not None:
+            errors["trainer.early_stop"] = 'needs trainer.monitor, for example "min val/loss"'
+        return errors
+
+    @classmethod
+    def _monitor_problem(cls, config: Config) -> str | None:
+        mode, _, key = (config.trainer.monitor or "").partition(" ")
+        split, _, name = key.partition("/")
+        if mode not in ("min", "max") or not name:
+            return f'expected "min SPLIT/NAME" or "max SPLIT/NAME", found {config.trainer.monitor!r}'
+        if split == TRAIN_SPLIT or split not in config.data:
+            return f"no evaluation split is named {split!r}. {suggest(split, config.evaluation_splits())}"
+        if split not in config.evaluation_splits():
+            return f"{split!r} is kept for the test; choosing a checkpoint on it would make its figures worthless"
+        trainer = registry.TRAINERS[config.trainer.type]
+        losses = ["loss", *config.losses]
+        if len(config.optimizers) > 1:
+            losses = [f"{group}/{loss}" for group in config.optimizers for loss in losses]
+        known = losses + trainer.metric_names(config)  # type: ignore[attr-defined]
+        return None if name in known else f"{split} has no value named {name!r}. {suggest(name, known)}"

@@ -1,0 +1,374 @@
+"""One training loop for every task. CTC, FastSpeech and GANs differ only in `BaseTrainer.losses`."""
+
+import contextlib
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from hw_base import checkpoint, distributed, seeding
+from hw_base.config import as_dict
+from hw_base.errors import CheckpointError, HwError, InterruptedRun
+from hw_base.guard import Guard
+from hw_base.interrupts import Interrupts
+from hw_base.losses import Mean, as_mean
+from hw_base.model import BaseModel
+from hw_base.monitor import Monitor
+from hw_base.optimization import Optimization
+from hw_base.progress import Progress
+from hw_base.schema import TRAIN_SPLIT, Config
+from hw_base.text import BaseTextEncoder
+from hw_base.window import Sums, Window
+from hw_base.writers import MultiWriter
+
+log = logging.getLogger(__name__)
+
+Batch = dict[str, Any]
+
+
+@dataclass
+class Setup:
+    """Everything a trainer works with, built from one config.
+
+    Attributes:
+        loaders: one for each split that training looks at, ``train`` among them.
+        losses: the modules named in the config, by name.
+        optimizations: one for each parameter group of the model.
+        metrics: classes or makers of fresh accumulators, by name.
+        run_dir: where checkpoints go; None writes nothing.
+    """
+
+    config: Config
+    model: BaseModel
+    text_encoder: BaseTextEncoder
+    loaders: dict[str, Any]
+    losses: dict[str, nn.Module]
+    optimizations: dict[str, Optimization]
+    device: torch.device
+    writers: MultiWriter
+    decoders: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    amp_dtype: torch.dtype | None = None
+    run_dir: Path | None = None
+
+
+class BaseTrainer(ABC):
+    """Trains a model; a task overrides `losses`, and `measure` and `measured` where it has metrics.
+
+    `losses` is a generator. It must be consumed once and in order: each pair it yields is optimised before the next one
+    is computed, so a discriminator is updated before the generator's loss is computed, while the generator's forward
+    pass is shared in a local variable. Code after the last ``yield`` runs after the last update. Evaluation runs the same
+    generator and optimises nothing.
+
+    Attributes:
+        default_losses: loss name -> registered type that a bare weight in the config stands for.
+        cpu_keys: tensors of the batch that stay on the CPU, where they are checked or only shown.
+        step: batches seen.
+        epoch: passes over the data that are complete.
+        batch: batches of the epoch at hand that are done.
+    """
+
+    default_losses: ClassVar[Mapping[str, str]] = {}
+    cpu_keys: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.model, self.device = setup.model, setup.device
+        self.section = setup.config.trainer
+        self.optimizations, self.loss_modules = setup.optimizations, setup.losses
+        self.weights = {name: loss.weight for name, loss in setup.config.losses.items()}
+        self._bare = self.model.parameter_groups()
+        self._wrapped = {name: distributed.wrap(network) for name, network in self._bare.items()}
+        self.networks: dict[str, nn.Module] = self._wrapped
+        self.loader = setup.loaders[TRAIN_SPLIT]
+        self.step = self.epoch = self.batch = 0
+        self.last_step = self.section.max_steps or (self.section.epochs or 0) * len(self.loader)
+        self.eval_every = self.section.eval_every or len(self.loader)
+        self.save_every = self.section.save_every or self.eval_every
+        self.window, self.guard = Window(), Guard(self.section.max_bad_steps)
+        self.monitor = Monitor(self.section.monitor, self.section.early_stop)
+        self.evaluated_at = self._saved_at = -1
+        self.interrupts = Interrupts()
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor | Mean]]]:
+        """Yield ``(optimization name, {loss name: value})`` in the order of the updates.
+
+        Networks are called through ``self.networks[name]``. What the metrics need is put into the batch.
+        """
+
+    def measure(self, batch: Batch, split: str) -> None:
+        """Take an evaluated batch, with what `losses` put into it, into the metrics."""
+
+    def measured(self, split: str) -> dict[str, float]:
+        """The metrics of the split that was just evaluated, over all processes; starts them anew."""
+        return {}
+
+    @classmethod
+    def metric_names(cls, config: Config) -> list[str]:
+        """Names that `measured` will return, for checking what the config monitors."""
+        return list(config.metrics)
+
+    # ------------------------------------------------------------------ the loop
+
+    def train(self) -> dict[str, float]:
+        """Train to the end, from wherever the state stands.
+
+        Returns:
+            The last evaluation's values, ``val/wer`` and so on.
+
+        Raises:
+            InterruptedRun: a signal came; everything is saved.
+            DivergedError: too many updates in a row were not finite; everything is saved.
+        """
+        with self.interrupts, Progress(self.step, self.last_step) as progress:
+            values = self._evaluate_if_due(progress)  # a run that was interrupted there owes an evaluation
+            while not self._finished():
+                self.loader.set_position(self.epoch, self.batch)
+                for batch in self.loader:
+                    self._named_step(batch)
+                    values = self._after_step(progress) or values
+                    if self._finished():
+                        break
+        return values
+
+    def _named_step(self, batch: Batch) -> None:
+        try:
+            self.train_step(batch)
+        except Exception:
+            log.error("step %d failed; its utterances: %s", self.step + 1, ", ".join(batch.get("utterance_id", [])))
+            raise
+
+    def train_step(self, batch: Batch) -> None:
+        """One batch through every update that `losses` asks for."""
+        self.model.train()
+        self.networks = self._wrapped
+        batch = self.to_device(batch)
+        boundary = (self.step + 1) % self.section.accumulate == 0
+        if self.step % self.section.accumulate == 0:
+            for optimization in self.optimizations.values():
+                optimization.zero_grad()
+        with contextlib.ExitStack() as stack:
+            if not boundary:
+                for network in self._wrapped.values():
+                    if isinstance(network, nn.parallel.DistributedDataParallel):
+                        stack.enter_context(network.no_sync())
+            for name, losses in self._advance(batch):
+                self._update(name, losses, batch, boundary)
+        self.step += 1
+        self.batch += 1
+        if self.batch == len(self.loader):
+            self.epoch, self.batch = self.epoch + 1, 0
+            for optimization in self.optimizations.values():
+                optimization.end_epoch()
+
+    def _advance(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor | Mean]]]:
+        """The pairs of `losses`; autocast surrounds the forward passes only."""
+        pairs = self.losses(batch)
+        while True:
+            dtype = self.setup.amp_dtype
+            with torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+                pair = next(pairs, None)
+            if pair is None:
+                return
+            yield pair
+
+    def _update(self, name: str, losses: dict[str, Tensor | Mean], batch: Batch, boundary: bool) -> None:
+        optimization = self.optimizations[name]
+        values = {key: _share(as_mean(value)) for key, value in losses.items()}
+        total = self.total(values)
+        others = [o for o in self.optimizations.values() if o is not optimization]
+        kept = [[p.grad for p in other.parameters] for other in others]  # a loss must not leave gradients elsewhere
+        optimization.backward(total / self.section.accumulate)
+        for other, gradients in zip(others, kept, strict=True):
+            for parameter, gradient in zip(other.parameters, gradients, strict=True):
+                parameter.grad = gradient
+        figures = {key: value.detach() for key, value in {**values, "loss": total}.items()}
+        if boundary:
+            norm, taken = optimization.update(torch.isfinite(total.detach()))
+            figures["grad_norm"] = norm
+            self.guard.record(self.step + 1, name, taken, figures, list(batch.get("utterance_id", [])))
+        for key, value in figures.items():
+            self.window.add(self.figure_name(name, key), value)
+
+    def total(self, values: Mapping[str, Tensor]) -> Tensor:
+        """The weighted sum of named losses."""
+        return torch.stack([self.weights.get(key, 1.0) * value for key, value in values.items()]).sum()
+
+    def figure_name(self, group: str, key: str) -> str:
+        """How a figure is logged: ``ctc`` where there is one optimizer, ``generator/mel`` where there are several."""
+        return key if len(self.optimizations) == 1 else f"{group}/{key}"
+
+    def to_device(self, batch: Batch) -> Batch:
+        """The batch with its tensors on the device."""
+        moved = {k for k, v in batch.items() if isinstance(v, Tensor)} - self.cpu_keys
+        return {k: v.to(self.device, non_blocking=True) if k in moved else v for k, v in batch.items()}
+
+    def _after_step(self, progress: Progress) -> dict[str, float]:
+        """Everything that is done between two steps, in this order."""
+        progress.advance()
+        log_due = self.step % self.section.log_every == 0 or self._finished()
+        try:
+            if log_due or self.device.type == "cpu":
+                self.guard.read()
+            if log_due:
+                self._log_training(progress)
+            values = self._evaluate_if_due(progress)
+        except HwError:
+            if not distributed.active():  # the others may be past the point where a state can be gathered
+                self._save()
+            raise
+        if self.step % self.save_every == 0 or self._finished():
+            self._save(must=self._finished())
+        if self._interrupted(log_due):
+            self._save()
+            message = f"interrupted at step {self.step}, all is saved: --run-dir {self.setup.run_dir} -r auto goes on"
+            raise InterruptedRun(self.interrupts.received, message)
+        return values
+
+    def _finished(self) -> bool:
+        return self.step >= self.last_step or self.monitor.exhausted
+
+    def _interrupted(self, look: bool) -> bool:
+        """Whether a signal came; with several processes, to any of them, which is asked for at logged steps only."""
+        if not distributed.active():
+            return bool(self.interrupts.received)
+        if look:
+            self.interrupts.received = max(distributed.gather(self.interrupts.received))
+            return bool(self.interrupts.received)
+        return False
+
+    def _log_training(self, progress: Progress) -> None:
+        values = self.window.read()
+        for name, optimization in self.optimizations.items():
+            values[self.figure_name(name, "lr")] = optimization.rate
+        values["epoch"] = self.epoch + self.batch / len(self.loader)
+        values["skipped_updates"] = float(self.guard.skipped)
+        values["steps_per_second"] = progress.rate()
+        self.setup.writers.scalars({f"{TRAIN_SPLIT}/{key}": value for key, value in values.items()}, self.step)
+        progress.show({key: values[key] for key in values if key.endswith(("loss", "lr"))})
+
+    # ------------------------------------------------------------------ evaluation
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Losses and metrics of one split.
+
+        Returns:
+            Means over all utterances of the split and all processes, by name.
+
+        Raises:
+            InterruptedRun: a signal came meanwhile; the evaluation is left undone.
+        """
+        self.model.eval()
+        self.networks = self._bare
+        sums = Sums()
+        with torch.no_grad(), seeding.isolated(self.setup.config.seed):
+            for batch in self.setup.loaders[split]:
+                if self.interrupts.received and not distributed.active():
+                    raise InterruptedRun(self.interrupts.received, f"interrupted while {split} was evaluated")
+                batch = self.to_device(batch)
+                for name, losses in self._advance(batch):
+                    for key, value in losses.items():
+                        sums.add(self.figure_name(name, key), as_mean(value))
+                self.measure(batch, split)
+        values = sums.means()
+        return values | self._totals(values) | self.measured(split)
+
+    def _totals(self, values: dict[str, float]) -> dict[str, float]:
+        """The weighted sums, from means over the whole split."""
+        totals: dict[str, float] = {}
+        for name, value in values.items():
+            group, slash, key = name.rpartition("/")
+            total = f"{group}{slash}loss"
+            totals[total] = totals.get(total, 0.0) + self.weights.get(key, 1.0) * value
+        return totals
+
+    def _evaluate_if_due(self, progress: Progress) -> dict[str, float]:
+        due = self.step > 0 and (self.step % self.eval_every == 0 or self._finished())
+        if not due or self.evaluated_at == self.step:
+            return {}
+        values: dict[str, float] = {}
+        started = time.monotonic()
+        for split in self.setup.config.evaluation_splits():
+            values |= {f"{split}/{name}": value for name, value in self.evaluate(split).items()}
+        self.evaluated_at = self.step
+        if values:
+            self.setup.writers.scalars(values, self.step)
+            shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+            log.info("step %d: %s (%.1f s)", self.step, shown, time.monotonic() - started)
+        if self.monitor.key:
+            monitored = values[self.monitor.key]
+            better = self.monitor.update(monitored, self.step)
+            for optimization in self.optimizations.values():
+                optimization.end_evaluation(monitored)
+            if better:
+                self._save(best=True)
+        progress.restart_clock()
+        return values
+
+    # ------------------------------------------------------------------ state
+
+    def _save(self, best: bool = False, must: bool = False) -> None:
+        """Write a checkpoint; a failure is reported and training goes on, unless this is the last chance."""
+        if self._saved_at == self.step:
+            return
+        state = self.state_dict()  # every process takes part
+        self._saved_at = self.step
+        if self.setup.run_dir is None or not distributed.is_main():
+            return
+        path = checkpoint.path_of(self.setup.run_dir, self.step)
+        try:
+            checkpoint.save(path, state)
+            if best:
+                checkpoint.mark_best(path)
+            checkpoint.prune(self.setup.run_dir, self.section.keep)
+        except CheckpointError as error:
+            if must:
+                raise
+            log.error("%s; training goes on with the older checkpoints", error)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs, as tensors and plain containers."""
+        return {
+            "config": as_dict(self.setup.config),
+            "text_encoder": self.setup.text_encoder.state_dict(),
+            "model": self.model.state_dict(),
+            "optimizations": {name: o.state_dict() for name, o in self.optimizations.items()},
+            "step": self.step,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "evaluated_at": self.evaluated_at,
+            "monitor": self.monitor.state_dict(),
+            "guard": self.guard.state_dict(),
+            "window": distributed.gather(self.window.state_dict()),
+            "rng": distributed.gather(seeding.rng_state()),
+            "writers": self.setup.writers.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], source: str | Path) -> None:
+        """Go on exactly where `state_dict` was taken; `source` names it in messages."""
+        checkpoint.load_weights(self.model, state["model"], source)
+        if state["optimizations"].keys() != self.optimizations.keys():
+            found, own = sorted(state["optimizations"]), sorted(self.optimizations)
+            raise CheckpointError(f"{source}: holds optimizers {found}, the config has {own}")
+        for name, optimization in self.optimizations.items():
+            optimization.load_state_dict(state["optimizations"][name])
+        self.step, self.epoch, self.batch = state["step"], state["epoch"], state["batch"]
+        self.evaluated_at = state["evaluated_at"]
+        self.monitor.load_state_dict(state["monitor"])
+        self.guard.load_state_dict(state["guard"])
+        place = min(distributed.rank(), len(state["rng"]) - 1)
+        self.window.load_state_dict(state["window"][place], self.device)
+        seeding.set_rng_state(state["rng"][place])
+
+
+def _share(mean: Mean) -> Tensor:
+    """This process's part of the global mean, scaled so that averaging over processes gives the global mean."""
+    count = distributed.sum_over_processes(mean.count.detach())
+    return mean.total * distributed.world_size() / count.clamp(min=1)

@@ -1,0 +1,9 @@
+"""Evaluate a checkpoint: ``python test.py -r checkpoint.pth``; ``python test.py --help`` lists everything."""
+
+import sys
+
+import hw_asr  # noqa: F401 - fills the registries
+from hw_base.cli import evaluate_main as main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,9 @@
+"""Train a model: ``python train.py -c configs/ds2.json``; ``python train.py --help`` lists everything."""
+
+import sys
+
+import hw_asr  # noqa: F401 - fills the registries
+from hw_base.cli import train_main as main
+
+if __name__ == "__main__":
+    sys.exit(main())
