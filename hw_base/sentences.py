@@ -1,0 +1,108 @@
+"""Everyday sentences from a small grammar: the texts of the embedded corpus.
+
+Lower case, a to z, apostrophe and space only. No two words sound alike (no "read" beside "red", no "there" beside
+"they're"), so that what was said can be written down without a language model.
+"""
+
+import hashlib
+import random
+from typing import Literal
+
+from hw_base.errors import ConfigError
+
+Part = Literal["train", "val", "test"]
+
+MIN_WORDS, MAX_WORDS = 3, 7
+
+# Raise it when this module's output changes: corpora on disk are told apart by it.
+VERSION = 1
+
+# Each line says what a symbol may become; the choices are equally likely. Words in capitals are symbols.
+_RULES = """
+SENTENCE: BEING SEES THING | BEING SEES THING PLACE | BEING GOES PLACE | BEING isn't MOOD TIME
+SENTENCE: THEY NEG SEE THING | THEY NEG SEE THING TIME | SHE doesn't SEE THING | SHE SEES THING TIME
+SENTENCE: SHORT MOOD TIME | SHORT PLACE TIME | please SEE THING TIME | don't SEE THING | let's SEE THING TIME
+SENTENCE: can THEY SEE THING PLACE | why did SHE SEE THING | where is THE COLOR OBJECT
+SENTENCE: THEY have NUMBER COLOR MANY | NUMBER MANY MOVE PLACE | MAYBE THEY SEE THING | i've got THING PLACE
+THE: the | the | my | your | every | a
+BEING: THE WHO | THE MOOD WHO
+THING: THE OBJECT | THE COLOR OBJECT | NUMBER MANY | some FOOD
+WHO: baker | bird | cat | child | dog | doctor | farmer | fox | horse | king | queen | teacher | uncle
+OBJECT: apple | book | box | clock | cup | door | jacket | key | lamp | letter | map | piano | table | violin
+FOOD: bread | cheese | jam | juice | milk | pizza | sugar
+MANY: birds | boxes | houses | keys | letters | maps | oranges | pictures | questions | stones
+COLOR: big | brown | cold | dark | golden | green | heavy | old | small | yellow
+MOOD: big | brave | funny | happy | lazy | old | quick | quiet | small
+SEES: brings | draws | finds | keeps | likes | loves | needs | opens | takes | wants
+SEE: bring | carry | draw | find | fix | keep | like | love | need | open | take | watch
+GOES: jumps | plays | runs | sings | sits | sleeps | walks | waits
+MOVE: fall | stay | lie
+PLACE: at home | at school | by the river | behind the bridge | in the garden | in the kitchen | in the village
+PLACE: near the window | near the zoo | on the hill | over the fence | under the tree | outside the museum
+TIME: today | tomorrow | tonight | again | every morning | this evening | next week | just now
+THEY: we | you | they | i
+SHE: she | he | my mother | your brother
+NEG: can't | don't | didn't | won't | never
+SHORT: it's | we're | they're | i'm | she's | you aren't | he wasn't
+NUMBER: three | five | six | seven | nine | ten | eleven | twelve | twenty
+MAYBE: maybe | perhaps
+"""
+
+
+def _parse(rules: str) -> dict[str, list[str]]:
+    grammar: dict[str, list[str]] = {}
+    for line in rules.strip().splitlines():
+        symbol, _, choices = line.partition(":")
+        grammar.setdefault(symbol, []).extend(choice.strip() for choice in choices.split("|"))
+    return grammar
+
+
+_GRAMMAR = _parse(_RULES)
+
+
+def vocabulary() -> list[str]:
+    """Every word that can occur, in alphabetic order."""
+    words = {word for choices in _GRAMMAR.values() for text in choices for word in text.split()}
+    return sorted({word for word in words if not word.isupper()} | {"an"})
+
+
+def part_of(sentence: str) -> Part:
+    """The part to which a sentence belongs for ever, whatever the seed and the number of sentences drawn."""
+    place = hashlib.blake2b(sentence.encode(), digest_size=8).digest()[0]
+    if place < 200:
+        return "train"
+    return "val" if place < 228 else "test"
+
+
+def draw(part: Part, n_sentences: int, seed: int) -> list[str]:
+    """Distinct sentences of one part, of `MIN_WORDS` to `MAX_WORDS` words.
+
+    The same seed gives the same list on every machine, and a shorter list is the beginning of a longer one.
+
+    Raises:
+        ConfigError: so many distinct sentences cannot be found.
+    """
+    generator = random.Random(f"{seed}/{part}/sentences")
+    found: dict[str, None] = {}
+    tries = 0
+    while len(found) < n_sentences:
+        sentence = _sentence(generator)
+        if MIN_WORDS <= len(sentence.split()) <= MAX_WORDS and part_of(sentence) == part:
+            found[sentence] = None
+        tries += 1
+        if tries > 1000 + 50 * n_sentences:
+            raise ConfigError(f"n_utterances: {n_sentences} is more than the grammar has distinct sentences for")
+    return list(found)
+
+
+def _sentence(generator: random.Random) -> str:
+    words = _expand("SENTENCE", generator)
+    following = zip(words, [*words[1:], ""], strict=True)
+    return " ".join("an" if word == "a" and after[:1] in set("aeiou") else word for word, after in following)
+
+
+def _expand(symbol: str, generator: random.Random) -> list[str]:
+    if symbol not in _GRAMMAR:
+        return [symbol]
+    choice = generator.choice(_GRAMMAR[symbol]).split()
+    return [word for part in choice for word in _expand(part, generator)]
