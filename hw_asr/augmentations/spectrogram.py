@@ -9,9 +9,6 @@ from torch import Tensor
 from hw_asr.augmentations.base import BaseAugmentation, Probability
 from hw_base.registry import AUGMENTATIONS
 
-# Starts and widths of masks, each (B, M), int64.
-Spans = tuple[Tensor, Tensor]
-
 
 @AUGMENTATIONS.register()
 class SpecAugment(BaseAugmentation):
@@ -53,12 +50,19 @@ class SpecAugment(BaseAugmentation):
         self.fill = fill
 
     def apply(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        length = torch.tensor([x.shape[1]], device=x.device)
-        x = self._warp(x[None], length, generator)[0] if self.time_warp else x.clone()
+        if self.time_warp:
+            x = self._warp(x[None], torch.tensor([x.shape[1]], device=x.device), generator)[0]
+        else:
+            x = x.clone()
         fill = x.mean().item() if self.fill == "mean" else 0.0
-        for axis, (starts, widths) in enumerate(self._draw_masks(length, x.shape[0], generator)):
-            for start, width in zip(starts[0].tolist(), widths[0].tolist(), strict=True):
-                x.narrow(axis, start, width).fill_(fill)
+        limits = (min(self.freq_width, x.shape[0]), int(x.shape[1] * self.time_share))
+        n_masks = self.n_freq_masks + self.n_time_masks
+        # Plain numbers and slices: a tenth of the calls that the tensors of a batch take, and few values to write.
+        draws = _rand((2, n_masks), generator, generator.device).tolist()
+        for i, (width_draw, start_draw) in enumerate(zip(*draws, strict=True)):
+            axis = 0 if i < self.n_freq_masks else 1
+            width = int(width_draw * (limits[axis] + 1))
+            x.narrow(axis, int(start_draw * (x.shape[axis] + 1 - width)), width).fill_(fill)
         return x
 
     def batch(self, spectrogram: Tensor, spectrogram_length: Tensor, generator: torch.Generator) -> Tensor:
@@ -73,14 +77,17 @@ class SpecAugment(BaseAugmentation):
             Tensor: (B, F, T).
         """
         chosen = _rand((len(spectrogram),), generator, spectrogram.device) < self.p
-        augmented = self._augment(spectrogram, spectrogram_length, generator)
-        return torch.where(chosen[:, None, None], augmented, spectrogram)
+        # An utterance of no frames is left as it is.
+        return self._augment(spectrogram, spectrogram_length * chosen, generator)
 
     def _augment(self, x: Tensor, length: Tensor, generator: torch.Generator) -> Tensor:
         if self.time_warp:
             x = self._warp(x, length, generator)
         _, n_bins, n_frames = x.shape
-        in_bins, in_time = self._draw_masks(length, n_bins, generator)
+        draws = _rand((2, len(length), self.n_freq_masks + self.n_time_masks), generator, x.device)
+        in_bins = _spans(draws[:, :, : self.n_freq_masks], min(self.freq_width, n_bins), n_bins)
+        limit = (length * self.time_share).long()
+        in_time = _spans(draws[:, :, self.n_freq_masks :], limit[:, None], length[:, None])
         in_freq_mask = _covered(*in_bins, n_bins).to(x.dtype)
         in_time_mask = _covered(*in_time, n_frames).to(x.dtype)
         valid = (torch.arange(n_frames, device=x.device) < length[:, None]).to(x.dtype)
@@ -88,13 +95,6 @@ class SpecAugment(BaseAugmentation):
         masked = in_freq_mask[:, :, None] * valid[:, None]
         torch.maximum(masked, in_time_mask[:, None], out=masked)
         return torch.lerp(x, self._fill_value(x, valid, length), masked)
-
-    def _draw_masks(self, length: Tensor, n_bins: int, generator: torch.Generator) -> tuple[Spans, Spans]:
-        """The masked bins, and the masked frames."""
-        draws = _rand((2, len(length), self.n_freq_masks + self.n_time_masks), generator, length.device)
-        in_bins, in_time = draws[:, :, : self.n_freq_masks], draws[:, :, self.n_freq_masks :]
-        limit = (length * self.time_share).long()
-        return _spans(in_bins, min(self.freq_width, n_bins), n_bins), _spans(in_time, limit[:, None], length[:, None])
 
     def _fill_value(self, x: Tensor, valid: Tensor, length: Tensor) -> Tensor:
         """(B, 1, 1)."""
@@ -105,21 +105,21 @@ class SpecAugment(BaseAugmentation):
 
     def _warp(self, x: Tensor, length: Tensor, generator: torch.Generator) -> Tensor:
         """Frame ``anchor + shift`` shows what frame ``anchor`` showed; both ends stay where they are."""
-        last = (length[:, None] - 1).to(x.dtype)
-        draws = _rand((2, len(x), 1), generator, x.device).to(x.dtype)
+        last = (length[:, None] - 1).float()
+        draws = _rand((2, len(x), 1), generator, x.device).float()
         # An utterance too short for the whole reach is warped within a smaller one.
         reach = ((last - 2) / 2).floor().clamp(min=0.0, max=float(self.time_warp))
         choices = (last - 2 * reach - 1).clamp(min=1.0)
         anchor = (reach + 1 + (draws[0] * choices).floor()).minimum(last)
         moved = anchor + (draws[1] * (2 * reach + 1)).floor() - reach
-        frame = torch.arange(x.shape[2], device=x.device, dtype=x.dtype)
+        frame = torch.arange(x.shape[2], device=x.device, dtype=torch.float32)
         before = frame * (anchor / moved.clamp(min=1.0))
         after = anchor + (frame - moved) * ((last - anchor) / (last - moved).clamp(min=1.0))
         source = torch.where(frame < moved, before, after)
         source = torch.where(frame > last, frame, source)
         left = source.floor().long().clamp(0, x.shape[2] - 1)
         right = (left + 1).clamp(max=x.shape[2] - 1)
-        weight = (source - left)[:, None, :]
+        weight = (source - left).to(x.dtype)[:, None, :]
         return _frames(x, left) * (1 - weight) + _frames(x, right) * weight
 
 
@@ -132,8 +132,8 @@ def _rand(shape: tuple[int, ...], generator: torch.Generator, device: torch.devi
     return torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64).to(device)
 
 
-def _spans(draws: Tensor, limit: int | Tensor, size: int | Tensor) -> Spans:
-    """Widths of 0 to ``limit`` somewhere within ``size``, from draws (2, B, M) in [0, 1)."""
+def _spans(draws: Tensor, limit: int | Tensor, size: int | Tensor) -> tuple[Tensor, Tensor]:
+    """Starts, and widths of 0 to ``limit``, within ``size``, from draws (2, B, M) in [0, 1): each (B, M), int64."""
     widths = (draws[0] * (limit + 1)).long()
     return (draws[1] * (size + 1 - widths)).long(), widths
 
