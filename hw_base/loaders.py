@@ -19,7 +19,7 @@ Batch = dict[str, Any]
 
 # A scheduler that stops a job signals the whole process group: workers outlive the signal by this many seconds, so that
 # the main process can finish its step and save.
-_GRACE_SECONDS = 30
+_GRACE_SECONDS = 10
 
 
 class BucketBatchSampler(Sampler[list[Key]]):
