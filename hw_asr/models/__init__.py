@@ -1,4 +1,4 @@
-"""Networks of recognition; importing this package registers them."""
+"""Acoustic models; importing this package registers them."""
 
 from hw_asr.models.deepspeech2 import DeepSpeech2
 

@@ -1,0 +1,137 @@
+"""Figures of a whole corpus, accumulated over batches and processes: sums first, one division at the end."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Units = NDArray[np.int64]
+
+
+class BaseMetric(ABC):
+    """A figure computed from additive sums.
+
+    Attributes:
+        sum_names: what the sums are.
+        totals (Tensor): the sums, (len(sum_names),), float64, on the CPU; processes add theirs and compute from that.
+    """
+
+    sum_names: ClassVar[tuple[str, ...]]
+
+    def __init__(self) -> None:
+        self.totals: Tensor = torch.zeros(len(self.sum_names), dtype=torch.float64)
+
+    @abstractmethod
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Add a batch."""
+
+    @abstractmethod
+    def compute(self) -> float:
+        """The figure over everything since the last reset."""
+
+    def details(self) -> dict[str, float]:
+        """The sums by name."""
+        return dict(zip(self.sum_names, self.totals.tolist(), strict=True))
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.totals = torch.zeros_like(self.totals)
+
+
+class Edits(NamedTuple):
+    """What turns a reference into a hypothesis with the fewest edits; among those ways, one with the most matches.
+
+    Attributes:
+        substitutions: units replaced.
+        deletions: units of the reference that the hypothesis lacks.
+        insertions: units of the hypothesis that the reference lacks.
+        references: units of the reference.
+    """
+
+    substitutions: int
+    deletions: int
+    insertions: int
+    references: int
+
+    @property
+    def distance(self) -> int:
+        """Levenshtein distance."""
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def correct(self) -> int:
+        """Matched units."""
+        return self.references - self.substitutions - self.deletions
+
+
+def count_edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Edits:
+    """Compare two sequences of units (words, characters)."""
+    units: dict[str, int] = {}
+    left = [units.setdefault(unit, len(units)) for unit in reference]
+    right = [units.setdefault(unit, len(units)) for unit in hypothesis]
+    start = _common_start(left, right)
+    left, right = left[start:], right[start:]
+    end = _common_start(left[::-1], right[::-1])
+    left, right = left[: len(left) - end], right[: len(right) - end]
+    distance, substitutions = _distance(np.array(left, dtype=np.int64), np.array(right, dtype=np.int64))
+    # Insertions + deletions and insertions - deletions are both known now.
+    gaps, surplus = distance - substitutions, len(right) - len(left)
+    return Edits(substitutions, (gaps - surplus) // 2, (gaps + surplus) // 2, len(reference))
+
+
+def _common_start(a: list[int], b: list[int]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _distance(left: Units, right: Units) -> tuple[int, int]:
+    """Levenshtein distance, and the fewest substitutions that reach it.
+
+    One dynamic programme finds both: an insertion or deletion costs K and a substitution K + 1, where K is more than
+    all substitutions there can be, so the total is K * distance + substitutions.
+    """
+    cost = min(len(left), len(right)) + 1
+    steps = cost * np.arange(len(right) + 1)
+    row = steps
+    for i, unit in enumerate(left, start=1):
+        best = np.empty_like(row)
+        best[0] = cost * i
+        np.minimum(row[1:] + cost, row[:-1] + np.where(right == unit, 0, cost + 1), out=best[1:])
+        # Insertions run along the row: the least of (cost so far + K for every unit after).
+        row = np.minimum.accumulate(best - steps) + steps
+    distance, substitutions = divmod(int(row[-1]), cost)
+    return distance, substitutions
+
+
+class EditRate(BaseMetric):
+    """Sum of edits over sum of reference units, of a whole corpus.
+
+    It may exceed 1. An empty reference adds its insertions to the edits. Where all references are empty the rate is the
+    number of insertions (a division by 1), so 0 for empty hypotheses.
+    """
+
+    sum_names = ("substitutions", "deletions", "insertions", "references", "correct")
+
+    @abstractmethod
+    def units(self, text: str) -> Sequence[str]:
+        """What a text is counted in."""
+
+    def update(self, references: Sequence[str | None], hypotheses: Sequence[str]) -> None:
+        """Add utterances.
+
+        Args:
+            references: normalised transcripts; None where there is none, which is left out.
+            hypotheses: as many texts.
+        """
+        for reference, hypothesis in zip(references, hypotheses, strict=True):
+            if reference is not None:
+                edits = count_edits(self.units(reference), self.units(hypothesis))
+                self.totals += torch.tensor([*edits, edits.correct], dtype=torch.float64)
+
+    def compute(self) -> float:
+        """The rate; 0 where nothing was added."""
+        substitutions, deletions, insertions, references, _ = self.totals.tolist()
+        return float((substitutions + deletions + insertions) / max(references, 1.0))

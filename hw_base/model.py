@@ -1,0 +1,35 @@
+"""What every network of both tasks is: a module called with a batch that returns named tensors."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+
+class BaseModel(nn.Module):
+    """A network whose parameters may be trained by several optimizers.
+
+    Attributes:
+        parameter_group_names: the groups that optimizers are configured for, known before anything is built.
+    """
+
+    parameter_group_names: ClassVar[tuple[str, ...]] = ("model",)
+
+    @abstractmethod
+    def forward(self, *args: Any, **batch: Any) -> dict[str, Tensor]:
+        """Called as ``model(**batch)``; a subclass names the keys it uses and takes the others as ``**batch``.
+
+        Returns:
+            dict: named tensors, merged into the batch for losses, decoders and metrics.
+        """
+
+    def parameter_groups(self) -> dict[str, nn.Module]:
+        """The module that each optimizer trains; keys equal `parameter_group_names`, and no parameter is in two."""
+        return {"model": self}
+
+    def n_parameters(self) -> int:
+        """How many numbers training can change."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def extra_repr(self) -> str:
+        return f"{self.n_parameters():,} trainable parameters"
