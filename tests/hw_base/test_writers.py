@@ -110,7 +110,8 @@ def test_lines_are_strict_json_even_for_numbers_that_are_not_finite(tmp_path):
     writer = JsonlWriter(tmp_path / "m.jsonl")
     writer.scalars({"train/a": math.nan, "train/b": math.inf, "train/c": -math.inf}, 1)
     writer.table("val/t", ["x"], [[math.nan]], 1)
-    first, second = (json.loads(line, parse_constant=refuse) for line in open(tmp_path / "m.jsonl"))
+    lines = (tmp_path / "m.jsonl").read_text().splitlines()
+    first, second = (json.loads(line, parse_constant=refuse) for line in lines)
     assert math.isnan(float(first["a"]))
     assert float(first["b"]) == math.inf
     assert float(first["c"]) == -math.inf
@@ -254,7 +255,7 @@ def test_tensorboard_hides_what_was_reported_after_the_checkpoint(tmp_path):
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(MissingPackageError, match="TensorBoardWriter needs .*pip install tensorboard"):
+    with pytest.raises(MissingPackageError, match=r"TensorBoardWriter needs .*pip install tensorboard"):
         WRITERS["TensorBoardWriter"](tmp_path)
 
 
@@ -337,4 +338,8 @@ def test_state_goes_back_to_the_writer_it_came_from(tmp_path):
 def test_home_is_not_told():
     home = Path.home()
     config = {"data": {"root": str(home / "corpora"), "parts": [home / "a", 3, None]}, "other": f"{home}x", "n": 1.5}
-    assert without_home(config) == {"data": {"root": "~/corpora", "parts": ["~/a", 3, None]}, "other": f"{home}x", "n": 1.5}
+    assert without_home(config) == {
+        "data": {"root": "~/corpora", "parts": ["~/a", 3, None]},
+        "other": f"{home}x",
+        "n": 1.5,
+    }

@@ -1,0 +1,114 @@
+"""Pictures for writers, drawn without pyplot's global state, so that nothing piles up over a long run."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hw_base.errors import MissingPackageError
+
+Image = NDArray[np.uint8]
+
+
+def spectrogram_image(
+    spectrogram: Tensor,
+    title: str = "",
+    seconds_per_frame: float | None = None,
+    y_label: str = "feature bin",
+    width: float = 8.0,
+    height: float = 3.0,
+) -> Image:
+    """A picture of a spectrogram, time to the right, low frequencies at the bottom.
+
+    Args:
+        spectrogram (Tensor): ``(F, T)``, on a logarithmic scale for a picture that shows something; any device.
+            What is not finite stays white.
+        title: shown above; shortened where it would not fit.
+        seconds_per_frame: hop length over sample rate; without it the time axis counts frames.
+        y_label: what the rows are.
+        width: of the picture, in units of 100 pixels.
+        height: of the picture, in units of 100 pixels.
+
+    Returns:
+        uint8, ``(100 * height, 100 * width, 3)``.
+
+    Raises:
+        ValueError: not ``(F, T)``, or nothing in it.
+        MissingPackageError: matplotlib is not installed.
+    """
+    return spectrograms_image({title: spectrogram}, seconds_per_frame, y_label, width, height)
+
+
+def spectrograms_image(
+    spectrograms: Mapping[str, Tensor],
+    seconds_per_frame: float | None = None,
+    y_label: str = "feature bin",
+    width: float = 8.0,
+    height: float = 3.0,
+) -> Image:
+    """Spectrograms below each other, one time axis and colour scale, for example before and after an augmentation.
+
+    Args:
+        spectrograms: title -> ``(F, T)``; the lengths may differ.
+        seconds_per_frame: hop length over sample rate; without it the time axis counts frames.
+        y_label: what the rows are.
+        width: of the picture, in units of 100 pixels.
+        height: of each row, in units of 100 pixels.
+
+    Returns:
+        uint8, ``(100 * height * rows, 100 * width, 3)``.
+
+    Raises:
+        ValueError: no spectrogram, or one that is not ``(F, T)`` or empty.
+        MissingPackageError: matplotlib is not installed.
+    """
+    if not spectrograms:
+        raise ValueError("there is no spectrogram to draw")
+    scale = seconds_per_frame or 1.0
+    arrays = {title: _finite(values) for title, values in spectrograms.items()}
+    longest = max(array.shape[1] for array in arrays.values()) * scale
+    shown = np.concatenate([array.compressed() for array in arrays.values()])
+    colours = (shown.min(), shown.max()) if len(shown) else (0.0, 1.0)
+    figure = _figure(width, height * len(arrays))
+    for place, (title, array) in enumerate(arrays.items(), start=1):
+        axes = figure.add_subplot(len(arrays), 1, place)
+        extent = (0.0, array.shape[1] * scale, -0.5, array.shape[0] - 0.5)
+        drawn = axes.imshow(array, origin="lower", aspect="auto", extent=extent, interpolation="nearest", clim=colours)
+        figure.colorbar(drawn, ax=axes, pad=0.01)
+        axes.set(ylabel=y_label, xlim=(0.0, longest))
+        axes.set_title(_one_line(title, int(10 * width)), loc="left", fontsize="medium")
+        if place == len(arrays):
+            axes.set_xlabel("frame" if seconds_per_frame is None else "time, s")
+    return _rendered(figure)
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingPackageError("a picture", "matplotlib") from error
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _rendered(figure: Any) -> Image:
+    figure.canvas.draw()
+    image: Image = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    return image
+
+
+def _finite(values: Tensor) -> Any:
+    """The values as an array that hides what is not finite."""
+    if values.ndim != 2 or values.numel() == 0:
+        raise ValueError(f"a spectrogram must be (F, T) and not empty, found {tuple(values.shape)}")
+    return np.ma.masked_invalid(values.detach().cpu().float().numpy())
+
+
+def _one_line(text: str, limit: int) -> str:
+    text = " ".join(text.split())
+    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    return text.replace("$", r"\$")  # between dollars, matplotlib would read a formula
