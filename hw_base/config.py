@@ -40,7 +40,12 @@ def resolve(raw: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
     """Override, complete and check a config that is already read; `raw` stays as it is."""
     tree: dict[str, Any] = copy.deepcopy(dict(raw))
     errors: Errors = {}
-    for override in overrides:
+    given = list(overrides)
+    for override in [text for text in given if text.startswith("task=")]:
+        _override(tree, override, errors)
+    if tree.get("task") in TASKS:  # before the other overrides, which may change a default
+        TASKS[tree["task"]].complete(tree)  # type: ignore[attr-defined]
+    for override in [text for text in given if not text.startswith("task=")]:
         _override(tree, override, errors)
     if tree.get("task") not in TASKS:
         found = TASKS.unknown(tree["task"]) if "task" in tree else f"required, but missing. {suggest('', TASKS)}"

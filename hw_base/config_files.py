@@ -62,8 +62,8 @@ def _scan_json(text: str, where: str) -> None:
     """Find duplicate keys, non-finite numbers and too deep nesting without recursion."""
     levels: list[set[str] | None] = []  # the keys seen in each open object; None for an array
     tokens = list(_JSON_TOKEN.finditer(text))
-    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
-        word = token.group()
+    for i, token in enumerate(tokens):
+        word, following = token.group(), tokens[i + 1] if i + 1 < len(tokens) else None
         if word in "{[":
             levels.append(set() if word == "{" else None)
             if len(levels) > MAX_DEPTH:

@@ -176,11 +176,10 @@ class Experiment:
 def precision(amp: str, device: torch.device) -> torch.dtype | None:
     """The dtype of the forward passes; None is float32.
 
-    ``auto`` is bfloat16 on a GPU that has it and float16 on one that has not; on a CPU it is off, because only some
-    CPUs gain from bfloat16.
+    ``auto`` is bfloat16 where the device computes in it, float16 on a GPU that does not, off on a CPU that does not.
     """
     if amp == "auto":
         if device.type != "cuda":
-            return None
+            return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else None
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]

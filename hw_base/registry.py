@@ -16,7 +16,8 @@ _OPEN_KINDS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 def suggest(name: str, known: "Mapping[str, Any] | list[str]") -> str:
     """``Did you mean 'x'?``, or the list of what is allowed."""
-    near = difflib.get_close_matches(name, list(known), n=1)
+    folded = {key.lower(): key for key in known}
+    near = [folded[key] for key in difflib.get_close_matches(name.lower(), list(folded), n=1)]
     if near:
         return f"Did you mean {near[0]!r}?"
     return f"Known: {', '.join(sorted(known))}." if known else "None is known."
@@ -71,6 +72,12 @@ class Registry(Mapping[str, Callable[..., Any]]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:  # a mapping has none, and registries mark fields of the schema
+        return id(self)
 
 
 TASKS = Registry("task")

@@ -1,0 +1,25 @@
+"""Shared by all tests: one thread a process, a small spoken corpus made once, and the folder of real recordings."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+import hw_asr  # noqa: F401 - fills the registries
+
+torch.set_num_threads(1)
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real recordings; tests that need it are skipped where it is absent."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real recordings at {folder}")
+    return folder
