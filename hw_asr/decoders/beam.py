@@ -1,0 +1,132 @@
+"""The beam search of this project: exact, batched, with language models; one class over two engines."""
+
+import importlib.util
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from hw_asr.decoders.base import BaseDecoder, Hypothesis
+from hw_asr.decoders.checks import check_posteriors
+from hw_asr.decoders.fusion import NO_UNITS, WORD_UNITS, FusionOptions, Level, Weights, build_fusion
+from hw_asr.decoders.search_options import Found, SearchOptions
+from hw_asr.decoders.tensor_search import TensorSearch
+from hw_base.errors import ConfigError, MissingPackageError
+from hw_base.registry import DECODERS
+from hw_base.text import BaseTextEncoder
+
+
+@DECODERS.register()
+class BeamSearch(BaseDecoder):
+    """CTC prefix beam search that sums the probabilities of all alignments of a prefix.
+
+    A hypothesis is ranked by ``log p(tokens | audio) + lm_weight * log p(text) + word_score * units + unknown_score *
+    unknown words + hot words``, everything in natural log. The units are words if words are scored (a lexicon or a
+    language model of words) and tokens otherwise. A language model sees ``<s>`` before the text and ``</s>`` after it.
+
+    The engines give the same hypotheses. ``tensor`` runs a batch at once, on a GPU too, without reading anything back
+    before the last frame; ``compiled`` takes utterance after utterance on the CPU, in ``n_threads`` threads, and is the
+    faster one there. Words need ``compiled``.
+
+    Args:
+        text_encoder: vocabulary of the posteriors, blank at 0.
+        beam_size: prefixes kept after each frame.
+        n_best: hypotheses returned, at most ``beam_size``.
+        engine: ``auto`` takes ``compiled`` for posteriors on the CPU, if numba is installed, and for words.
+        tokens_per_frame: prefixes grow by the most probable tokens of a frame, this many; null for all.
+        beam_threshold: prefixes this far behind the best one are dropped, natural log; null for none.
+        blank_skip: frames whose blank is more probable than this count as certain blanks and take no time; 1 skips
+            none and is exact, 0.99 makes peaky posteriors several times faster.
+        lm: ARPA file (``.gz`` allowed) of an n-gram model over tokens or words.
+        lm_level: what the model's words are; ``auto`` finds out.
+        lm_weight: factor of the language model's natural-log probability.
+        word_score: bonus for each unit, natural log; balances the model's liking for short texts.
+        lexicon: word list, one a line, that may be written; by default the words of a word model.
+        unknown: whether other words may be written (``spell``) or not (``forbid``).
+        unknown_score: bonus for each word that the lexicon or the language model lacks, natural log.
+        hot_words: expected words and phrases, each with its bonus in natural log.
+        n_threads: threads of the compiled engine.
+
+    Raises:
+        ConfigError: options that do not fit together or do not fit the vocabulary.
+        DataError: a language model or lexicon that cannot be read.
+    """
+
+    def __init__(
+        self,
+        text_encoder: BaseTextEncoder,
+        beam_size: PositiveInt = 50,
+        n_best: PositiveInt = 1,
+        engine: Literal["auto", "tensor", "compiled"] = "auto",
+        tokens_per_frame: PositiveInt | None = 20,
+        beam_threshold: PositiveFloat | None = 20.0,
+        blank_skip: Annotated[float, Field(gt=0, le=1)] = 1.0,
+        lm: str | None = None,
+        lm_level: Level = "auto",
+        lm_weight: NonNegativeFloat = 0.5,
+        word_score: float = 0.0,
+        lexicon: str | None = None,
+        unknown: Literal["forbid", "spell"] = "forbid",
+        unknown_score: float = -10.0,
+        hot_words: dict[str, float] | None = None,
+        n_threads: PositiveInt = 1,
+    ) -> None:
+        super().__init__(text_encoder)
+        weights = Weights(float(lm_weight), float(word_score), float(unknown_score))
+        self.fusion = build_fusion(
+            FusionOptions(lm, lm_level, weights, lexicon, unknown == "spell", hot_words or {}), text_encoder
+        )
+        self.options = SearchOptions(
+            beam_size=beam_size,
+            tokens_per_frame=tokens_per_frame or len(text_encoder) - 1,
+            beam_threshold=float("inf") if beam_threshold is None else float(beam_threshold),
+            blank_skip=float(blank_skip),
+            n_best=n_best,
+        )
+        if engine == "tensor" and self.fusion.units == WORD_UNITS:
+            raise ConfigError("engine 'tensor' scores tokens only: for words and lexicons use 'compiled' or 'auto'")
+        has_numba = importlib.util.find_spec("numba") is not None
+        if not has_numba and (engine == "compiled" or self.fusion.units == WORD_UNITS):
+            raise MissingPackageError("BeamSearch with engine 'compiled'", "numba")
+        self.engine = "tensor" if engine == "auto" and not has_numba else engine
+        self.n_threads = n_threads
+        self._tensor_search = TensorSearch(self.options, self.fusion)
+
+    def __call__(self, log_probs: Tensor, log_probs_length: Tensor) -> list[list[Hypothesis]]:
+        check_posteriors(log_probs, log_probs_length, len(self.text_encoder))
+        if not len(log_probs):
+            return []
+        log_probs = log_probs.detach().float()
+        on_cpu = log_probs.device.type == "cpu" or self.fusion.units == WORD_UNITS
+        if self.engine == "compiled" or (self.engine == "auto" and on_cpu):
+            found = self._compiled(log_probs.cpu(), log_probs_length.tolist())
+        else:
+            found = self._tensor_search(log_probs, log_probs_length.to(log_probs.device))
+        return [[self._hypothesis(one) for one in utterance] for utterance in found]
+
+    def _compiled(self, log_probs: Tensor, lengths: list[int]) -> list[list[Found]]:
+        from hw_asr.decoders.compiled_search import search
+
+        rows = log_probs.contiguous().numpy()
+        bound = self._bound()
+
+        def one(row: int) -> list[Found]:
+            return search(rows[row, : lengths[row]], self.options, self.fusion, bound)
+
+        if self.n_threads == 1 or len(lengths) == 1:
+            return [one(row) for row in range(len(lengths))]
+        with ThreadPoolExecutor(self.n_threads) as pool:
+            return list(pool.map(one, range(len(lengths))))
+
+    def _bound(self) -> float:
+        """The most that one token can add to the score of a prefix."""
+        weights, bound = self.fusion.weights, 0.0
+        if self.fusion.units != NO_UNITS:
+            bound = max(0.0, weights.word_score) + max(0.0, weights.unknown_score)
+        return bound + (max(0.0, float(self.fusion.hot.bonus.max())) if self.fusion.hot.bonus.size else 0.0)
+
+    def _hypothesis(self, found: Found) -> Hypothesis:
+        text = self.text_encoder.decode(found.tokens)
+        scores = (found.score, found.acoustic_score, found.lm_score)
+        return Hypothesis(text, tuple(found.tokens), *scores, timesteps=tuple(found.frames))

@@ -1,0 +1,72 @@
+"""Opens language models, and keeps the arrays of an ARPA file in the user's cache so that it is parsed once."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from hw_asr.language_models.arpa import read_arpa
+from hw_asr.language_models.ngram import NgramArrays, NgramModel
+from hw_base.errors import DataError
+
+_FORMAT = 1
+
+
+def cache_folder() -> Path:
+    """Where binary models are kept: ``$XDG_CACHE_HOME/hw_asr``, by default ``~/.cache/hw_asr``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hw_asr"
+
+
+def open_ngram(path: "str | Path", use_cache: bool = True) -> NgramModel:
+    """The model of an ARPA file (``.gz`` allowed), from the cache if the file has not changed since.
+
+    Raises:
+        DataError: the file is missing or not a sound ARPA model.
+    """
+    path = Path(path)
+    if not use_cache:
+        return NgramModel.from_arpa(read_arpa(path))
+    cached = _cache_path(path)
+    try:
+        return _load(cached)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent, or cut short by a full disk
+        model = NgramModel.from_arpa(read_arpa(path))
+    with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
+        _save(model, cached)
+    return model
+
+
+def _cache_path(path: Path) -> Path:
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the language model: {error}") from error
+    key = json.dumps([_FORMAT, str(path.resolve()), facts.st_size, facts.st_mtime_ns])
+    return cache_folder() / f"{path.name}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+
+
+def _load(path: Path) -> NgramModel:
+    with np.load(path, allow_pickle=False) as file:
+        order, levels, start_state = file["header"].tolist()
+        vocabulary = file["vocabulary"].tobytes().decode().split("\n")
+        arrays = NgramArrays(**{name: file[name] for name in NgramArrays._fields})
+    return NgramModel(order, vocabulary, levels, start_state, arrays)
+
+
+def _save(model: NgramModel, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = np.array([model.order, model.levels, model.start_state])
+    vocabulary = np.frombuffer("\n".join(model.vocabulary).encode(), np.uint8)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=".npz")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            np.savez(file, header=header, vocabulary=vocabulary, **model.arrays._asdict())
+        os.replace(name, path)
+    except OSError:
+        os.unlink(name)
+        raise
