@@ -63,7 +63,7 @@ class MaskedBatchNorm(nn.Module):
             mean, variance, count = self._statistics(x.detach(), mask)
             self._track(mean, variance, count)
             scale = (variance + self.eps).rsqrt()
-            return _Normalize.apply(x, mask, self.weight, self.bias, mean, scale, count)  # type: ignore[no-any-return]
+            return _Normalize.apply(x, mask, self.weight, self.bias, mean, scale, count)  # type: ignore[no-untyped-call, no-any-return]
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         shift = self.bias - self.running_mean * scale
         y = torch.addcmul(_column(shift, x), _work_copy(x), _column(scale, x))
@@ -185,9 +185,14 @@ class BiRNN(nn.Module):
         mask = frames <= last
         mirror = torch.where(mask, last - frames, frames)[..., None]
         ahead = self.forward_rnn(x)[0]
-        back = _Mirror.apply(self.backward_rnn(_Mirror.apply(x, mirror))[0], mirror)
+        back = _mirrored(self.backward_rnn(_mirrored(x, mirror))[0], mirror)
         y = ahead + back if self.combine == "sum" else torch.cat([ahead, back], dim=-1)
         return y.masked_fill(~mask[..., None], 0.0)
+
+
+def _mirrored(x: Tensor, index: Tensor) -> Tensor:
+    """Frames of ``x`` (B, T, D) in the order of ``index`` (B, T, 1)."""
+    return _Mirror.apply(x, index)  # type: ignore[no-untyped-call, no-any-return]
 
 
 class _Mirror(torch.autograd.Function):
