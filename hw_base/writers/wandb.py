@@ -74,6 +74,8 @@ class WandbWriter(Writer):
     def _started(self) -> Any:
         if self._run is None:
             self.run_dir.mkdir(parents=True, exist_ok=True)
+            # Tables wait for their upload here; the default, in the home folder, is lost with the machine.
+            os.environ.setdefault("WANDB_DATA_DIR", str((self.run_dir / "wandb" / "data").absolute()))
             self._run = self._wandb.init(
                 project=self.project,
                 entity=self.workspace,
