@@ -1,0 +1,128 @@
+"""The Conformer block: feed-forward, attention, convolution, feed-forward (Gulati et al. 2020, section 2)."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hw_asr.layers import length_mask
+from hw_asr.models.conformer.attention import RelativeSelfAttention, SelfAttention
+from hw_asr.models.conformer.norms import NormName, make_norm
+
+PositionName = Literal["relative", "absolute", "none"]
+
+
+class FeedForward(nn.Sequential):
+    """Two linear layers with Swish between (section 2.3), normalised before; (B, T, D) -> (B, T, D).
+
+    Args:
+        width: D.
+        hidden: width between the layers.
+        dropout: after the activation and at the end.
+    """
+
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        super().__init__(
+            nn.LayerNorm(width),
+            nn.Linear(width, hidden),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, width),
+            nn.Dropout(dropout),
+        )
+
+
+class Convolution(nn.Module):
+    """Gated pointwise, depthwise and pointwise convolution (section 2.2), normalised before.
+
+    Args:
+        width: D.
+        kernel_size: of the depthwise convolution, in frames, odd.
+        norm: between the depthwise convolution and Swish; the paper's is ``batch``.
+        dropout: at the end.
+    """
+
+    def __init__(self, width: int, kernel_size: int, norm: NormName, dropout: float) -> None:
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(width)
+        self.gate = nn.Linear(width, 2 * width)
+        self.depthwise = nn.Conv1d(width, width, kernel_size, padding=kernel_size // 2, groups=width)
+        self.norm = make_norm(norm, width)
+        self.out = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, length: Tensor) -> Tensor:
+        """``x`` (B, T, D), ``length`` (B,) -> (B, T, D)."""
+        y = F.glu(self.gate(self.layer_norm(x)), dim=-1)
+        y = y.masked_fill(~length_mask(length, y.shape[1])[..., None], 0.0).transpose(1, 2)
+        y = F.silu(self.norm(self.depthwise(y), length)).transpose(1, 2)
+        out: Tensor = self.dropout(self.out(y))
+        return out
+
+
+class Block(nn.Module):
+    """One layer of the encoder (section 2.4).
+
+    Args:
+        width: D.
+        n_heads: of the attention.
+        hidden: width within the feed-forwards.
+        kernel_size: of the convolution, in frames.
+        positions: ``relative`` attention needs the offsets' encodings.
+        norm: of the convolution.
+        dropout: of all modules.
+        attention_dropout: of attention weights.
+        drop_path: probability with which an utterance skips the block in training (Huang et al. 2016, "Deep Networks
+            with Stochastic Depth").
+    """
+
+    def __init__(
+        self,
+        width: int,
+        n_heads: int,
+        hidden: int,
+        kernel_size: int,
+        positions: PositionName = "relative",
+        norm: NormName = "batch",
+        dropout: float = 0.1,
+        attention_dropout: float = 0.1,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        attention = RelativeSelfAttention if positions == "relative" else SelfAttention
+        self.feed_forward1 = FeedForward(width, hidden, dropout)
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = attention(width, n_heads, attention_dropout)
+        self.dropout = nn.Dropout(dropout)
+        self.convolution = Convolution(width, kernel_size, norm, dropout)
+        self.feed_forward2 = FeedForward(width, hidden, dropout)
+        self.out_norm = nn.LayerNorm(width)
+        self.drop_path = drop_path
+
+    def forward(self, x: Tensor, length: Tensor, key_mask: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Run the block.
+
+        Args:
+            x (Tensor): (B, T, D).
+            length (Tensor): valid frames, (B,), int64.
+            key_mask (Tensor): see `SelfAttention`.
+            positions (Tensor): see `SelfAttention`.
+
+        Returns:
+            Tensor: (B, T, D); what the padding holds means nothing.
+        """
+        keep = self._keep(x)
+        x = x + 0.5 * keep * self.feed_forward1(x)
+        x = x + keep * self.dropout(self.attention(self.attention_norm(x), key_mask, positions))
+        x = x + keep * self.convolution(x, length)
+        x = x + 0.5 * keep * self.feed_forward2(x)
+        out: Tensor = self.out_norm(x)
+        return out
+
+    def _keep(self, x: Tensor) -> Tensor | float:
+        """What residual branches are multiplied by: 0 for skipped utterances, more than 1 for the others."""
+        if not self.training or self.drop_path == 0.0:
+            return 1.0
+        kept = torch.rand(len(x), 1, 1, device=x.device) >= self.drop_path
+        return kept.to(x.dtype) / (1.0 - self.drop_path)

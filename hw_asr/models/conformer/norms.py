@@ -1,0 +1,58 @@
+"""Normalisation in the convolution module, blind to padding."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from hw_asr.layers import MaskedBatchNorm, length_mask
+
+NormName = Literal["batch", "layer", "group"]
+
+
+class MaskedGroupNorm(nn.Module):
+    """Group normalisation (Wu and He 2018) with statistics over the valid frames of each utterance.
+
+    Names in the state are those of `torch.nn.GroupNorm`, and so are the numbers where nothing is padded.
+
+    Args:
+        n_groups: a divisor of the channels.
+        n_features: C.
+        eps: added to the variance.
+    """
+
+    def __init__(self, n_groups: int, n_features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.n_groups = n_groups
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(n_features))
+        self.bias = nn.Parameter(torch.zeros(n_features))
+
+    def forward(self, x: Tensor, length: Tensor) -> Tensor:
+        """``x`` (B, C, T) normalised, of its dtype, 0 in the padding."""
+        mask = length_mask(length, x.shape[-1])[:, None, None]
+        groups = x.float().reshape(len(x), self.n_groups, -1, x.shape[-1]).masked_fill(~mask, 0.0)
+        count = (length * groups.shape[2]).clamp(min=1).view(-1, 1, 1, 1)
+        centred = groups - groups.sum(dim=(2, 3), keepdim=True) / count
+        variance = centred.masked_fill(~mask, 0.0).square().sum(dim=(2, 3), keepdim=True) / count
+        normal = (centred * (variance + self.eps).rsqrt()).flatten(1, 2)
+        y = torch.addcmul(self.bias[:, None], normal, self.weight[:, None])
+        return y.masked_fill(~mask[:, 0], 0.0).to(x.dtype)
+
+
+class FrameNorm(nn.LayerNorm):
+    """Layer normalisation of each frame of (B, C, T); 0 in the padding like its siblings."""
+
+    def forward(self, x: Tensor, length: Tensor) -> Tensor:  # type: ignore[override]
+        """``x`` (B, C, T) normalised over its channels."""
+        y = super().forward(x.transpose(1, 2)).transpose(1, 2)
+        return y.masked_fill(~length_mask(length, x.shape[-1])[:, None], 0.0)
+
+
+def make_norm(name: NormName, n_features: int) -> nn.Module:
+    """A norm called with (B, C, T) and lengths (B,); groups have 16 channels or, failing that, are one."""
+    if name == "batch":
+        return MaskedBatchNorm(n_features)
+    if name == "layer":
+        return FrameNorm(n_features)
+    return MaskedGroupNorm(n_features // 16 if n_features % 16 == 0 else 1, n_features)
