@@ -1,0 +1,176 @@
+"""Estimate an n-gram language model from text: ``python -m hw_asr.train_lm --text FILES --order 3 -o lm.arpa``."""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from hw_asr.decoders.tokens import SPACE, describe_tokens
+from hw_asr.language_models.arpa import write_arpa
+from hw_asr.language_models.cache import open_ngram
+from hw_asr.language_models.kneser_ney import estimate
+from hw_asr.language_models.ngram import LN10, NgramModel
+from hw_base import checkpoint
+from hw_base.cli import run
+from hw_base.config import build
+from hw_base.errors import CheckpointError, ConfigError, DataError
+from hw_base.registry import TEXT_ENCODERS
+from hw_base.schema import Component
+from hw_base.text import BaseTextEncoder
+
+# lmplz takes most of the memory of a machine unless it is told how much.
+_LMPLZ_MEMORY = "1G"
+Split = Callable[[str], list[str]]
+
+
+def main(argv: "Sequence[str] | None" = None) -> int:
+    """The program; the exit code."""
+    arguments = _parser().parse_args(argv)
+    return run(lambda: _work(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m hw_asr.train_lm",
+        description="Estimate an n-gram language model (interpolated modified Kneser-Ney) and write it as ARPA.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--text", nargs="+", metavar="FILE", help="training text, one sentence a line")
+    parser.add_argument("--order", type=int, default=3, help="n of the longest n-grams (default: 3)")
+    parser.add_argument(
+        "--level",
+        choices=("word", "char", "sentencepiece"),
+        default="word",
+        help="what is counted: words, characters, or the tokens of --text-encoder (default: word)",
+    )
+    parser.add_argument("--text-encoder", metavar="CKPT", help="checkpoint whose text encoder normalises the text")
+    parser.add_argument(
+        "--prune",
+        nargs="+",
+        type=int,
+        default=[],
+        metavar="COUNT",
+        help="for each order the largest count that is left out, for example 0 0 1; the last holds for higher orders",
+    )
+    parser.add_argument("--lmplz", action="store_true", help="let KenLM's lmplz estimate, which has to be on the PATH")
+    parser.add_argument("--perplexity", nargs="+", metavar="FILE", help="texts to report the perplexity of")
+    parser.add_argument("-o", "--output", metavar="ARPA", required=True, help="model; read if there is no --text")
+    return parser
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    if not arguments.text and not arguments.perplexity:
+        raise ConfigError("nothing to do: give --text to estimate a model, --perplexity to use one, or both")
+    if arguments.order < 1:
+        raise ConfigError(f"--order: expected 1 or more, found {arguments.order}")
+    split = _splitter(arguments.level, arguments.text_encoder)
+    if arguments.text:
+        sentences = [units for file in arguments.text for units in _read(file, split)]
+        make = _run_lmplz if arguments.lmplz else _estimate
+        make(sentences, arguments)
+    model = open_ngram(arguments.output)
+    if arguments.text:
+        report = {"written": arguments.output, "sentences": len(sentences), "units": sum(map(len, sentences))}
+        print(json.dumps({**report, "vocabulary": len(model.vocabulary), "megabytes": round(model.nbytes() / 1e6, 1)}))
+    for file in arguments.perplexity or []:
+        print(json.dumps({"text": file, **perplexity(model, _read(file, split))}))
+    return 0
+
+
+def _splitter(level: str, path: "str | None") -> Split:
+    """How a line becomes units of the model."""
+    encoder = load_text_encoder(path) if path is not None else None
+    if level == "word":
+        return str.split if encoder is None else lambda line: encoder.normalize(line).split()
+    if encoder is not None:
+        names = describe_tokens(encoder).names
+        return lambda line: [names[token] for token in encoder.encode(line)]
+    if level == "sentencepiece":
+        raise ConfigError("--level sentencepiece needs --text-encoder, the checkpoint that holds the tokens")
+    return lambda line: list(" ".join(line.split()).replace(" ", SPACE))
+
+
+def load_text_encoder(path: "str | Path") -> BaseTextEncoder:
+    """The text encoder of a checkpoint.
+
+    Raises:
+        CheckpointError: the file is no checkpoint, or one without a text encoder.
+    """
+    import hw_asr  # noqa: F401 - registers the text encoders
+
+    state = checkpoint.load(path)
+    try:
+        section = Component.model_validate(state["config"]["text_encoder"])
+        encoder: BaseTextEncoder = build("text_encoder", section, TEXT_ENCODERS)
+        encoder.load_state_dict(state["text_encoder"])
+    except KeyError as error:
+        raise CheckpointError(f"{path}: the checkpoint lacks {error}, so it has no text encoder") from error
+    return encoder
+
+
+def _read(path: str, split: Split) -> Iterator[list[str]]:
+    """The units of each line that has any."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot read the text: {error}") from error
+    return (units for units in map(split, lines) if units)
+
+
+def _estimate(sentences: list[list[str]], arguments: argparse.Namespace) -> None:
+    arpa, discounts = estimate(sentences, arguments.order, arguments.prune)
+    write_arpa(arpa, arguments.output)
+    for order, (grams, values) in enumerate(zip(arpa.grams, discounts, strict=True), start=1):
+        shown = " ".join(f"{value:.4f}" for value in values)
+        print(f"{order}-grams: {len(grams.words)}, discounts {shown}", file=sys.stderr)
+
+
+def _run_lmplz(sentences: list[list[str]], arguments: argparse.Namespace) -> None:
+    program = shutil.which("lmplz")
+    if program is None:
+        raise ConfigError("--lmplz: there is no lmplz on the PATH; leave the option out to estimate without it")
+    with tempfile.TemporaryDirectory() as folder:
+        text = Path(folder) / "text"
+        text.write_text("".join(" ".join(units) + "\n" for units in sentences), encoding="utf-8")
+        command = [program, "-o", str(arguments.order), "-S", _LMPLZ_MEMORY, "-T", folder, "--discount_fallback"]
+        command += ["--text", str(text), "--arpa", arguments.output]
+        command += ["--prune", *map(str, arguments.prune)] if arguments.prune else []
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise DataError(f"lmplz failed: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
+
+
+def perplexity(model: NgramModel, sentences: "Iterator[list[str]] | list[list[str]]") -> dict[str, float]:
+    """Perplexity per unit, sentence ends counted.
+
+    Returns:
+        ``perplexity`` of all units, ``perplexity_known`` without unknown ones, their number ``unknown``, and ``units``.
+    """
+    ids, unknown, end = model.word_ids(), model.unknown_id, model.end_id
+    total = total_known = 0.0
+    units = n_unknown = 0
+    for sentence in sentences:
+        state = model.start_state
+        for word in [*(ids.get(unit, unknown) for unit in sentence), *([end] if end >= 0 else [])]:
+            logp, state = model.score_word(state, word)
+            total, units = total + logp, units + 1
+            if word == unknown:
+                n_unknown += 1
+            else:
+                total_known += logp
+    if units == n_unknown:
+        raise DataError("perplexity: the model knows no word of the text")
+    return {
+        "perplexity": 10 ** (-total / LN10 / units),
+        "perplexity_known": 10 ** (-total_known / LN10 / (units - n_unknown)),
+        "unknown": n_unknown,
+        "units": units,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
