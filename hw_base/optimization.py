@@ -123,7 +123,7 @@ class Optimization:
             loss_is_finite (Tensor): bool, scalar.
 
         Returns:
-            Norm of the gradients before clipping and whether the step was taken, scalars on the device.
+            Norm of the gradients before clipping, and false if loss or gradients were at fault, scalars on the device.
         """
         if self.scaler is not None:
             norm, taken = self._scaled_update(self.scaler, loss_is_finite)
@@ -152,7 +152,8 @@ class Optimization:
         norm = self._clip()
         scaler.step(self.optimizer)
         scaler.update()
-        return norm, torch.isfinite(norm)
+        # An overflow of the scale is how the scale is found; it is a fault only where there is no scale left to lower.
+        return norm, torch.isfinite(norm) | (scaler.get_scale() > 1.0)
 
     def end_epoch(self) -> None:
         """Step a schedule that counts epochs."""

@@ -183,12 +183,8 @@ class BaseTrainer(ABC):
         optimization = self.optimizations[name]
         values = {key: _share(as_mean(value)) for key, value in losses.items()}
         total = self.total(values)
-        others = [o for o in self.optimizations.values() if o is not optimization]
-        kept = [[p.grad for p in other.parameters] for other in others]  # a loss must not leave gradients elsewhere
-        optimization.backward(total / self.section.accumulate)
-        for other, gradients in zip(others, kept, strict=True):
-            for parameter, gradient in zip(other.parameters, gradients, strict=True):
-                parameter.grad = gradient
+        with self._gradients_kept(optimization):
+            optimization.backward(total / self.section.accumulate)
         figures = {key: value.detach() for key, value in {**values, "loss": total}.items()}
         if boundary:
             norm, taken = optimization.update(torch.isfinite(total.detach()))
@@ -196,6 +192,17 @@ class BaseTrainer(ABC):
             self.guard.record(self.step + 1, name, taken, figures, list(batch.get("utterance_id", [])))
         for key, value in figures.items():
             self.window.add(self.figure_name(name, key), value)
+
+    @contextlib.contextmanager
+    def _gradients_kept(self, optimization: Optimization) -> Iterator[None]:
+        """Inside, a backward pass leaves no gradients in other groups: a generator's loss does not train discriminators."""
+        others = [p for o in self.optimizations.values() if o is not optimization for p in o.parameters]
+        kept = [parameter.grad for parameter in others]
+        for parameter in others:
+            parameter.grad = None
+        yield
+        for parameter, gradient in zip(others, kept, strict=True):
+            parameter.grad = gradient
 
     def total(self, values: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum of named losses."""
@@ -224,13 +231,18 @@ class BaseTrainer(ABC):
             if not distributed.active():  # the others may be past the point where a state can be gathered
                 self._save()
             raise
-        if self.step % self.save_every == 0 or self._finished():
+        if self._due(self.save_every) or self._finished():
             self._save(must=self._finished())
-        if self._interrupted(log_due):
+        if self.step % self.section.accumulate == 0 and self._interrupted(log_due):
             self._save()
             message = f"interrupted at step {self.step}, all is saved: --run-dir {self.setup.run_dir} -r auto goes on"
             raise InterruptedRun(self.interrupts.received, message)
         return values
+
+    def _due(self, every: int) -> bool:
+        """Whether it is time; with accumulation only after an update, because gradients are not saved."""
+        window = self.section.accumulate
+        return self.step % window == 0 and self.step // every > (self.step - window) // every
 
     def _finished(self) -> bool:
         return self.step >= self.last_step or self.monitor.exhausted
@@ -290,7 +302,7 @@ class BaseTrainer(ABC):
         return totals
 
     def _evaluate_if_due(self, progress: Progress) -> dict[str, float]:
-        due = self.step > 0 and (self.step % self.eval_every == 0 or self._finished())
+        due = self.step > 0 and (self._due(self.eval_every) or self._finished())
         if not due or self.evaluated_at == self.step:
             return {}
         values: dict[str, float] = {}

@@ -1,0 +1,201 @@
+"""The loop's conduct: resume to the bit, bad updates, evaluation, early stop, what is written."""
+
+import copy
+import json
+
+import pytest
+import torch
+
+from hw_base import checkpoint
+from hw_base.errors import CheckpointError, DivergedError
+from hw_base.writers import JsonlWriter, MultiWriter
+from tests.hw_base.toys import Gan, GanTrainer, Regressor, RegressorTrainer, batches, make
+
+SECTION = {
+    "type": "AdamW",
+    "args": {"lr": 0.01},
+    "scheduler": {"type": "OneCycleLR"},
+    "clip_norm": 1.0,
+}
+UNTIMED = ("steps_per_second",)
+
+
+def rows(path):
+    kept = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in UNTIMED} for row in kept]
+
+
+def run(trainer_type, model, folder, *, steps=20, seed=5, resume=None, **section):
+    torch.manual_seed(seed)
+    writers = MultiWriter([JsonlWriter(folder / "metrics.jsonl")])
+    trainer = make(
+        trainer_type, model, batches(7), SECTION, {"mse": 1.0}, run_dir=folder, writers=writers, max_steps=steps,
+        eval_every=4, save_every=3, monitor="min val/mse" if trainer_type is RegressorTrainer else None, **section,
+    )  # fmt: skip
+    if resume is not None:
+        state = checkpoint.load(resume)
+        trainer.load_state_dict(state, resume)
+        trainer.setup.writers.load_state_dict(state["writers"], trainer.step)
+    return trainer
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+@pytest.mark.parametrize(("trainer_type", "model_type"), [(RegressorTrainer, Regressor), (GanTrainer, Gan)])
+@pytest.mark.parametrize("amp_dtype", [None, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("cut", [3, 10, 14, 18])
+def test_a_resumed_run_ends_bit_equal(tmp_path, trainer_type, model_type, cut, amp_dtype):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    torch.manual_seed(1)
+    model = model_type()
+    first = run(trainer_type, copy.deepcopy(model), whole)
+    first.setup.amp_dtype = amp_dtype
+    first.train()
+
+    half = run(trainer_type, copy.deepcopy(model), parts, accumulate=1)
+    half.setup.amp_dtype = amp_dtype
+    half.last_step = 20
+    stop = cut
+    after = half._after_step
+
+    def stop_there(progress):
+        values = after(progress)
+        if half.step == stop:
+            half._saved_at = -1
+            half._save()
+            raise KeyboardInterrupt
+        return values
+
+    half._after_step = stop_there
+    with pytest.raises(KeyboardInterrupt):
+        half.train()
+    torch.manual_seed(99)
+    second = run(trainer_type, model_type(), parts, seed=77, resume=checkpoint.path_of(parts, cut))
+    second.setup.amp_dtype = amp_dtype
+    second.train()
+    one, other = (checkpoint.load(checkpoint.path_of(folder, 20)) for folder in (whole, parts))
+    assert same(one, other)
+    assert rows(whole / "metrics.jsonl") == rows(parts / "metrics.jsonl")
+
+
+def test_accumulation_resumes_within_a_window_only_at_its_edge(tmp_path):
+    """Gradients are not stored: a checkpoint inside a window would lose a part of it."""
+    torch.manual_seed(0)
+    trainer = run(RegressorTrainer, Regressor(), tmp_path, accumulate=4, steps=8)
+    trainer.train()
+    steps = [checkpoint.load(path)["step"] for path in checkpoint.numbered(tmp_path)]
+    assert steps == [8, 4]
+
+
+def test_a_changed_rate_and_length_count_after_a_resume(tmp_path):
+    torch.manual_seed(0)
+    run(RegressorTrainer, Regressor(), tmp_path, steps=20).train()
+    section = copy.deepcopy(SECTION)
+    section["args"]["lr"] = 0.1
+    data = batches(7)
+    longer = make(RegressorTrainer, Regressor(), data, section, {"mse": 1.0}, max_steps=40)
+    state = checkpoint.load(checkpoint.path_of(tmp_path, 18))
+    longer.load_state_dict(state, "x")
+    longer.train_step(data[0])
+    fresh = make(RegressorTrainer, Regressor(), data, section, {"mse": 1.0}, max_steps=40)
+    for _ in range(19):
+        fresh.train_step(data[0])
+    assert longer.optimizations["model"].rate == pytest.approx(fresh.optimizations["model"].rate)
+    longer.train()
+    assert longer.step == 40
+
+
+def poisoned(n, bad, value=float("nan")):
+    data = batches(n)
+    for i in bad:
+        data[i]["target"] = torch.full_like(data[i]["target"], value)
+    return data
+
+
+@pytest.mark.parametrize("amp_dtype", [None, torch.float16])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_bad_loss_is_skipped_named_and_counted(caplog, amp_dtype, value):
+    torch.manual_seed(0)
+    model = Regressor()
+    trainer = make(
+        RegressorTrainer, model, poisoned(8, [2, 5], value), {"type": "AdamW", "args": {"lr": 0.01}}, {"mse": 1.0},
+        max_steps=8, amp_dtype=amp_dtype,
+    )  # fmt: skip
+    snapshots = []
+    for batch in trainer.loader:
+        before = copy.deepcopy(model.state_dict())
+        trainer.train_step(batch)
+        trainer.guard.read()
+        snapshots.append(same(before, model.state_dict()))
+    assert snapshots[1:] == [i in (2, 5) for i in range(1, 8)]  # the first one finds the loss scale of fp16
+    assert trainer.guard.skipped == 2
+    named = [r.message for r in caplog.records if "update of 'model' skipped" in r.message]
+    assert len(named) == 2
+    assert "step 3:" in named[0]
+    assert "mse" in named[0]
+    assert "u2-0" in named[0]
+    if amp_dtype is torch.float16:
+        assert trainer.optimizations["model"].scaler.get_scale() >= 1024
+
+
+def test_too_many_bad_updates_end_the_run_with_good_weights(tmp_path):
+    torch.manual_seed(0)
+    model = Regressor()
+    writers = MultiWriter([JsonlWriter(tmp_path / "metrics.jsonl")])
+    trainer = make(
+        RegressorTrainer, model, poisoned(30, range(5, 30)), SECTION, {"mse": 1.0}, run_dir=tmp_path, writers=writers,
+        max_steps=30, max_bad_steps=4,
+    )  # fmt: skip
+    with pytest.raises(DivergedError, match="4 in a row"):
+        trainer.train()
+    assert trainer.step == 9
+    state = checkpoint.load(checkpoint.newest_good(tmp_path))
+    assert state["step"] == 9
+    assert all(torch.isfinite(value).all() for value in state["model"].values())
+
+
+def test_a_bad_value_never_counts_as_the_best():
+    trainer = make(RegressorTrainer, Regressor(), batches(4), SECTION, {"mse": 1.0}, max_steps=4, monitor="min val/mse")
+    assert trainer.monitor.update(2.0, 1)
+    assert not trainer.monitor.update(float("nan"), 2)
+    assert trainer.monitor.update(1.0, 3)
+    assert (trainer.monitor.best, trainer.monitor.best_step) == (1.0, 3)
+
+
+def test_early_stop_ends_after_stale_evaluations(tmp_path):
+    frozen = {"type": "SGD", "args": {"lr": 1e-12}}
+    trainer = make(
+        RegressorTrainer, Regressor(), batches(4), frozen, {"mse": 1.0}, max_steps=100, eval_every=2, run_dir=tmp_path,
+        monitor="min val/size", early_stop=3,
+    )  # fmt: skip
+    trainer.train()
+    assert trainer.step == 8  # the first evaluation is the best one
+    assert checkpoint.load(tmp_path / checkpoint.BEST)["step"] == 2
+
+
+def test_the_logged_gradient_norm_is_that_before_clipping(tmp_path):
+    torch.manual_seed(0)
+    data, model = batches(3), Regressor().eval()
+    section = {"type": "SGD", "args": {"lr": 0.0001}, "clip_norm": 1e-3}
+    writers = MultiWriter([JsonlWriter(tmp_path / "m.jsonl")])
+    trainer = make(RegressorTrainer, model, data[:1], section, {"mse": 1.0}, writers=writers, max_steps=1, log_every=1)
+    model.net[2].p = 0.0
+    trainer.train()
+    norm = rows(tmp_path / "m.jsonl")[0]["grad_norm"]
+    assert norm > 0.1
+
+
+def test_resuming_another_model_is_refused(tmp_path):
+    torch.manual_seed(0)
+    run(RegressorTrainer, Regressor(), tmp_path, steps=3).train()
+    trainer = make(GanTrainer, Gan(), batches(3), SECTION, {"mel": 1.0}, max_steps=3)
+    with pytest.raises(CheckpointError, match="made for another model: .*missing"):
+        trainer.load_state_dict(checkpoint.load(checkpoint.path_of(tmp_path, 3)), "x")
