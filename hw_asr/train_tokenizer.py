@@ -1,0 +1,58 @@
+"""A vocabulary from training transcripts: ``python -m hw_asr.train_tokenizer -c CONFIG -o FILE``.
+
+Training a model does the same by itself; this is for one vocabulary that several runs share (``model_path``).
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from hw_asr.sentencepiece_encoder import SentencePieceTextEncoder
+from hw_base import cli, config
+from hw_base.errors import ConfigError
+from hw_base.experiment import Experiment
+from hw_base.schema import TRAIN_SPLIT
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hw_asr.train_tokenizer",
+        description="Train the SentencePiece vocabulary of a config on its training transcripts and write the model.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("-c", "--config", metavar="FILE", required=True, help="JSON or YAML config")
+    parser.add_argument("-o", "--output", metavar="FILE", default="tokenizer.model", help="default: tokenizer.model")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key: a.b.c=value; any number of times"
+    )
+    arguments = parser.parse_args(argv)
+    return cli.run(lambda: train(arguments.config, arguments.set, Path(arguments.output)))
+
+
+def train(path: str, overrides: Sequence[str], output: Path) -> int:
+    """Train, write, and print what came out; the exit code."""
+    experiment = Experiment(config.load(path, overrides), torch.device("cpu"))
+    encoder = experiment.task.text_encoder
+    if not isinstance(encoder, SentencePieceTextEncoder):
+        found = type(encoder).__name__
+        raise ConfigError(
+            f"text_encoder.type: {found} has nothing to train; --set text_encoder=SentencePieceTextEncoder"
+        )
+    if encoder.model_path is not None:
+        raise ConfigError("text_encoder.args.model_path: names a trained model already; leave it out to train one")
+    texts = [record.text or "" for record in experiment.split(TRAIN_SPLIT, evaluation=False).records]
+    encoder.fit(texts)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_bytes(encoder.model)
+    n_characters = sum(len(encoder.normalize(text)) for text in texts)
+    n_tokens = sum(len(encoder.encode(text)) for text in texts)
+    print(f"{output}: {len(encoder)} tokens with the blank, {n_characters / n_tokens:.2f} characters per token")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
