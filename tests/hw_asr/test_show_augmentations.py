@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -27,3 +28,30 @@ def test_audio_and_one_picture_are_written(tmp_path):
     torch.testing.assert_close(everything, clipped, rtol=0, atol=1e-4)
     assert [a.p for a in augmentations] == [0.0, 1.0, 0.0, 1.0]
     assert paths[-1].read_bytes().startswith(b"\x89PNG")
+
+
+def test_command(tmp_path, capsys):
+    for name in ("a", "b"):
+        audio.save(tmp_path / "audio" / f"{name}.wav", 0.1 * torch.randn(8000), 16000)
+        (tmp_path / "transcriptions").mkdir(exist_ok=True)
+        (tmp_path / "transcriptions" / f"{name}.txt").write_text("hello")
+    config = {
+        "task": "asr",
+        "name": "shown",
+        "data": {"train": {"datasets": [{"type": "CustomDir", "args": {"root": str(tmp_path)}}]}},
+        "augmentations": ["Gain", {"type": "PitchShift", "args": {"max_semitones": 2}}, "SpecAugment"],
+        "model": "DeepSpeech2",
+        "optimizers": {"model": {"type": "AdamW"}},
+        "trainer": {"max_steps": 1},
+    }
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    command = ["-c", str(path), "-o", str(tmp_path / "out")]
+    assert show_augmentations.main(command) == 0
+    written = [line.rsplit("/", 1)[-1] for line in capsys.readouterr().out.splitlines()]
+    assert written == ["00_before.wav", "01_Gain.wav", "02_PitchShift.wav", "04_all.wav", "spectrograms.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(written)
+    assert show_augmentations.main([*command, "-n", "2"]) == 2
+    assert "error: --index 2: the training split has 2 utterances" in capsys.readouterr().err
+    assert show_augmentations.main([*command, "--set", "augmentations=[]"]) == 2
+    assert "augmentations is empty" in capsys.readouterr().err
