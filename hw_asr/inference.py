@@ -13,7 +13,7 @@ from hw_asr.trainer import CorpusMetrics
 from hw_base import registry
 from hw_base.config import build
 from hw_base.errors import ConfigError
-from hw_base.experiment import Experiment, precision
+from hw_base.experiment import Experiment
 from hw_base.schema import Config
 
 log = logging.getLogger(__name__)
@@ -55,15 +55,13 @@ def test(config: Config, arguments: Namespace, state: dict[str, Any], device: to
 def _recognise(
     experiment: Experiment, model: torch.nn.Module, decoders: dict[str, Any], name: str, corpus: CorpusMetrics
 ) -> list[dict[str, Any]]:
-    """The output rows of one split, in the order of its index."""
+    """The output rows of one split, in the order of its index; in float32, so that the batches make no difference."""
     split = experiment.split(name, evaluation=True, needs_text=False)
-    dtype = precision(experiment.config.trainer.amp, experiment.device)
     rows: dict[str, dict[str, Any]] = {}
     for batch in experiment.loader(split):
         spectrogram = batch["spectrogram"].to(experiment.device)
         length = batch["spectrogram_length"].to(experiment.device)
-        with torch.autocast(experiment.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
-            output = model(spectrogram=spectrogram, spectrogram_length=length)
+        output = model(spectrogram=spectrogram, spectrogram_length=length)
         log_probs = output["log_probs"].float()
         n_best = {key: decoder(log_probs, output["log_probs_length"]) for key, decoder in decoders.items()}
         for key, lists in n_best.items():

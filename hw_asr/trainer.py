@@ -124,6 +124,7 @@ class CTCTrainer(BaseTrainer):
         writers, first = self.setup.writers, self._shown[0]
         writers.table(f"{split}/predictions", ["id", "decoder", "target", "prediction", "wer", "cer"], rows, self.step)
         writers.audio(f"{split}/audio", first["waveform"], self.setup.config.features.args["sample_rate"], self.step)
-        writers.image(
-            f"{split}/spectrogram", plots.spectrogram_image(first["spectrogram"], first["text"] or ""), self.step
-        )
+        features = self.setup.config.features.args
+        seconds = features["hop_length"] / features["sample_rate"]
+        picture = plots.spectrogram_image(first["spectrogram"], first["text"] or "", seconds, "mel band")
+        writers.image(f"{split}/spectrogram", picture, self.step)

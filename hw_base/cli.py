@@ -12,7 +12,7 @@ from hw_base import checkpoint, config_files, distributed, logs, training
 from hw_base.config import as_dict, resolve
 from hw_base.errors import HwError
 from hw_base.registry import TASKS
-from hw_base.schema import TRAIN_SPLIT
+from hw_base.schema import TEST_PREFIX, TRAIN_SPLIT
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,9 @@ def evaluate_main(argv: Sequence[str] | None = None) -> int:
         raw = {**state["config"], **(config_files.read(arguments.config) if arguments.config else {})}
         task = TASKS.get(raw.get("task", ""))
         if arguments.test_data_folder is not None and task is not None:
-            raw["data"] = {"test": {"datasets": [task.folder_dataset(arguments.test_data_folder)]}}  # type: ignore[attr-defined]
+            folder = {"datasets": [task.folder_dataset(arguments.test_data_folder)]}  # type: ignore[attr-defined]
+            kept = {name: split for name, split in raw["data"].items() if not name.startswith(TEST_PREFIX)}
+            raw["data"] = {**kept, "test": folder}
         overrides = list(arguments.set)
         for name in raw.get("data", {}):
             if name != TRAIN_SPLIT:

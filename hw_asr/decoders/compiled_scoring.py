@@ -13,10 +13,12 @@ from hw_asr.language_models.pair_table import FIRST_MULTIPLIER, SECOND_MULTIPLIE
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile at the first call, without the GIL, and keep the machine code where a folder for it can be written."""
+    # Calls are inlined because passing a tuple of arrays counts a reference to each of them, at every candidate.
+    options = {"nogil": True, "error_model": "numpy", "forceinline": True}
     try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # numba found no place for its cache
-        return numba.njit(nogil=True, error_model="numpy")(function)
+        return numba.njit(**options)(function)
 
 
 @compiled
@@ -69,7 +71,7 @@ def _child(fusion, node, token):  # type: ignore[no-untyped-def]
     lexicon = fusion.lexicon
     unknown = len(lexicon.word) - 1
     child = -1
-    if node != unknown:
+    if node != unknown and (lexicon.branches[node] >> (token & 63)) & 1:
         if len(lexicon.child):
             child = lexicon.child[node, token]
         else:
@@ -95,6 +97,12 @@ def _word_step(fusion, token, lm_state, node):  # type: ignore[no-untyped-def]
             return True, bonus, lm, lm_state, node
     node = _child(fusion, node, token)
     return node >= 0, bonus, lm, lm_state, node
+
+
+@compiled
+def must_continue_word(fusion, token):  # type: ignore[no-untyped-def]
+    """Whether a token may only follow where the lexicon has a branch for it."""
+    return fusion.units == WORD_UNITS and not fusion.spell_unknown and fusion.kinds[token] == INSIDE
 
 
 @compiled

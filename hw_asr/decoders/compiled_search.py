@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hw_asr.decoders.compiled_scoring import compiled, ends_text, step_bonus
+from hw_asr.decoders.compiled_scoring import compiled, ends_text, must_continue_word, step_bonus
 from hw_asr.decoders.fusion import Fusion
 from hw_asr.decoders.search_options import Found, SearchOptions
 
@@ -98,7 +98,7 @@ def _search(log_probs, options, fusion, bound):  # type: ignore[no-untyped-def]
     T, V = log_probs.shape
     K, C = options.beam_size, min(options.tokens_per_frame, V - 1)
     beam, following = _new_beam(K), _new_beam(K)
-    candidates, frame = _new_candidates(4 * K + C), _new_frame(K, C, V)
+    candidates, frame = _new_candidates(3 * K), _new_frame(K, C, V)
     tree = np.empty((T * K + 1, 3), np.int32)  # parent, token and frame of every prefix that was ever in the beam
     tree[0] = 0
     beam.weights[0, 0], beam.weights[0, 2] = 1.0, 1.0
@@ -210,18 +210,23 @@ def _stay(row, t, n, beam, frame):  # type: ignore[no-untyped-def]
 def _grow(t, n, beam, frame, candidates, fusion, keep_above, growth):  # type: ignore[no-untyped-def]
     """Gather the K best prefixes; returns how many there are and the probability of the best."""
     K, C = frame.taken.shape
-    value, m, top = candidates.value, 0, 0.0
+    m, top, lowest, longest = 0, 0.0, np.inf, 0.0
     for k in range(n):
-        value[m], candidates.gains[m] = frame.stay[k, 0] + frame.stay[k, 1], beam.weights[k, 2:]
+        candidates.value[m] = frame.stay[k, 0] + frame.stay[k, 1]
         candidates.origin[m, _SOURCE], candidates.origin[m, _TOKEN] = k, _STAYS
-        top = max(top, value[m])
+        for column in range(3):
+            candidates.gains[m, column] = beam.weights[k, 2 + column]
+        top, lowest = max(top, candidates.value[m]), min(lowest, candidates.value[m])
+        longest = max(longest, beam.weights[k, 0] + beam.weights[k, 1])
         m += 1
-    lowest = max(top * keep_above, value[:m].min() if n == K else 0.0)
-    for k in range(n):
-        if m + C > len(value):
+    lowest = max(top * keep_above, lowest if n == K else 0.0)
+    for q in range(C):
+        if longest * frame.best[q] * growth <= lowest:
+            break
+        if m + n > len(candidates.value):
             lowest = max(lowest, _keep_best(K, m, candidates))
             m = K
-        m, top, lowest = _extend(t, k, m, top, lowest, beam, frame, candidates, fusion, keep_above, growth)
+        m, top, lowest = _extend(t, q, n, m, top, lowest, beam, frame, candidates, fusion, keep_above, growth)
     if m > K:
         _keep_best(K, m, candidates)
         m = K
@@ -229,32 +234,41 @@ def _grow(t, n, beam, frame, candidates, fusion, keep_above, growth):  # type: i
 
 
 @compiled
-def _extend(t, k, m, top, lowest, beam, frame, candidates, fusion, keep_above, growth):  # type: ignore[no-untyped-def]
-    """Add the extensions of one prefix that are better than ``lowest``."""
-    after_blank, total, state = beam.weights[k, 0], beam.weights[k, 0] + beam.weights[k, 1], beam.ints[k]
-    for q in range(len(frame.best)):
-        if total * frame.best[q] * growth <= lowest:
-            break
-        token = frame.best_id[q]
-        mass = (after_blank if token == state[_LAST] else total) * frame.best[q]
-        if frame.taken[k, q] == t or mass * growth <= lowest:
+def _extend(t, q, n, m, top, lowest, beam, frame, candidates, fusion, keep_above, growth):  # type: ignore[no-untyped-def]
+    """Add the extensions by one token that are better than ``lowest``."""
+    token, y, w, s, taken = frame.best_id[q], frame.best[q], beam.weights, beam.ints, frame.taken
+    in_word, bit, branches = must_continue_word(fusion, token), token & 63, fusion.lexicon.branches
+    for k in range(n):
+        mass = (w[k, 0] if token == s[k, _LAST] else w[k, 0] + w[k, 1]) * y
+        if mass * growth <= lowest or taken[k, q] == t:
+            continue
+        if in_word and not (branches[s[k, _LEXICON_NODE]] >> bit) & 1:
             continue
         allowed, bonus, lm, lm_next, lexicon_next, hot_next = step_bonus(
-            fusion, token, state[_LM_STATE], state[_LEXICON_NODE], state[_HOT_STATE]
+            fusion, token, s[k, _LM_STATE], s[k, _LEXICON_NODE], s[k, _HOT_STATE]
         )
         gain = math.exp(bonus) if bonus != 0.0 else 1.0
         mass *= gain
         if not allowed or mass <= lowest:
             continue
-        gains, origin = candidates.gains[m], candidates.origin[m]
         candidates.value[m] = mass
-        gains[0], gains[1], gains[2] = gain, beam.weights[k, 3] + lm, beam.weights[k, 4] + bonus
-        origin[_SOURCE], origin[_TOKEN], origin[_LM_NEXT] = k, token, lm_next
-        origin[_LEXICON_NEXT], origin[_HOT_NEXT] = lexicon_next, hot_next
+        candidates.gains[m, 0] = gain
+        candidates.gains[m, 1] = w[k, 3] + lm
+        candidates.gains[m, 2] = w[k, 4] + bonus
+        candidates.origin[m, _SOURCE], candidates.origin[m, _TOKEN] = k, token
+        candidates.origin[m, _LM_NEXT] = lm_next
+        candidates.origin[m, _LEXICON_NEXT], candidates.origin[m, _HOT_NEXT] = lexicon_next, hot_next
         m += 1
         top = max(top, mass)
         lowest = max(lowest, top * keep_above)
     return m, top, lowest
+
+
+@compiled
+def _copy_row(target, i, source, k):  # type: ignore[no-untyped-def]
+    # Not by slices: for a few columns their bookkeeping costs more than the copy.
+    for column in range(source.shape[1]):
+        target[i, column] = source[k, column]
 
 
 @compiled
@@ -286,7 +300,8 @@ def _kth_largest(values, k):  # type: ignore[no-untyped-def]
 def _keep_best(K, m, candidates):  # type: ignore[no-untyped-def]
     """Move the K best of m candidates to the front; returns the smallest probability among them."""
     value = candidates.value
-    candidates.scratch[:m] = value[:m]
+    for i in range(m):
+        candidates.scratch[i] = value[i]
     smallest = _kth_largest(candidates.scratch[:m], K)
     ties, kept = K, 0
     for i in range(m):
@@ -301,7 +316,8 @@ def _keep_best(K, m, candidates):  # type: ignore[no-untyped-def]
             ties -= 1
         if i != kept:
             value[kept] = value[i]
-            candidates.gains[kept], candidates.origin[kept] = candidates.gains[i], candidates.origin[i]
+            _copy_row(candidates.gains, kept, candidates.gains, i)
+            _copy_row(candidates.origin, kept, candidates.origin, i)
         kept += 1
     return smallest
 
@@ -313,22 +329,22 @@ def _next_beam(t, m, top, keep_above, candidates, stay, tree, n_nodes, beam, fol
     for i in range(m):
         if candidates.value[i] <= top * keep_above:
             continue
-        origin = candidates.origin[i]
-        k, token = origin[_SOURCE], origin[_TOKEN]
+        k, token = candidates.origin[i, _SOURCE], candidates.origin[i, _TOKEN]
         if token == _STAYS:
             w[n, 0], w[n, 1] = stay[k, 0] / top, stay[k, 1] / top
-            h[n], s[n] = beam.hashes[k], beam.ints[k]
+            _copy_row(h, n, beam.hashes, k)
+            _copy_row(s, n, beam.ints, k)
         else:
-            parent = beam.ints[k]
             w[n, 0], w[n, 1] = 0.0, candidates.value[i] / top
             h[n, 0] = beam.hashes[k, 0] * _HASH_MULTIPLIER + (token * _TOKEN_MULTIPLIER + _HASH_STEP)
             h[n, 1] = beam.hashes[k, 0]
-            tree[n_nodes, 0], tree[n_nodes, 1], tree[n_nodes, 2] = parent[_NODE], token, t
-            s[n, _NODE], s[n, _LAST], s[n, _REPEATS] = n_nodes, token, token == parent[_LAST]
-            s[n, _LM_STATE], s[n, _LEXICON_NODE] = origin[_LM_NEXT], origin[_LEXICON_NEXT]
-            s[n, _HOT_STATE] = origin[_HOT_NEXT]
+            tree[n_nodes, 0], tree[n_nodes, 1], tree[n_nodes, 2] = beam.ints[k, _NODE], token, t
+            s[n, _NODE], s[n, _LAST], s[n, _REPEATS] = n_nodes, token, token == beam.ints[k, _LAST]
+            s[n, _LM_STATE] = candidates.origin[i, _LM_NEXT]
+            s[n, _LEXICON_NODE], s[n, _HOT_STATE] = candidates.origin[i, _LEXICON_NEXT], candidates.origin[i, _HOT_NEXT]
             n_nodes += 1
-        w[n, 2:] = candidates.gains[i]
+        for column in range(3):
+            w[n, 2 + column] = candidates.gains[i, column]
         n += 1
     return n, n_nodes
 

@@ -188,6 +188,5 @@ def _lexicon(options: FusionOptions, model: NgramModel, text_encoder: BaseTextEn
 
 
 def _no_lexicon() -> Lexicon:
-    return Lexicon(
-        np.zeros((0, 0), np.int32), np.full(1, -1, np.int64), np.zeros(1, np.int32), np.full(1, -1, np.int32)
-    )
+    no_words, one = np.full(1, -1, np.int32), np.zeros(1, np.int32)
+    return Lexicon(np.zeros((0, 0), np.int32), np.full(1, -1, np.int64), one, no_words, np.zeros(1, np.int64))

@@ -1,0 +1,77 @@
+"""The shape of the tree: who may import whom, how long files are, where dangerous calls may stand."""
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGES = [path.name for path in sorted(ROOT.glob("hw_*")) if (path / "__init__.py").exists()]
+SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+EVERYTHING = [*SOURCES, ROOT / "train.py", ROOT / "test.py", *sorted((ROOT / "tests").rglob("*.py"))]
+EVERYTHING += sorted((ROOT / "benchmarks").rglob("*.py"))
+ALLOWED = {"hw_base": set(), "hw_asr": {"hw_base"}, "hw_tts": {"hw_base"}}
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def test_there_is_something_to_test():
+    assert "hw_base" in PACKAGES
+    assert "hw_asr" in PACKAGES
+    assert len(SOURCES) > 40
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tasks_import_the_base_and_never_each_other(path):
+    package = path.relative_to(ROOT).parts[0]
+    others = {name.split(".")[0] for name in imported(path)} & set(ALLOWED)
+    assert others - {package} <= ALLOWED[package]
+
+
+@pytest.mark.parametrize("path", EVERYTHING, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_is_longer_than_400_lines(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_of_others_are_read_in_one_place(path):
+    """`torch.load` stands in the checkpoint module alone, and nobody unpickles or evaluates."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        if called == "torch.load":
+            assert path.name == "checkpoint.py"
+            assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords)
+        assert called not in ("pickle.load", "pickle.loads", "eval", "exec", "yaml.load", "yaml.unsafe_load", "os.system")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_importing_a_package_registers_all_of_it(package):
+    """A module that its package does not import would leave its components out of the registries."""
+    programs = {"__main__"}
+    for module in pkgutil.walk_packages([str(ROOT / package)], prefix=f"{package}."):
+        source = (ROOT / (module.name.replace(".", "/") + ("/__init__.py" if module.ispkg else ".py"))).read_text()
+        if ".register(" in source and module.name.split(".")[-1] not in programs:
+            code = f"import sys, hw_asr; sys.exit({module.name!r} not in sys.modules)"
+            assert module.name in sys.modules, code
+            importlib.import_module(module.name)
+
+
+def test_importing_needs_four_packages_alone():
+    """So the same code runs on a bare machine: everything heavy is imported where it is used."""
+    heavy = "torchaudio soundfile comet_ml wandb tensorboard kenlm flashlight pyworld librosa matplotlib numba "
+    heavy += "sentencepiece editdistance espeakng_loader scipy pandas"
+    code = f"import hw_base, hw_asr, sys; print(sorted(set({heavy.split()!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,56 @@
+"""Every file under configs/ says how it is run and is built; the tiny ones train and are tested."""
+
+import json
+
+import pytest
+
+import test as test_script
+import train as train_script
+from hw_base import config, registry
+from tests.conftest import ROOT
+
+FILES = sorted(path for pattern in ("*.json", "*.yaml") for path in (ROOT / "configs").rglob(pattern))
+TINY = [path for path in FILES if path.parent.name == "tiny"]
+
+
+def test_the_folders_are_found():
+    assert {path.parent.name for path in FILES} >= {"configs", "tiny", "fsdd", "librispeech"}
+    assert TINY
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "configs")))
+def test_a_config_builds_its_model_and_says_its_command(path):
+    loaded = config.load(path)
+    about = loaded.about if isinstance(loaded.about, str) else "\n".join(loaded.about)
+    assert f"-c {path.relative_to(ROOT)}" in about
+    task = registry.TASKS[loaded.task](loaded)
+    model = config.build("model", loaded.model, registry.MODELS, **task.model_arguments())
+    assert set(model.parameter_groups()) == set(loaded.optimizers)
+    for name, section in loaded.losses.items():
+        config.build(f"losses.{name}", section, registry.LOSSES)
+    task.item_maker(training=True)
+
+
+@pytest.mark.parametrize("path", TINY, ids=lambda path: path.stem)
+def test_a_tiny_config_trains_and_is_tested(path, tmp_path):
+    run = ["--run-dir", str(tmp_path / "run"), "-d", "cpu", "--set", "trainer.max_steps=2"]
+    assert train_script.main(["-c", str(path), *run]) == 0
+    best = str(tmp_path / "run" / "checkpoint-00000002.pth")
+    assert test_script.main(["-r", best, "-d", "cpu", "-o", str(tmp_path / "output.json")]) == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["test"]
+
+
+def test_the_librispeech_recipe_runs_as_it_is_on_a_small_tree(real_data, tmp_path):
+    """Only the folder, the parts at hand and the length are changed."""
+    root = real_data / "LibriSpeech"
+    sets = [f"data.{split}.datasets.0.args.root={root}" for split in ("train", "val", "test-clean", "test-other")]
+    sets += ["data.test-clean.datasets.0.args.part=test-other", "data.test-clean.limit=2", "data.test-other.limit=2"]
+    sets += ["data.val.limit=2", "data.train.limit=6", "data.train.workers=0", "trainer.max_steps=2", "trainer.epochs=null"]
+    sets += ["data.train.batch_size=2", "data.train.max_seconds=12.0", "model.args.n_hidden=32", "model.args.n_layers=1"]
+    sets += [f"data.{split}.workers=0" for split in ("val", "test-clean", "test-other")]
+    flags = [part for item in sets for part in ("--set", item)]
+    path = str(ROOT / "configs" / "librispeech" / "ds2.json")
+    assert train_script.main(["-c", path, "--run-dir", str(tmp_path / "run"), "-d", "cpu", *flags]) == 0
+    best = str(tmp_path / "run" / "model_best.pth")
+    assert test_script.main(["-r", best, "-d", "cpu", "-o", str(tmp_path / "output.json")]) == 0
+    assert set(json.loads((tmp_path / "metrics.json").read_text())) == {"test-clean", "test-other"}
