@@ -33,4 +33,5 @@ class Reverberation(WaveformAugmentation):
         response = response[int(response.abs().argmax()) :].to(x.device)
         reverberant = dsp.convolve(x, response)[: len(x)]
         power = dsp.power(reverberant)
-        return reverberant * (dsp.power(x) / power) ** 0.5 if power > 0.0 else reverberant
+        # A silent response must not silence the utterance.
+        return reverberant * (dsp.power(x) / power) ** 0.5 if power > 0.0 else x

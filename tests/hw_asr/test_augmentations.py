@@ -1,5 +1,6 @@
 import math
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -217,6 +218,25 @@ def test_reverberation_is_the_convolution_from_the_direct_sound_on(response_fold
         assert min(errors) < 1e-5
         drawn.add(errors.index(min(errors)))
     assert drawn == {0, 1}
+
+
+def test_silent_recordings_change_nothing(tmp_path):
+    audio.save(tmp_path / "silence.wav", torch.zeros(3000), SAMPLE_RATE)
+    x = speech_like(2000)
+    for augmentation in (BackgroundNoise, Reverberation):
+        torch.testing.assert_close(augmentation(str(tmp_path), SAMPLE_RATE, p=1.0)(x, seeded()), x, rtol=0, atol=0)
+
+
+def test_real_noises_and_rooms():
+    folder = Path(__file__).resolve().parents[3] / "shared" / "data" / "noise_rir"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    x = speech_like()
+    for name, cls in (("noise", BackgroundNoise), ("rir", Reverberation)):
+        augmentation = cls(str(folder / name), SAMPLE_RATE, p=1.0)
+        results = [augmentation(x, seeded(seed)) for seed in range(20)]
+        assert all(len(out) == len(x) and bool(torch.isfinite(out).all()) for out in results)
+        assert len({round(float(out.norm() + out[5000]), 6) for out in results}) > 8
 
 
 @pytest.mark.parametrize("factor", [0.8, 0.9, 1.0, 1.1, 1.25])
