@@ -112,7 +112,7 @@ class TrainerSection(Component):
     Attributes:
         max_steps: length in steps; or `epochs`, one of the two.
         accumulate: batches per update.
-        amp: precision of the forward pass; ``auto`` is bf16 where the device has it, else fp16 on a GPU and off on a CPU.
+        amp: precision of forward passes; ``auto`` is bf16 where the device has it, else fp16 on a GPU, off on a CPU.
         log_every: steps between rows of training figures; tensors are read only then.
         eval_every: steps between evaluations; each epoch if not given.
         save_every: steps between checkpoints; at each evaluation if not given.

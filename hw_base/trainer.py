@@ -195,7 +195,7 @@ class BaseTrainer(ABC):
 
     @contextlib.contextmanager
     def _gradients_kept(self, optimization: Optimization) -> Iterator[None]:
-        """Inside, a backward pass leaves no gradients in other groups: a generator's loss does not train discriminators."""
+        """Inside, a backward pass leaves no gradients in other groups: a generator's loss trains no discriminator."""
         others = [p for o in self.optimizations.values() if o is not optimization for p in o.parameters]
         kept = [parameter.grad for parameter in others]
         for parameter in others:

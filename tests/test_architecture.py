@@ -53,7 +53,15 @@ def test_files_of_others_are_read_in_one_place(path):
         if called == "torch.load":
             assert path.name == "checkpoint.py"
             assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords)
-        assert called not in ("pickle.load", "pickle.loads", "eval", "exec", "yaml.load", "yaml.unsafe_load", "os.system")
+        assert called not in (
+            "pickle.load",
+            "pickle.loads",
+            "eval",
+            "exec",
+            "yaml.load",
+            "yaml.unsafe_load",
+            "os.system",
+        )
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -75,3 +83,24 @@ def test_importing_needs_four_packages_alone():
     code = f"import hw_base, hw_asr, sys; print(sorted(set({heavy.split()!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_style():
+    """`make lint`, where ruff is installed."""
+    pytest.importorskip("ruff", reason="ruff is not installed")
+    for arguments in (["check", "--quiet"], ["format", "--check", "--quiet"]):
+        done = subprocess.run([sys.executable, "-m", "ruff", *arguments, "."], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_types():
+    """`make types`."""
+    pytest.importorskip("mypy", reason="mypy is not installed")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "hw_base", "hw_asr", "train.py", "test.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout

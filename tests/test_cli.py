@@ -175,7 +175,16 @@ def test_one_batch_ends_with_a_verdict(tmp_path, monkeypatch, capsys):
 
 def test_predictions_of_a_checkpoint(trained, tmp_path, capsys):
     output = tmp_path / "out" / "output.json"
-    arguments = ["-r", str(trained / "model_best.pth"), "-d", "cpu", "-o", str(output), "--predictions", str(tmp_path / "p")]
+    arguments = [
+        "-r",
+        str(trained / "model_best.pth"),
+        "-d",
+        "cpu",
+        "-o",
+        str(output),
+        "--predictions",
+        str(tmp_path / "p"),
+    ]
     assert test_script.main(arguments) == 0
     written = json.loads(output.read_text())
     assert [row["id"] for row in written] == [f"test-{i:05d}" for i in range(5)]
@@ -189,7 +198,9 @@ def test_predictions_of_a_checkpoint(trained, tmp_path, capsys):
     assert "said:" in capsys.readouterr().out
     first = output.read_bytes()
     assert test_script.main([*arguments, "-b", "1", "-j", "1"]) == 0
-    assert [row["pred_text_argmax"] for row in json.loads(output.read_text())] == [r["pred_text_argmax"] for r in written]
+    assert [row["pred_text_argmax"] for row in json.loads(output.read_text())] == [
+        r["pred_text_argmax"] for r in written
+    ]
     assert len(output.read_bytes()) == len(first)
 
 

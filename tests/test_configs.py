@@ -45,8 +45,19 @@ def test_the_librispeech_recipe_runs_as_it_is_on_a_small_tree(real_data, tmp_pat
     root = real_data / "LibriSpeech"
     sets = [f"data.{split}.datasets.0.args.root={root}" for split in ("train", "val", "test-clean", "test-other")]
     sets += ["data.test-clean.datasets.0.args.part=test-other", "data.test-clean.limit=2", "data.test-other.limit=2"]
-    sets += ["data.val.limit=2", "data.train.limit=6", "data.train.workers=0", "trainer.max_steps=2", "trainer.epochs=null"]
-    sets += ["data.train.batch_size=2", "data.train.max_seconds=12.0", "model.args.n_hidden=32", "model.args.n_layers=1"]
+    sets += [
+        "data.val.limit=2",
+        "data.train.limit=6",
+        "data.train.workers=0",
+        "trainer.max_steps=2",
+        "trainer.epochs=null",
+    ]
+    sets += [
+        "data.train.batch_size=2",
+        "data.train.max_seconds=12.0",
+        "model.args.n_hidden=32",
+        "model.args.n_layers=1",
+    ]
     sets += [f"data.{split}.workers=0" for split in ("val", "test-clean", "test-other")]
     flags = [part for item in sets for part in ("--set", item)]
     path = str(ROOT / "configs" / "librispeech" / "ds2.json")

@@ -11,8 +11,8 @@ import pytest
 from tests.conftest import ROOT
 
 TINY = "configs/tiny/ds2.json"
-# Without dropout: each process draws its own masks. Without AMP, and with a smooth optimizer, so that sums may differ only
-# by their order.
+# Without dropout (each process draws its own masks), AMP, and an optimizer that divides by small numbers: sums differ
+# by their order alone.
 SETS = [
     "trainer.max_steps=6",
     "trainer.log_every=1",

@@ -15,7 +15,7 @@ from hw_asr.train_lm import load_text_encoder, main
 from hw_base import checkpoint
 from hw_base.errors import CheckpointError, ConfigError, DataError
 
-# What lmplz (KenLM 0.3.0) writes for `skewed_text()` with -o 3, and with --prune 0 1 1: its discounts; for each order the
+# What lmplz (KenLM 0.3.0) writes for `skewed_text()` with -o 3, and with --prune 0 1 1: discounts; for each order the
 # number of n-grams, the sums of their log10 probabilities and of their backoffs; some entries.
 LMPLZ_DISCOUNTS = [(0.57652, 1.16091, 2.38818), (0.805537, 1.21125, 2.04021), (0.901899, 1.06901, 1.98536)]
 LMPLZ = {

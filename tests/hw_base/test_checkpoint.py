@@ -64,7 +64,11 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
     page.write_text("<html>404</html>")
     foreign = tmp_path / "foreign.pth"
     torch.save({"state_dict": {}}, foreign)
-    for path, expected in ((page, "not a checkpoint"), (foreign, "not a checkpoint"), (tmp_path / "none", "no such file")):
+    for path, expected in (
+        (page, "not a checkpoint"),
+        (foreign, "not a checkpoint"),
+        (tmp_path / "none", "no such file"),
+    ):
         with pytest.raises(CheckpointError, match=expected) as caught:
             checkpoint.load(path)
         assert str(path) in str(caught.value)

@@ -65,7 +65,11 @@ BAD = [
         {"type": "OneCycleLR", "args": {"total_steps": 5}},
         "optimizers.model.scheduler.args.total_steps: set by the program",
     ),
-    ("optimizers.modle", "SGD", "optimizers.modle: DeepSpeech2 has no parameter group of this name. Did you mean 'model'?"),
+    (
+        "optimizers.modle",
+        "SGD",
+        "optimizers.modle: DeepSpeech2 has no parameter group of this name. Did you mean 'model'?",
+    ),
     ("trainer.epochs", 3, "trainer: give the length of training as max_steps or as epochs, one of the two"),
     ("trainer.keep", 1, "trainer.keep: expected greater than or equal to 2, found 1"),
     ("trainer.amp", "fp8", "trainer.amp: expected 'auto', 'off', 'bf16' or 'fp16', found 'fp8'"),

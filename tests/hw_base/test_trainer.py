@@ -197,5 +197,5 @@ def test_resuming_another_model_is_refused(tmp_path):
     torch.manual_seed(0)
     run(RegressorTrainer, Regressor(), tmp_path, steps=3).train()
     trainer = make(GanTrainer, Gan(), batches(3), SECTION, {"mel": 1.0}, max_steps=3)
-    with pytest.raises(CheckpointError, match="made for another model: .*missing"):
+    with pytest.raises(CheckpointError, match=r"made for another model: .*missing"):
         trainer.load_state_dict(checkpoint.load(checkpoint.path_of(tmp_path, 3)), "x")

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from hw_base.losses import masked_mean
 from hw_base.model import BaseModel
 from hw_base.optimization import Optimization
-
 from hw_base.schema import Config, OptimizerSection
 from hw_base.trainer import BaseTrainer, Setup
 from hw_base.writers import MultiWriter
@@ -81,7 +80,10 @@ class GanTrainer(BaseTrainer):
         fake = nets["generator"](batch["x"])
         length, real_length = fake.sum(-1, keepdim=True), batch["target"].sum(-1, keepdim=True)
         d = nets["duration_discriminator"]
-        yield "duration_discriminator", {"adv": (1 - d(real_length)).square().mean() + d(length.detach()).square().mean()}
+        yield (
+            "duration_discriminator",
+            {"adv": (1 - d(real_length)).square().mean() + d(length.detach()).square().mean()},
+        )
         d = nets["discriminator"]
         yield "discriminator", {"adv": (1 - d(batch["target"])).square().mean() + d(fake.detach()).square().mean()}
         yield (
@@ -161,6 +163,3 @@ def make(
         run_dir=run_dir,
     )
     return trainer_type(setup)
-
-
-

@@ -1,4 +1,4 @@
-"""The shared loop against loops written out by hand: the same numbers, bit for bit where the order of sums is the same."""
+"""The shared loop against loops written out by hand: bit for bit where the order of sums is the same."""
 
 import copy
 
@@ -119,7 +119,11 @@ def test_evaluation_changes_nothing_and_names_every_loss():
     values = trainer.evaluate("val")
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert torch.equal(random_before, torch.get_rng_state())
-    groups = {"generator": ("mel", "adv", "duration_adv"), "discriminator": ("adv",), "duration_discriminator": ("adv",)}
+    groups = {
+        "generator": ("mel", "adv", "duration_adv"),
+        "discriminator": ("adv",),
+        "duration_discriminator": ("adv",),
+    }
     assert set(values) == {f"{g}/{n}" for g, names in groups.items() for n in (*names, "loss")}
     total = 45.0 * values["generator/mel"] + values["generator/adv"] + values["generator/duration_adv"]
     assert values["generator/loss"] == pytest.approx(total)

@@ -1,0 +1,43 @@
+# Everything a new clone needs. `make help` lists the targets.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RUN := saved/ds2/demo-$(shell date +%Y%m%d-%H%M%S)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test slow lint types smoke
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+# Made anew only when requirements.txt changes. kenlm has no wheels and needs a C++ compiler: without one, what reads
+# KenLM's files is missing, and its tests are skipped.
+$(READY): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' \
+	  || { echo "Python 3.10 to 3.12 is needed: make PYTHON=python3.11 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet kenlm==0.3.0 || echo "kenlm was not built; going on without it"
+	@touch $(READY)
+
+demo: $(READY) ## train DeepSpeech2 on the embedded corpus (minutes on a CPU) and show what it recognises
+	$(BIN)/python train.py -c configs/ds2.json --run-dir $(RUN)
+	$(BIN)/python test.py -r $(RUN)/model_best.pth -o $(RUN)/output.json
+
+test: $(READY) ## run the tests (minutes, no GPU, no internet)
+	$(BIN)/python -m pytest
+
+slow: $(READY) ## run the tests that take longer too
+	$(BIN)/python -m pytest -m "not gpu and not network"
+
+lint: $(READY) ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## check types, strictly in hw_base
+	$(BIN)/mypy hw_base hw_asr train.py test.py
+
+smoke: $(READY) ## train every tiny config for a few steps
+	$(BIN)/python -m pytest tests/test_configs.py
