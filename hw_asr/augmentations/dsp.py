@@ -1,5 +1,6 @@
 """Signal processing shared by the augmentations: powers, fast convolution, and stretching time without moving pitch."""
 
+import math
 from fractions import Fraction
 
 import torch
@@ -25,7 +26,7 @@ def mix(x: Tensor, noise: Tensor, snr: float) -> Tensor:
     noise_power = power(noise)
     if noise_power == 0.0:
         return x
-    return x + noise * (power(x) / (noise_power * 10.0 ** (snr / 10.0))) ** 0.5
+    return x + noise * math.sqrt(power(x) / noise_power / math.pow(10.0, snr / 10.0))
 
 
 def fast_length(n: int) -> int:
@@ -57,7 +58,8 @@ def convolve(x: Tensor, kernel: Tensor) -> Tensor:
     size = max(BLOCK, 1 << (2 * len(kernel) - 1).bit_length())
     if n <= size:
         size = fast_length(n)
-        return torch.fft.irfft(torch.fft.rfft(x, size) * torch.fft.rfft(kernel, size), size)[:n]
+        whole: Tensor = torch.fft.irfft(torch.fft.rfft(x, size) * torch.fft.rfft(kernel, size), size)
+        return whole[:n]
     step = size - len(kernel) + 1
     n_blocks = -(-len(x) // step)
     blocks = torch.nn.functional.pad(x, (0, n_blocks * step - len(x))).view(n_blocks, step)

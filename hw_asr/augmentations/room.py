@@ -1,5 +1,7 @@
 """Reverberation with recorded or simulated impulse responses."""
 
+import math
+
 import torch
 from pydantic import PositiveInt
 from torch import Tensor
@@ -34,4 +36,4 @@ class Reverberation(WaveformAugmentation):
         reverberant = dsp.convolve(x, response)[: len(x)]
         power = dsp.power(reverberant)
         # A silent response must not silence the utterance.
-        return reverberant * (dsp.power(x) / power) ** 0.5 if power > 0.0 else x
+        return reverberant * math.sqrt(dsp.power(x) / power) if power > 0.0 else x

@@ -1,5 +1,6 @@
 """Level, noise, clipping and band limits of a waveform."""
 
+import math
 from typing import ClassVar, Literal
 
 import torch
@@ -35,7 +36,7 @@ class Gain(WaveformAugmentation):
         self.max_db = max_db
 
     def apply(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        return x * 10.0 ** (uniform(self.min_db, self.max_db, generator) / 20.0)
+        return x * math.pow(10.0, uniform(self.min_db, self.max_db, generator) / 20.0)
 
 
 @AUGMENTATIONS.register()
@@ -176,7 +177,8 @@ class BandPass(WaveformAugmentation):
         stop_low = (low / frequency) ** (2 * self.order)
         stop_high = (frequency / high) ** (2 * self.order)
         response = ((1 + stop_low) * (1 + stop_high)).rsqrt()
-        return torch.fft.irfft(torch.fft.rfft(x, size) * response, size)[: len(x)]
+        filtered: Tensor = torch.fft.irfft(torch.fft.rfft(x, size) * response, size)
+        return filtered[: len(x)]
 
 
 def colored_noise(n: int, exponent: float, generator: torch.Generator) -> Tensor:
@@ -185,4 +187,5 @@ def colored_noise(n: int, exponent: float, generator: torch.Generator) -> Tensor
     bins = torch.randn(size // 2 + 1, 2, generator=generator)
     shape = torch.arange(size // 2 + 1, dtype=torch.float32).clamp(min=1.0) ** (-exponent / 2)
     shape[0] = 0.0
-    return torch.fft.irfft(torch.view_as_complex(bins) * shape, size)[:n]
+    noise: Tensor = torch.fft.irfft(torch.view_as_complex(bins) * shape, size)
+    return noise[:n]
