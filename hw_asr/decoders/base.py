@@ -48,5 +48,5 @@ class BaseDecoder(ABC):
             log_probs_length (Tensor): valid frames of each utterance, (B,), int64.
 
         Returns:
-            For each utterance its hypotheses, best first; never empty (an utterance without frames gives one empty text).
+            For each utterance its hypotheses, best first; never empty: one without frames gives one empty text.
         """

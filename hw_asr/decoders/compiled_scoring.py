@@ -14,11 +14,12 @@ from hw_asr.language_models.pair_table import FIRST_MULTIPLIER, SECOND_MULTIPLIE
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile at the first call, without the GIL, and keep the machine code where a folder for it can be written."""
     # Calls are inlined because passing a tuple of arrays counts a reference to each of them, at every candidate.
-    options = {"nogil": True, "error_model": "numpy", "forceinline": True}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": True}
     try:
-        return numba.njit(cache=True, **options)(function)
+        result: Callable[..., Any] = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # numba found no place for its cache
-        return numba.njit(**options)(function)
+        result = numba.njit(**options)(function)
+    return result
 
 
 @compiled

@@ -90,7 +90,7 @@ def build_fusion(options: FusionOptions, text_encoder: BaseTextEncoder) -> Fusio
     """
     tokens = describe_tokens(text_encoder)
     model = open_ngram(options.lm) if options.lm is not None else empty_model()
-    level = _level(options, model, tokens)
+    level = choose_level(options, model, tokens)
     unit_of_token, matched = match_tokens(tokens, model)
     if options.lm is not None and level == "token" and matched < _MATCHING_SHARE:
         raise ConfigError(_mismatch(options.lm, tokens, model))
@@ -138,7 +138,12 @@ def match_tokens(tokens: Tokens, model: NgramModel) -> tuple[np.ndarray, float]:
     return units, n_matched / max(1, min(len(units) - 1, n_words))
 
 
-def _level(options: FusionOptions, model: NgramModel, tokens: Tokens) -> str:
+def choose_level(options: FusionOptions, model: NgramModel, tokens: Tokens) -> str:
+    """Whether tokens or words are scored.
+
+    Raises:
+        ConfigError: options that contradict each other or the vocabulary.
+    """
     if options.lm_level != "auto":
         level = options.lm_level
     elif options.lexicon is not None:
@@ -167,24 +172,26 @@ def _mismatch(path: str, tokens: Tokens, model: NgramModel) -> str:
 
 
 def _lexicon(options: FusionOptions, model: NgramModel, text_encoder: BaseTextEncoder, tokens: Tokens) -> Lexicon:
-    ids = model.word_ids()
-    by_form: dict[str, int] = {}  # word in the encoder's case -> the most probable word of the model that becomes it
-    for word, i in ids.items():
-        if word not in SPECIAL_WORDS:
-            form = text_encoder.normalize(word)
-            best = by_form.setdefault(form, i)
-            if model.arrays.dense_logp[0, i] > model.arrays.dense_logp[0, best]:
-                by_form[form] = i
-    words = read_words(options.lexicon) if options.lexicon is not None else list(by_form)
+    units = known_words(model, text_encoder) if options.lm is not None else {}
+    words = read_words(options.lexicon) if options.lexicon is not None else list(units)
     spelled = spell(words, text_encoder, tokens)
     if not spelled:
         raise ConfigError(_mismatch(str(options.lexicon or options.lm), tokens, model))
-    known = sum(form in by_form for form in spelled)
-    if options.lm is not None and not known:
+    if options.lm is not None and not any(form in units for form in spelled):
         raise ConfigError(f"lm: {options.lm} knows none of the {len(spelled)} words of the lexicon {options.lexicon}")
     otherwise = model.unknown_id if options.lm is not None else 1
-    spellings = {tokens_: by_form.get(form, otherwise) for form, tokens_ in spelled.items()}
-    return build_lexicon(spellings, len(text_encoder))
+    return build_lexicon({ids: units.get(form, otherwise) for form, ids in spelled.items()}, len(text_encoder))
+
+
+def known_words(model: NgramModel, text_encoder: BaseTextEncoder) -> dict[str, int]:
+    """Words in the encoder's case -> the most probable word of the model that becomes it."""
+    units: dict[str, int] = {}
+    for i, word in enumerate(model.vocabulary):
+        if word not in SPECIAL_WORDS:
+            best = units.setdefault(text_encoder.normalize(word), i)
+            if model.arrays.dense_logp[0, i] > model.arrays.dense_logp[0, best]:
+                units[text_encoder.normalize(word)] = i
+    return units
 
 
 def _no_lexicon() -> Lexicon:

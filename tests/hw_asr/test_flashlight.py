@@ -40,12 +40,12 @@ def word_lm(tmp_path):
     return str(tmp_path / "word.arpa")
 
 
-def posteriors(encoder, texts, n_frames=30, seed=0, noise=1.0):
+def posteriors(encoder, texts, n_frames=30, seed=0, noise=0.5):
     logits = noise * torch.randn(len(texts), n_frames, len(encoder), generator=torch.Generator().manual_seed(seed))
     logits[:, :, 0] += 3.0
     for row, text in enumerate(texts):
         for i, token in enumerate(encoder.encode(text)):
-            logits[row, 2 * i + 1, token] += 5.0
+            logits[row, 2 * i + 1, token] += 9.0
     return torch.log_softmax(logits, -1), torch.full((len(texts),), n_frames)
 
 
@@ -66,7 +66,7 @@ def test_without_a_model_it_is_our_own_search(encoder):
 
 @pytest.mark.parametrize("weight", [0.3, 1.0])
 def test_a_token_model_weighs_the_same_as_in_our_own_search(encoder, char_lm, weight):
-    batch = posteriors(encoder, TEXT, n_frames=28, noise=1.0)
+    batch = posteriors(encoder, TEXT, n_frames=28, noise=0.5)
     arguments = {"lm": char_lm, "lm_weight": weight}
     theirs = FlashlightBeamSearch(encoder, 300, log_add=True, beam_threshold=100.0, **arguments)(*batch)
     ours = BeamSearch(encoder, 300, beam_threshold=None, tokens_per_frame=None, **arguments)(*batch)
@@ -74,7 +74,7 @@ def test_a_token_model_weighs_the_same_as_in_our_own_search(encoder, char_lm, we
 
 
 def test_words_of_a_lexicon_weigh_the_same_as_in_our_own_search(encoder, word_lm):
-    batch = posteriors(encoder, TEXT, n_frames=28, noise=1.0)
+    batch = posteriors(encoder, TEXT, n_frames=28, noise=0.5)
     arguments = {"lm": word_lm, "lm_weight": 0.6, "word_score": 0.4}
     theirs = FlashlightBeamSearch(encoder, 300, log_add=True, beam_threshold=100.0, **arguments)(*batch)
     ours = BeamSearch(encoder, 300, beam_threshold=None, tokens_per_frame=None, **arguments)(*batch)
