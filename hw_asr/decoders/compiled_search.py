@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hw_asr.decoders.compiled_scoring import compiled, ends_text, must_continue_word, step_bonus
+from hw_asr.decoders.compiled_scoring import compiled, compiled_part, ends_text, must_continue_word, step_bonus
 from hw_asr.decoders.fusion import Fusion
 from hw_asr.decoders.search_options import Found, SearchOptions
 
@@ -157,7 +157,7 @@ def _new_frame(K, C, V):  # type: ignore[no-untyped-def]
     )
 
 
-@compiled
+@compiled_part
 def _top_tokens(row, t, frame):  # type: ignore[no-untyped-def]
     """The C most probable tokens but the blank, best first."""
     best_id, best = frame.best_id, frame.best
@@ -177,7 +177,7 @@ def _top_tokens(row, t, frame):  # type: ignore[no-untyped-def]
         frame.rank[best_id[q]], frame.seen[best_id[q]] = q, t
 
 
-@compiled
+@compiled_part
 def _stay(row, t, n, beam, frame):  # type: ignore[no-untyped-def]
     """Probabilities of the prefixes that take no new token, what their parents in the beam add included.
 
@@ -206,7 +206,7 @@ def _stay(row, t, n, beam, frame):  # type: ignore[no-untyped-def]
         frame.stay[j, 1] = mass * math.exp(np.float64(row[last])) if mass > 0.0 else 0.0
 
 
-@compiled
+@compiled_part
 def _grow(t, n, beam, frame, candidates, fusion, keep_above, growth):  # type: ignore[no-untyped-def]
     """Gather the K best prefixes; returns how many there are and the probability of the best."""
     K, C = frame.taken.shape
@@ -233,7 +233,7 @@ def _grow(t, n, beam, frame, candidates, fusion, keep_above, growth):  # type: i
     return m, top
 
 
-@compiled
+@compiled_part
 def _extend(t, q, n, m, top, lowest, beam, frame, candidates, fusion, keep_above, growth):  # type: ignore[no-untyped-def]
     """Add the extensions by one token that are better than ``lowest``."""
     token, y, w, s, taken = frame.best_id[q], frame.best[q], beam.weights, beam.ints, frame.taken
@@ -264,14 +264,14 @@ def _extend(t, q, n, m, top, lowest, beam, frame, candidates, fusion, keep_above
     return m, top, lowest
 
 
-@compiled
+@compiled_part
 def _copy_row(target, i, source, k):  # type: ignore[no-untyped-def]
     # Not by slices: for a few columns their bookkeeping costs more than the copy.
     for column in range(source.shape[1]):
         target[i, column] = source[k, column]
 
 
-@compiled
+@compiled_part
 def _kth_largest(values, k):  # type: ignore[no-untyped-def]
     """Hoare's selection, in place."""
     low, high, wanted = 0, len(values) - 1, k - 1
@@ -296,7 +296,7 @@ def _kth_largest(values, k):  # type: ignore[no-untyped-def]
     return values[wanted]
 
 
-@compiled
+@compiled_part
 def _keep_best(K, m, candidates):  # type: ignore[no-untyped-def]
     """Move the K best of m candidates to the front; returns the smallest probability among them."""
     value = candidates.value
@@ -322,7 +322,7 @@ def _keep_best(K, m, candidates):  # type: ignore[no-untyped-def]
     return smallest
 
 
-@compiled
+@compiled_part
 def _next_beam(t, m, top, keep_above, candidates, stay, tree, n_nodes, beam, following):  # type: ignore[no-untyped-def]
     """Turn candidates into prefixes; returns how many there are, and the new size of the tree."""
     n, w, h, s = 0, following.weights, following.hashes, following.ints
