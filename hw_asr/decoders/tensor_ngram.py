@@ -21,13 +21,15 @@ class TensorNgram:
         self.backoff, self.backoff_state = place(ngram.backoff), place(ngram.backoff_state).long()
 
     def score(self, state: Tensor, word: Tensor) -> tuple[Tensor, Tensor]:
-        """Natural-log probability, float32, and next state, int32, for states and words of one shape."""
+        """Natural-log probability, float32, and next state, int32, of words after states; their shapes broadcast."""
         if not self.levels:
             cell = state * self.n_words + word
             return self.dense_logp[cell], self.dense_next[cell]
-        total = torch.zeros(state.shape, device=state.device)
+        shape = torch.broadcast_shapes(state.shape, word.shape)  # type: ignore[no-untyped-call]
+        state, word = state.expand(shape), word.expand(shape)
+        total = torch.zeros(shape, device=state.device)
         found = torch.zeros(state.shape, dtype=torch.bool, device=state.device)
-        place = torch.zeros_like(state)
+        place = torch.zeros(state.shape, dtype=torch.int64, device=state.device)
         for _ in range(self.levels):
             key = state * self.n_words + word
             first, second = self._place(key, FIRST_MULTIPLIER), self._place(key, SECOND_MULTIPLIER)

@@ -2,8 +2,8 @@
 
 Probabilities are kept linear, multiplied by the bonuses and divided by the best one's after each frame, in float64: all
 that is left of the log domain is one logarithm a frame. The prefixes of a beam are distinct, so an extension can only
-collide with a prefix whose parent it extends; comparing the hashes of all parents with those of all prefixes, (K, K),
-finds these, and their mass is added to the prefix that is already there.
+collide with a prefix whose parent it extends; these are found by looking the hashes of parents up among those of the
+beam, and their mass is added to the prefix that is already there.
 """
 
 import math
@@ -16,6 +16,7 @@ from hw_asr.decoders.fusion import NO_UNITS, Fusion
 from hw_asr.decoders.search_options import Found, SearchOptions
 from hw_asr.decoders.tensor_ngram import TensorNgram
 
+_TINY = 1e-300
 _HASH_MULTIPLIER, _TOKEN_MULTIPLIER, _HASH_STEP = 6364136223846793005, 2654435761, 1442695040888963407
 
 
@@ -27,6 +28,8 @@ class _Frames(NamedTuple):
         blank: probability, (T', B, 1), float64.
         best: probabilities of the C most probable tokens, (T', B, 1, C), float64.
         best_id: their ids, (T', B, 1, C), int64.
+        unit: their language-model words, (T', B, 1, C), int64.
+        rank: position of each token among these, C if it is none of them, (T', B, V), int16.
         after_gap: whether blanks were skipped just before the frame, (T', B, 1), bool.
         number: original number of each frame, (T', B), int64.
         skipped: log-probability of the skipped blanks, (B,), float64.
@@ -36,12 +39,14 @@ class _Frames(NamedTuple):
     blank: Tensor
     best: Tensor
     best_id: Tensor
+    unit: Tensor
+    rank: Tensor
     after_gap: Tensor
     number: Tensor
     skipped: Tensor
 
 
-def _prepare(log_probs: Tensor, lengths: Tensor, options: SearchOptions) -> _Frames:
+def _prepare(log_probs: Tensor, lengths: Tensor, options: SearchOptions, unit_of_token: Tensor) -> _Frames:
     """Move the frames that are kept to the front of each utterance and pick the tokens of each."""
     _, T, V = log_probs.shape
     valid = torch.arange(T, device=log_probs.device) < lengths[:, None]
@@ -52,13 +57,19 @@ def _prepare(log_probs: Tensor, lengths: Tensor, options: SearchOptions) -> _Fra
     kept = log_probs.gather(1, order[:, :, None].expand(-1, -1, V)).masked_fill(padded[:, :, None], -math.inf)
     kept[:, :, 0] = kept[:, :, 0].masked_fill(padded, 0.0)
     kept = kept.transpose(0, 1).contiguous()
-    best, best_id = kept[:, :, 1:].topk(min(options.tokens_per_frame, V - 1), dim=2)
+    C = min(options.tokens_per_frame, V - 1)
+    best, best_id = kept[:, :, 1:].topk(C, dim=2)
+    best_id += 1
+    rank = torch.full(kept.shape, C, dtype=torch.int16, device=kept.device)
+    rank.scatter_(2, best_id, torch.arange(C, dtype=torch.int16, device=kept.device).expand(best_id.shape))
     previous = torch.nn.functional.pad(order, (1, 0), value=-1)[:, :-1]
     return _Frames(
         log_probs=kept,
         blank=kept[:, :, :1].double().exp(),
         best=best.double().exp()[:, :, None],
-        best_id=(best_id + 1)[:, :, None],
+        best_id=best_id[:, :, None],
+        unit=unit_of_token[best_id][:, :, None],
+        rank=rank,
         after_gap=((order - previous > 1) & ~padded).T[:, :, None],
         number=order.T,
         skipped=log_probs[:, :, 0].double().masked_fill(~skip, 0.0).sum(1),
@@ -76,6 +87,7 @@ class TensorSearch:
     def __init__(self, options: SearchOptions, fusion: Fusion) -> None:
         self.options, self.fusion = options, fusion
         self.device: torch.device | None = None
+        self.has_bonus = fusion.units != NO_UNITS or len(fusion.hot.final) > 0
 
     def _place(self, device: torch.device) -> None:
         """Bring everything that is looked up to the device, once."""
@@ -92,20 +104,19 @@ class TensorSearch:
     def __call__(self, log_probs: Tensor, lengths: Tensor) -> list[list[Found]]:
         """Search a batch of posteriors (B, T, V), natural log, float32, with lengths (B,) on the same device."""
         self._place(log_probs.device)
-        frames = _prepare(log_probs, lengths, self.options)
+        frames = _prepare(log_probs, lengths, self.options, self.unit_of_token)
         n_frames, B, _ = frames.log_probs.shape
         shape = (n_frames, B, self.options.beam_size)
         path = torch.zeros(shape, dtype=torch.int64, device=self.device)
         scale = torch.ones(n_frames, B, dtype=torch.float64, device=self.device)
-        beam = _Beam(self, B)
+        beam = _Beam(self, B, frames.best.shape[3])
         for t in range(n_frames):
             path[t], scale[t] = beam.step(frames, t)
         n_best = min(self.options.n_best, self.options.beam_size)
-        total, sums = beam.final()
+        total, bonus, lm = beam.final()
         best, slot = total.topk(n_best, dim=1)
         score = best.log() + (scale.log().sum(0) + frames.skipped)[:, None]
-        lm, bonus = (sums[:, :, column].gather(1, slot) for column in (0, 1))
-        scores = torch.stack([score, score - bonus, lm], dim=2)
+        scores = torch.stack([score, score - bonus.gather(1, slot), lm.gather(1, slot)], dim=2)
         return _collect(scores, _trace(path, slot), frames.number)
 
 
@@ -123,30 +134,31 @@ class _Beam:
     """The K prefixes of each utterance and how they change by a frame.
 
     Attributes:
-        after_blank, after_token: probability, bonuses included, of the alignments that end in a blank or in the last
-            token, relative to the utterance's best prefix, (B, K), float64.
-        factor: bonus that came with the last token, as a factor, (B, K), float64.
-        sums: log-probability under the language model, and all bonuses, (B, K, 2), float64.
-        ints: hash, hash of the parent, last token, whether that repeats the one before, language-model state, hot-word
-            state, (B, K, 6), int64.
+        ints: hash, hash of the parent, last token, whether that repeats the one before; with bonuses also the states of
+            the language model and of the hot words, (4 or 6, B, K), int64.
+        floats: probability, bonuses included, of the alignments that end in a blank and of those that end in the last
+            token, relative to the utterance's best prefix; with bonuses also the factor that came with the last token,
+            the log-probability under the language model and the sum of all bonuses, (2 or 5, B, K), float64.
     """
 
-    def __init__(self, search: TensorSearch, B: int) -> None:
+    def __init__(self, search: TensorSearch, B: int, C: int) -> None:
         self.search, K, device = search, search.options.beam_size, search.device
+        self.shape = (B, K, C)
         fusion = search.fusion
         slot = torch.arange(K, device=device)
         zero = torch.zeros_like(slot)
-        start = torch.full_like(slot, fusion.start_state)
-        hot = torch.full_like(slot, fusion.hot.start)
         # Hashes of slots that hold no prefix: odd for prefixes, even for parents, so that none has a child.
-        self.unused = torch.stack([-2 * slot - 1, -2 * slot - 2, zero, zero, start, hot], dim=1)[None]
-        self.ints = self.unused.repeat(B, 1, 1)
-        self.after_blank = torch.zeros(B, K, dtype=torch.float64, device=device)
-        self.after_blank[:, 0] = 1.0
-        self.after_token = torch.zeros_like(self.after_blank)
-        self.factor = torch.ones_like(self.after_blank)
-        self.sums = torch.zeros(B, K, 2, dtype=torch.float64, device=device)
-        self.offset = (torch.arange(B, device=device) * K)[:, None]
+        unused = [-2 * slot - 1, -2 * slot - 2, zero, zero]
+        if search.has_bonus:
+            unused += [torch.full_like(slot, fusion.start_state), torch.full_like(slot, fusion.hot.start)]
+        self.unused = torch.stack(unused)[:, None]
+        self.ints = self.unused.repeat(1, B, 1)
+        self.floats = torch.zeros(5 if search.has_bonus else 2, B, K, dtype=torch.float64, device=device)
+        self.floats[0, :, 0] = 1.0
+        self.floats[2:3] = 1.0
+        self.own, self.dump = K + C * slot, torch.tensor(K + K * C, device=device)
+        # Probabilities of all candidates: prefixes as they are, their extensions, and a place for what is thrown away.
+        self.candidates = torch.zeros(B, K + K * C + 1, dtype=torch.float64, device=device)
         self.keep_above = math.exp(-search.options.beam_threshold)
 
     def step(self, frames: _Frames, t: int) -> tuple[Tensor, Tensor]:
@@ -156,102 +168,107 @@ class _Beam:
             For each slot the slot that it came from and the token that was added, packed, (B, K), and the factor that
             was divided out, (B,).
         """
-        B, K = self.after_blank.shape
-        best, best_id = frames.best[t], frames.best_id[t]
-        hashes, parents, last, repeats, lm_state, hot_state = (column.contiguous() for column in self.ints.unbind(2))
-        total = self.after_blank + self.after_token
+        B, K, C = self.shape
+        hashes, parents, last, repeats = self.ints[0], self.ints[1], self.ints[2], self.ints[3]
+        after_blank, after_token = self.floats[0], self.floats[1]
+        total = after_blank + after_token
         if self.search.options.blank_skip < 1.0:
-            self.after_blank = torch.where(frames.after_gap[t], total, self.after_blank)
-            self.after_token = self.after_token.masked_fill(frames.after_gap[t], 0.0)
-        is_last = best_id == last[:, :, None]
-        grown = torch.where(is_last, self.after_blank[:, :, None], total[:, :, None]) * best
-        gain = self._gain(best_id, lm_state, hot_state)
+            after_blank = torch.where(frames.after_gap[t], total, after_blank)
+            after_token = after_token.masked_fill(frames.after_gap[t], 0.0)
+        of_last = frames.log_probs[t].gather(1, last).double().exp()
+        rank = frames.rank[t].gather(1, last).long()
+        candidates, grown = self.candidates, self.candidates[:, K:-1].view(B, K, C)
+        torch.mul(total[:, :, None], frames.best[t], out=grown)
+        # After a blank only, the last token can come again.
+        ranked = rank != C
+        candidates.scatter_(1, torch.where(ranked, self.own + rank, self.dump), after_blank * of_last)
+        gain = self._gain(frames.unit[t], frames.best_id[t], self.ints) if self.search.has_bonus else None
         if gain is not None:
-            grown = grown * gain.factor
-        # [j, k]: prefix j is an extension of prefix k; the mass goes there, and the extension is taken out.
-        is_child = (parents[:, :, None] == hashes[:, None, :]).double()
-        grown = grown * (1.0 - is_child.mT @ is_last.double())
-        from_parent = is_child @ torch.stack([total, self.after_blank], dim=2)
-        merged = torch.where(repeats > 0, from_parent[:, :, 1], from_parent[:, :, 0]) * self.factor
-        kept_blank = total * frames.blank[t]
-        kept_token = (self.after_token + merged) * frames.log_probs[t].gather(1, last).double().exp()
-        value, index = torch.cat([kept_blank + kept_token, grown.reshape(B, -1)], dim=1).topk(K, dim=1)
-        C = best_id.shape[2]
+            grown.mul_(gain.factor)
+        slot, in_beam = _find(parents, hashes)
+        from_parent = torch.cat([total, after_blank], dim=1).gather(1, slot + K * repeats)
+        merged = from_parent * in_beam if gain is None else from_parent * in_beam * self.floats[2]
+        candidates.scatter_(1, torch.where(in_beam & ranked, slot * C + (rank + K), self.dump), 0.0)
+        kept_blank, kept_token = total * frames.blank[t], (after_token + merged) * of_last
+        torch.add(kept_blank, kept_token, out=candidates[:, :K])
+        value, index = candidates[:, :-1].topk(K, dim=1)
         is_new = index >= K
         extension = (index - K).clamp_(min=0)
         source = torch.where(is_new, torch.div(extension, C, rounding_mode="floor"), index)
-        token = best_id[:, 0].gather(1, extension % C)
-        self._select(source, is_new, value, kept_blank, kept_token)
+        token = frames.best_id[t, :, 0].gather(1, extension % C)
+        self._select(source, kept_blank, kept_token, is_new, value)
         self._extend(is_new, token, extension, gain)
-        return self._prune(value, torch.where(is_new, token, 0) + (source << 32))
+        return self._prune(value, token * is_new + (source << 32))
 
-    def _gain(self, token: Tensor, lm_state: Tensor, hot_state: Tensor) -> "_Gain | None":
-        """What every extension by ``token`` (B, 1, C) adds; None if there is nothing to add in this search."""
-        search, shape = self.search, (*lm_state.shape, token.shape[2])
-        if search.fusion.units == NO_UNITS and not len(search.hot_final):
-            return None
-        weights = search.fusion.weights
-        lm, lm_next, hot_next = torch.zeros(shape, dtype=torch.float64, device=token.device), None, None
+    def _gain(self, unit: Tensor, token: Tensor, ints: Tensor) -> _Gain:
+        """What every extension by tokens (B, 1, C), which are ``unit`` to the language model, adds."""
+        search, weights = self.search, self.search.fusion.weights
+        lm_next, hot_next = None, None
         if search.fusion.has_lm:
-            unit = search.unit_of_token[token].expand(shape)
-            logp, lm_next = search.ngram.score(lm_state[:, :, None].expand(shape), unit)
+            logp, lm_next = search.ngram.score(ints[4][:, :, None], unit)
             lm = logp.double()
-        bonus = lm * weights.lm_weight + weights.word_score
+        else:
+            lm = torch.zeros(self.shape, dtype=torch.float64, device=token.device)
+        score = weights.word_score if search.fusion.units != NO_UNITS else 0.0
+        bonus = lm * weights.lm_weight + score
         if len(search.hot_final):
-            cell = (hot_state[:, :, None], token.expand(shape))
+            cell = (ints[5][:, :, None], token)
             hot_next = search.hot_following[cell]
             bonus = bonus + search.hot_bonus[cell]
         return _Gain(bonus.exp(), lm, bonus, lm_next, hot_next)
 
-    def _select(self, source: Tensor, is_new: Tensor, value: Tensor, kept_blank: Tensor, kept_token: Tensor) -> None:
+    def _select(self, source: Tensor, kept_blank: Tensor, kept_token: Tensor, is_new: Tensor, value: Tensor) -> None:
         """Put into each slot the state of the slot it comes from, and the probabilities after the frame."""
-        rows = (source + self.offset).view(-1)
-        floats = torch.stack([kept_blank, kept_token, self.factor], dim=2).view(-1, 3)[rows].view(*source.shape, 3)
-        self.after_blank = floats[:, :, 0].masked_fill(is_new, 0.0)
-        self.after_token = torch.where(is_new, value, floats[:, :, 1])
-        self.factor = floats[:, :, 2]
-        self.sums = self.sums.view(-1, 2)[rows].view(self.sums.shape)
-        self.ints = self.ints.view(-1, self.ints.shape[2])[rows].view(self.ints.shape)
+        floats = torch.cat([torch.stack([kept_blank, kept_token]), self.floats[2:]])
+        self.floats = floats.gather(2, source.expand(floats.shape))
+        self.floats[0].masked_fill_(is_new, 0.0)
+        torch.where(is_new, value, self.floats[1], out=self.floats[1])
+        self.ints = self.ints.gather(2, source.expand(self.ints.shape))
 
     def _extend(self, is_new: Tensor, token: Tensor, extension: Tensor, gain: "_Gain | None") -> None:
-        """Give the slots of new prefixes their own identity and language-model state."""
-        hashes, _, last, _, lm_state, hot_state = self.ints.unbind(2)
-        B = len(token)
-        if gain is not None:
-            self.factor = torch.where(is_new, gain.factor.view(B, -1).gather(1, extension), self.factor)
-            added = torch.stack([part.reshape(B, -1).gather(1, extension) for part in (gain.lm, gain.bonus)], dim=2)
-            self.sums = self.sums + added * is_new[:, :, None]
-            if gain.lm_next is not None:
-                lm_state = gain.lm_next.reshape(B, -1).gather(1, extension).long()
-            if gain.hot_next is not None:
-                hot_state = gain.hot_next.reshape(B, -1).gather(1, extension)
+        """Give the slots of new prefixes their own identity and states."""
+        hashes, last, B = self.ints[0], self.ints[2], len(token)
         grown = hashes * _HASH_MULTIPLIER + (token * _TOKEN_MULTIPLIER + _HASH_STEP)
-        new = torch.stack([grown, hashes, token, (token == last).long(), lm_state, hot_state], dim=2)
-        self.ints = torch.where(is_new[:, :, None], new, self.ints)
+        new = [grown, hashes, token, (token == last).long()]
+        if gain is not None:
+            factor, lm, bonus = (part.view(B, -1).gather(1, extension) for part in gain[:3])
+            torch.where(is_new, factor, self.floats[2], out=self.floats[2])
+            self.floats[3:] += torch.stack([lm, bonus]) * is_new
+            for row, following in ((4, gain.lm_next), (5, gain.hot_next)):
+                following = None if following is None else following.view(B, -1).gather(1, extension).long()
+                new.append(self.ints[row] if following is None else following)
+        self.ints = torch.where(is_new, torch.stack(new), self.ints)
 
     def _prune(self, value: Tensor, path: Tensor) -> tuple[Tensor, Tensor]:
         """Empty the slots that fell behind, and divide by the best."""
         best = value[:, :1]
         alive = value > best * self.keep_above
-        self.ints = torch.where(alive[:, :, None], self.ints, self.unused)
-        best = torch.where(best > 0.0, best, 1.0)
-        weight = alive / best
-        self.after_blank = self.after_blank * weight
-        self.after_token = self.after_token * weight
+        self.ints = torch.where(alive, self.ints, self.unused)
+        best = best.clamp(min=_TINY)  # where nothing is left
+        self.floats[:2] *= alive / best
         return path, best[:, 0]
 
-    def final(self) -> tuple[Tensor, Tensor]:
-        """Probability of each prefix as a whole text, (B, K), and its sums, (B, K, 2)."""
-        search, lm, bonus = self.search, self.sums[:, :, 0], self.sums[:, :, 1]
+    def final(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each prefix as a whole text: probability, sum of all bonuses, language-model score, each (B, K)."""
+        search, total = self.search, self.floats[0] + self.floats[1]
+        if not search.has_bonus:
+            return total, torch.zeros_like(total), torch.zeros_like(total)
+        lm, before = self.floats[3], self.floats[4]
+        bonus = before
         if search.fusion.has_lm and search.fusion.end_id >= 0:
-            lm_state = self.ints[:, :, 4].contiguous()
-            logp, _ = search.ngram.score(lm_state, torch.full_like(lm_state, search.fusion.end_id))
+            logp, _ = search.ngram.score(self.ints[4], torch.full_like(self.ints[4], search.fusion.end_id))
             lm = lm + logp
             bonus = bonus + logp.double() * search.fusion.weights.lm_weight
         if len(search.hot_final):
-            bonus = bonus + search.hot_final[self.ints[:, :, 5]]
-        total = (self.after_blank + self.after_token) * (bonus - self.sums[:, :, 1]).exp()
-        return total, torch.stack([lm, bonus], dim=2)
+            bonus = bonus + search.hot_final[self.ints[5]]
+        return total * (bonus - before).exp(), bonus, lm
+
+
+def _find(wanted: Tensor, hashes: Tensor) -> tuple[Tensor, Tensor]:
+    """For each of ``wanted`` (B, K) a slot of ``hashes`` (B, K), and whether it holds the wanted one."""
+    ordered, order = hashes.sort(dim=1)
+    at = torch.searchsorted(ordered, wanted).clamp_(max=hashes.shape[1] - 1)
+    return order.gather(1, at), ordered.gather(1, at) == wanted
 
 
 def _trace(path: Tensor, slot: Tensor) -> Tensor:
