@@ -1,6 +1,19 @@
 """Speech recognition with CTC; importing this package fills the registries with all of it."""
 
-from hw_asr import augmentations, collate, datasets, decoders, losses, metrics, models, task, text_encoders, trainer
+from hw_asr import (
+    augmentations,
+    collate,
+    datasets,
+    decoders,
+    intermediate_ctc,
+    losses,
+    metrics,
+    models,
+    sentencepiece_encoder,
+    task,
+    text_encoders,
+    trainer,
+)
 from hw_base import synthetic
 
 __all__ = [
@@ -8,9 +21,11 @@ __all__ = [
     "collate",
     "datasets",
     "decoders",
+    "intermediate_ctc",
     "losses",
     "metrics",
     "models",
+    "sentencepiece_encoder",
     "synthetic",
     "task",
     "text_encoders",

@@ -38,14 +38,15 @@ VERSION = 1
 DEFAULT_SIZES: dict[Part, int] = {"train": 2150, "val": 150, "test": 200}
 
 _ACCENTS = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-us-nyc", "en-029")
-# Natural voices only: no whisper, no robot, nothing that clips. A part's variants occur in no other part.
+# Natural voices only: no whisper, no robot, no Klatt synthesis, nothing that clips, and the first three formants within
+# 75 to 135 % of the accent's own ("Lee" has its third at 9 %). A part's variants occur in no other part.
 _VARIANTS: dict[Part, tuple[str, ...]] = {
     "train": (
-        *("", "+m1", "+m2", "+m4", "+m7", "+Alex", "+Andy", "+Michael", "+boris", "+norbert"),
-        *("+f1", "+f3", "+f5", "+Annie", "+belinda", "+linda"),
+        *("", "+m1", "+m2", "+m4", "+m7", "+Alex", "+Gene", "+Mario", "+ed", "+norbert", "+rob"),
+        *("+f1", "+f3", "+f5", "+Annie", "+anika", "+belinda", "+grandma", "+linda"),
     ),
     "val": ("+Mike", "+aunty", "+f4", "+m5"),
-    "test": ("+Andrea", "+Lee", "+f2", "+m3", "+m6", "+robert"),
+    "test": ("+Andrea", "+antonio", "+f2", "+m3", "+m6", "+robert"),
 }
 
 # Wave files as written here: a header of this size, then 16-bit samples.

@@ -62,8 +62,8 @@ class BaseTrainer(ABC):
     """Trains a model; a task overrides `losses`, and `measure` and `measured` where it has metrics.
 
     `losses` is a generator. It must be consumed once and in order: each pair it yields is optimised before the next one
-    is computed, so a discriminator is updated before the generator's loss is computed, while the generator's forward
-    pass is shared in a local variable. Code after the last ``yield`` runs after the last update. Evaluation runs the same
+    is computed. So a discriminator is updated before the generator's loss is computed, and the generator's forward pass
+    is shared in a local variable. Code after the last ``yield`` runs after the last update. Evaluation runs the same
     generator and optimises nothing.
 
     Attributes:

@@ -97,10 +97,6 @@ def test_style():
 def test_types():
     """`make types`."""
     pytest.importorskip("mypy", reason="mypy is not installed")
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "hw_base", "hw_asr", "train.py", "test.py"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-m", "mypy", "hw_base", "hw_asr", "train.py", "test.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

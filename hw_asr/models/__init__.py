@@ -1,5 +1,7 @@
 """Acoustic models; importing this package registers them."""
 
+from hw_asr.models.conformer import Conformer
+from hw_asr.models.deepspeech import DeepSpeech
 from hw_asr.models.deepspeech2 import DeepSpeech2
 
-__all__ = ["DeepSpeech2"]
+__all__ = ["Conformer", "DeepSpeech", "DeepSpeech2"]
