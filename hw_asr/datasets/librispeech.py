@@ -1,9 +1,10 @@
-"""LibriSpeech (Panayotov et al., ICASSP 2015) in its official folders."""
+"""LibriSpeech (Panayotov et al., ICASSP 2015) in its official folders, downloaded if need be."""
 
 import logging
 from pathlib import Path
 from typing import Literal
 
+from hw_base import archives, download
 from hw_base.audio import EXTENSIONS
 from hw_base.dataset import BaseDataset, Record
 from hw_base.errors import DataError
@@ -20,7 +21,20 @@ Part = Literal[
     "dev-other",
     "test-clean",
     "test-other",
+    "train-960",
 ]
+
+# https://www.openslr.org/resources/12/md5sum.txt
+MD5 = {
+    "dev-clean": "42e2234ba48799c1f50f24a7926300a1",
+    "dev-other": "c8d0bcc9cca99d4f8b62fcc847357931",
+    "test-clean": "32fa31d27d2e1cad72775fee3f4849a9",
+    "test-other": "fb5a50374b501bb3bac4815ee91d3135",
+    "train-clean-100": "2a93770f6d5c6c964bc36631d331a522",
+    "train-clean-360": "c0e676e450a7ff2f54aeade5171606fa",
+    "train-other-500": "d1a0fd59409feb2c614ce4d30c387708",
+}
+UNIONS = {"train-960": ("train-clean-100", "train-clean-360", "train-other-500")}
 
 
 @DATASETS.register()
@@ -31,41 +45,82 @@ class LibriSpeech(BaseDataset):
 
     Args:
         root: the folder of the parts, or the one that holds ``LibriSpeech``, where the official archives unpack.
-        part: one part; list several datasets to join parts.
+        part: an official part, or ``train-960``, which is the three training parts together.
+        download: get a part that is missing, check it, unpack it into ``<root>/<part>`` and remove the archive. Parts
+            have 0.3 GB, but the training parts 6, 23 and 30 GB, of which twice as much must be free for a while. A
+            download that was cut goes on where it was; several processes wait for one of them.
+        base_url: where ``<part>.tar.gz`` lies; the official site or one of its mirrors.
 
     Raises:
-        DataError: the part is missing or empty, or an utterance has no transcript.
+        DataError: the part is missing or empty, cannot be downloaded, or an utterance has no transcript.
     """
 
-    def __init__(self, root: str, part: Part) -> None:
-        folder = _part_folder(Path(root).expanduser(), part)
-        texts = _transcripts(folder)
-        # Not `rglob`, which would also find what a stray archive or a hidden folder left somewhere.
-        files = sorted(file for file in folder.glob("*/*/*") if _is_audio(file))
-        if not files:
-            raise DataError(f"LibriSpeech: {folder} has no audio files in <speaker>/<chapter>/")
-        records = [_record(file, texts) for file in files]
+    def __init__(
+        self,
+        root: str,
+        part: Part,
+        download: bool = False,
+        base_url: str = "https://www.openslr.org/resources/12",
+    ) -> None:
+        folder = Path(root).expanduser()
+        parts = UNIONS.get(part, (part,))
+        if download:
+            for name in parts:
+                _download(folder, name, base_url)
+        records = [record for name in parts for record in _records(folder, name)]
         _refuse_repeated(records)
-        if len(texts) > len(records):
-            logger.warning("LibriSpeech %s: %d transcripts have no audio file", part, len(texts) - len(records))
-        super().__init__(with_durations(folder, records), name=f"LibriSpeech {part}")
+        super().__init__(records, name=f"LibriSpeech {part}")
+
+
+def _records(root: Path, part: str) -> list[Record]:
+    folder = _part_folder(root, part)
+    texts = _transcripts(folder)
+    # Not `rglob`, which would also find what a stray archive or a hidden folder left somewhere.
+    files = sorted(file for file in folder.glob("*/*/*") if _is_audio(file))
+    if not files:
+        raise DataError(f"LibriSpeech: {folder} has no audio files in <speaker>/<chapter>/")
+    records = [_record(file, texts) for file in files]
+    if len(texts) > len(records):
+        logger.warning("LibriSpeech %s: %d transcripts have no audio file", part, len(texts) - len(records))
+    return with_durations(folder, records)
+
+
+def _download(root: Path, part: str, base_url: str) -> None:
+    if _found(root, part) is not None:
+        return
+    with download.exclusive(root / f".{part}.lock"):
+        if _found(root, part) is not None:  # another process was faster
+            return
+        name = f"{part}.tar.gz"
+        archive = download.fetch(f"{base_url.rstrip('/')}/{name}", root / name, md5=MD5[part])
+        logger.info("unpacking %s", archive)
+        # FLAC does not compress further: what unpacks to much more is not this corpus.
+        quota = 2 * archive.stat().st_size + (64 << 20)
+        archives.extract(archive, root / part, inside=f"LibriSpeech/{part}", max_bytes=quota)
+        archive.unlink()
 
 
 def _is_audio(file: Path) -> bool:
     return file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
 
 
-def _part_folder(root: Path, part: str) -> Path:
-    expected = root / part
+def _found(root: Path, part: str) -> Path | None:
     # Archives unpack into a folder LibriSpeech; some hosts put each archive into a folder of its own.
-    for folder in (expected, root / "LibriSpeech" / part, root / part / "LibriSpeech" / part):
+    for folder in (root / part, root / "LibriSpeech" / part, root / part / "LibriSpeech" / part):
         if folder.is_dir() and any(folder.glob("*/*/*.trans.txt")):
             return folder
+    return None
+
+
+def _part_folder(root: Path, part: str) -> Path:
+    folder, expected = _found(root, part), root / part
+    if folder is not None:
+        return folder
     if expected.is_dir():
         raise DataError(f"LibriSpeech: {expected} has no <speaker>/<chapter>/*.trans.txt; unpack the archive again")
     raise DataError(
         f"LibriSpeech: expected the folder {expected}, which does not exist; "
-        f"download {part}.tar.gz from https://www.openslr.org/12 and unpack it, or correct root"
+        "correct root, or set download to true to get it from https://www.openslr.org/12"
     )
 
 

@@ -1,0 +1,71 @@
+"""LJSpeech (Ito and Johnson 2017): one reader, 13 100 sentences, 22.05 kHz."""
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+from hw_base.audio import EXTENSIONS
+from hw_base.dataset import BaseDataset, Record
+from hw_base.errors import DataError
+from hw_base.index import with_durations
+from hw_base.registry import DATASETS
+
+logger = logging.getLogger(__name__)
+
+# The corpus has no official split. Numbers within a chapter, so that every book is heard in every part.
+_PERIOD = 20
+_HELD_OUT = {0: "test", 10: "val"}
+
+
+@DATASETS.register()
+class LJSpeech(BaseDataset):
+    """``<root>/metadata.csv`` with ``<id>|<as printed>|<with numbers spelt out>`` and ``<root>/wavs/<id>.wav``.
+
+    Transcripts are the spelt-out ones. Only recordings that are there are listed, so a part of the corpus will do.
+
+    Args:
+        root: the folder that holds ``metadata.csv``.
+        part: a fixed split by the number in the id, ``LJ001-0020``: multiples of 20 are ``test``, 10, 30, 50 ... are
+            ``val`` (5 % each), the others ``train``; ``all`` is everything.
+
+    Raises:
+        DataError: the folder or ``metadata.csv`` is missing or malformed, or none of the part's recordings is there.
+    """
+
+    def __init__(self, root: str, part: Literal["train", "val", "test", "all"]) -> None:
+        folder = Path(root).expanduser()
+        texts = _texts(folder / "metadata.csv")
+        files = {p.stem: p for p in sorted((folder / "wavs").glob("*")) if p.suffix.lower() in EXTENSIONS}
+        wanted = [name for name in texts if part in ("all", _part(name))]
+        records = [Record(name, str(files[name]), 0.0, texts[name], speaker="LJ") for name in wanted if name in files]
+        if not records:
+            raise DataError(f"LJSpeech: {folder / 'wavs'} has none of the {len(wanted)} recordings of {part!r}")
+        if len(records) < len(wanted):
+            logger.warning("LJSpeech %s: %d transcripts have no audio file", part, len(wanted) - len(records))
+        super().__init__(with_durations(folder, records), name=f"LJSpeech {part}")
+
+
+def _part(name: str) -> str:
+    return _HELD_OUT.get(int(name.rpartition("-")[2]) % _PERIOD, "train")
+
+
+def _texts(file: Path) -> dict[str, str]:
+    """The transcripts by id, in the file's order."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise DataError(
+            f"LJSpeech: expected the file {file}, which does not exist; "
+            "get the corpus from https://keithito.com/LJ-Speech-Dataset, or correct root"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"LJSpeech: {file} cannot be read: {error}") from error
+    texts: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        name, *versions = line.split("|")  # quotation marks are text here: not the csv module's business
+        if not versions or not name.rpartition("-")[2].isdecimal():
+            raise DataError(f"LJSpeech: {file}, line {number}: expected <id>|<text>|<text>, found {line[:60]!r}")
+        if name in texts:
+            raise DataError(f"LJSpeech: {file}, line {number}: the id {name!r} stands there twice")
+        texts[name] = versions[-1].strip()
+    return texts
