@@ -58,9 +58,7 @@ class Task:
     texts: list[str]
 
     def wer(self, hypotheses: Sequence[str]) -> float:
-        errors = sum(
-            editdistance.eval(h.split(), r.split()) for h, r in zip(hypotheses, self.texts, strict=True)
-        )
+        errors = sum(editdistance.eval(h.split(), r.split()) for h, r in zip(hypotheses, self.texts, strict=True))
         return 100.0 * errors / sum(len(r.split()) for r in self.texts)
 
 
@@ -103,7 +101,13 @@ def _task(name: str, encoder: BaseTextEncoder, folder: Path, training: list[str]
     logits = torch.stack([_logits(encoder.encode(text), len(encoder), strength, generator) for text in held])
     lengths = torch.full((len(held),), N_FRAMES)
     return Task(
-        encoder, str(lm), str(folder / "word3.arpa"), str(folder / "words.txt"), torch.log_softmax(logits, -1), lengths, held
+        encoder,
+        str(lm),
+        str(folder / "word3.arpa"),
+        str(folder / "words.txt"),
+        torch.log_softmax(logits, -1),
+        lengths,
+        held,
     )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hw_asr.decoders.base import BaseDecoder, Hypothesis
 from hw_asr.decoders.checks import check_posteriors
-from hw_asr.decoders.fusion import NO_UNITS, WORD_UNITS, FusionOptions, Level, Weights, build_fusion
+from hw_asr.decoders.fusion import NO_UNITS, TOKEN_UNITS, WORD_UNITS, FusionOptions, Level, Weights, build_fusion
 from hw_asr.decoders.search_options import Found, SearchOptions
 from hw_asr.decoders.tensor_search import TensorSearch
 from hw_base.errors import ConfigError, MissingPackageError
@@ -109,22 +109,27 @@ class BeamSearch(BaseDecoder):
         from hw_asr.decoders.compiled_search import search
 
         rows = log_probs.contiguous().numpy()
-        bound = self._bound()
+        bounds = self._bounds()
 
         def one(row: int) -> list[Found]:
-            return search(rows[row, : lengths[row]], self.options, self.fusion, bound)
+            return search(rows[row, : lengths[row]], self.options, self.fusion, bounds)
 
         if self.n_threads == 1 or len(lengths) == 1:
             return [one(row) for row in range(len(lengths))]
         with ThreadPoolExecutor(self.n_threads) as pool:
             return list(pool.map(one, range(len(lengths))))
 
-    def _bound(self) -> float:
-        """The most that one token can add to the score of a prefix."""
-        weights, bound = self.fusion.weights, 0.0
-        if self.fusion.units != NO_UNITS:
-            bound = max(0.0, weights.word_score) + max(0.0, weights.unknown_score)
-        return bound + (max(0.0, float(self.fusion.hot.bonus.max())) if self.fusion.hot.bonus.size else 0.0)
+    def _bounds(self) -> tuple[float, float]:
+        """The most that a token within a word, and that any token, can add to the score of a prefix."""
+        weights, ahead, hot = self.fusion.weights, self.fusion.lexicon.ahead, self.fusion.hot.bonus
+        hot_bonus = max(0.0, float(hot.max())) if hot.size else 0.0
+        if self.fusion.units == NO_UNITS:
+            return hot_bonus, hot_bonus
+        unit = max(0.0, weights.word_score) + max(0.0, weights.unknown_score)
+        if self.fusion.units == TOKEN_UNITS:
+            return unit + hot_bonus, unit + hot_bonus
+        begun = max(0.0, float(ahead.max())) + hot_bonus
+        return begun, begun + unit - min(0.0, float(ahead.min()))
 
     def _hypothesis(self, found: Found) -> Hypothesis:
         text = self.text_encoder.decode(found.tokens)

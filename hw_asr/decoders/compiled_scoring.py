@@ -67,7 +67,7 @@ def _end_word(fusion, lm_state, node, strict):  # type: ignore[no-untyped-def]
         if strict and not fusion.spell_unknown:
             return False, 0.0, 0.0, lm_state
         word = fusion.unknown_id
-    bonus = fusion.weights.word_score
+    bonus = fusion.weights.word_score - fusion.lexicon.ahead[node]
     if word == fusion.unknown_id:
         bonus += fusion.weights.unknown_score
     lm = 0.0
@@ -96,7 +96,7 @@ def _child(fusion, node, token):  # type: ignore[no-untyped-def]
 @compiled_part
 def _word_step(fusion, token, lm_state, node):  # type: ignore[no-untyped-def]
     """Whether a token may follow, its bonus and probability, and the model state and lexicon node after it."""
-    kind, bonus, lm = fusion.kinds[token], 0.0, 0.0
+    kind, bonus, lm = fusion.kinds[token], -fusion.lexicon.ahead[node], 0.0
     if kind != INSIDE:
         if node != ROOT:
             allowed, bonus, lm, lm_state = _end_word(fusion, lm_state, node, True)
@@ -108,7 +108,9 @@ def _word_step(fusion, token, lm_state, node):  # type: ignore[no-untyped-def]
         if kind == SEPARATOR:
             return True, bonus, lm, lm_state, node
     node = _child(fusion, node, token)
-    return node >= 0, bonus, lm, lm_state, node
+    if node < 0:
+        return False, 0.0, 0.0, lm_state, node
+    return True, bonus + fusion.lexicon.ahead[node], lm, lm_state, node
 
 
 @compiled_part

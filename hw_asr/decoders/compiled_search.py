@@ -14,6 +14,7 @@ import numpy as np
 from hw_asr.decoders.compiled_scoring import compiled, compiled_part, ends_text, must_continue_word, step_bonus
 from hw_asr.decoders.fusion import Fusion
 from hw_asr.decoders.search_options import Found, SearchOptions
+from hw_asr.decoders.tokens import INSIDE
 
 _HASH_MULTIPLIER, _TOKEN_MULTIPLIER, _HASH_STEP = 6364136223846793005, 2654435761, 1442695040888963407
 _NO_PARENT, _ROOT_HASH = -2, -1
@@ -78,14 +79,14 @@ class _Frame(NamedTuple):
     slot_frame: np.ndarray
 
 
-def search(log_probs: np.ndarray, options: SearchOptions, fusion: Fusion, bound: float) -> list[Found]:
+def search(log_probs: np.ndarray, options: SearchOptions, fusion: Fusion, bounds: tuple[float, float]) -> list[Found]:
     """Search one utterance.
 
     Args:
         log_probs: natural log, (T, V), float32, C-contiguous.
-        bound: the largest bonus that one step can give, natural log.
+        bounds: the largest bonus that a token within a word and that any token can bring, natural log.
     """
-    scores, lengths, tokens, frames = _search(log_probs, options, fusion, bound)
+    scores, lengths, tokens, frames = _search(log_probs, options, fusion, bounds)
     return [
         Found(score, acoustic, lm, row[:n].tolist(), frame[:n].tolist())
         for (score, acoustic, lm), n, row, frame in zip(scores.tolist(), lengths.tolist(), tokens, frames, strict=True)
@@ -93,7 +94,7 @@ def search(log_probs: np.ndarray, options: SearchOptions, fusion: Fusion, bound:
 
 
 @compiled
-def _search(log_probs, options, fusion, bound):  # type: ignore[no-untyped-def]
+def _search(log_probs, options, fusion, bounds):  # type: ignore[no-untyped-def]
     """The whole search; returns scores (n, 3) as in ``Found``, lengths (n,), tokens and frames (n, L), best first."""
     T, V = log_probs.shape
     K, C = options.beam_size, min(options.tokens_per_frame, V - 1)
@@ -106,7 +107,7 @@ def _search(log_probs, options, fusion, bound):  # type: ignore[no-untyped-def]
     beam.ints[0, _LM_STATE], beam.ints[0, _HOT_STATE] = fusion.start_state, fusion.hot.start
     n, n_nodes, gap = 1, 1, False
     log_scale, log_skip = 0.0, math.log(options.blank_skip)
-    keep_above, growth = math.exp(-options.beam_threshold), math.exp(bound)
+    keep_above, growth = math.exp(-options.beam_threshold), (math.exp(bounds[0]), math.exp(bounds[1]))
     for t in range(T):
         row = log_probs[t]
         if row[0] > log_skip:
@@ -221,7 +222,7 @@ def _grow(t, n, beam, frame, candidates, fusion, keep_above, growth):  # type: i
         m += 1
     lowest = max(top * keep_above, lowest if n == K else 0.0)
     for q in range(C):
-        if longest * frame.best[q] * growth <= lowest:
+        if longest * frame.best[q] * growth[1] <= lowest:
             break
         if m + n > len(candidates.value):
             lowest = max(lowest, _keep_best(K, m, candidates))
@@ -238,9 +239,10 @@ def _extend(t, q, n, m, top, lowest, beam, frame, candidates, fusion, keep_above
     """Add the extensions by one token that are better than ``lowest``."""
     token, y, w, s, taken = frame.best_id[q], frame.best[q], beam.weights, beam.ints, frame.taken
     in_word, bit, branches = must_continue_word(fusion, token), token & 63, fusion.lexicon.branches
+    most = growth[0] if fusion.kinds[token] == INSIDE else growth[1]
     for k in range(n):
         mass = (w[k, 0] if token == s[k, _LAST] else w[k, 0] + w[k, 1]) * y
-        if mass * growth <= lowest or taken[k, q] == t:
+        if mass * most <= lowest or taken[k, q] == t:
             continue
         if in_word and not (branches[s[k, _LEXICON_NODE]] >> bit) & 1:
             continue

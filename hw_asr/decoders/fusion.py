@@ -180,7 +180,11 @@ def _lexicon(options: FusionOptions, model: NgramModel, text_encoder: BaseTextEn
     if options.lm is not None and not any(form in units for form in spelled):
         raise ConfigError(f"lm: {options.lm} knows none of the {len(spelled)} words of the lexicon {options.lexicon}")
     otherwise = model.unknown_id if options.lm is not None else 1
-    return build_lexicon({ids: units.get(form, otherwise) for form, ids in spelled.items()}, len(text_encoder))
+    weights = options.weights
+    bonus = weights.lm_weight * model.arrays.dense_logp[0].astype(np.float64) + weights.word_score
+    bonus[model.unknown_id] += weights.unknown_score
+    spellings = {ids: units.get(form, otherwise) for form, ids in spelled.items()}
+    return build_lexicon(spellings, bonus, model.unknown_id, len(text_encoder))
 
 
 def known_words(model: NgramModel, text_encoder: BaseTextEncoder) -> dict[str, int]:
@@ -196,4 +200,5 @@ def known_words(model: NgramModel, text_encoder: BaseTextEncoder) -> dict[str, i
 
 def _no_lexicon() -> Lexicon:
     no_words, one = np.full(1, -1, np.int32), np.zeros(1, np.int32)
-    return Lexicon(np.zeros((0, 0), np.int32), np.full(1, -1, np.int64), one, no_words, np.zeros(1, np.int64))
+    none, bits = np.full(1, -1, np.int64), np.zeros(1, np.int64)
+    return Lexicon(np.zeros((0, 0), np.int32), none, one, no_words, np.zeros(1), bits)
