@@ -95,6 +95,7 @@ class BaseTrainer(ABC):
         self.monitor = Monitor(self.section.monitor, self.section.early_stop)
         self.evaluated_at = self._saved_at = -1
         self.interrupts = Interrupts()
+        self._utterances: list[str] = []  # of the update at hand, over all its batches
 
     @abstractmethod
     def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor | Mean]]]:
@@ -152,15 +153,17 @@ class BaseTrainer(ABC):
         batch = self.to_device(batch)
         boundary = (self.step + 1) % self.section.accumulate == 0
         if self.step % self.section.accumulate == 0:
+            self._utterances = []
             for optimization in self.optimizations.values():
                 optimization.zero_grad()
+        self._utterances += batch.get("utterance_id", [])
         with contextlib.ExitStack() as stack:
             if not boundary:
                 for network in self._wrapped.values():
                     if isinstance(network, nn.parallel.DistributedDataParallel):
                         stack.enter_context(network.no_sync())
             for name, losses in self._advance(batch):
-                self._update(name, losses, batch, boundary)
+                self._update(name, losses, boundary)
         self.step += 1
         self.batch += 1
         if self.batch == len(self.loader):
@@ -179,7 +182,7 @@ class BaseTrainer(ABC):
                 return
             yield pair
 
-    def _update(self, name: str, losses: dict[str, Tensor | Mean], batch: Batch, boundary: bool) -> None:
+    def _update(self, name: str, losses: dict[str, Tensor | Mean], boundary: bool) -> None:
         optimization = self.optimizations[name]
         values = {key: _share(as_mean(value)) for key, value in losses.items()}
         total = self.total(values)
@@ -189,7 +192,7 @@ class BaseTrainer(ABC):
         if boundary:
             norm, taken = optimization.update(torch.isfinite(total.detach()))
             figures["grad_norm"] = norm
-            self.guard.record(self.step + 1, name, taken, figures, list(batch.get("utterance_id", [])))
+            self.guard.record(self.step + 1, name, taken, figures, self._utterances)
         for key, value in figures.items():
             self.window.add(self.figure_name(name, key), value)
 
@@ -283,7 +286,8 @@ class BaseTrainer(ABC):
         with torch.no_grad(), seeding.isolated(self.setup.config.seed):
             for batch in self.setup.loaders[split]:
                 if self.interrupts.received and not distributed.active():
-                    raise InterruptedRun(self.interrupts.received, f"interrupted while {split} was evaluated")
+                    message = f"interrupted while {split} was evaluated; -r auto goes on with that"
+                    raise InterruptedRun(self.interrupts.received, message)
                 batch = self.to_device(batch)
                 for name, losses in self._advance(batch):
                     for key, value in losses.items():
