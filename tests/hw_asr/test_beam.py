@@ -224,8 +224,10 @@ def test_scores_are_those_of_kenlm(engine, tmp_path):
 WORDS = ["a", "ab", "ba", "bb"]
 
 
+@pytest.mark.parametrize("cells", [0, 10**6])
 @pytest.mark.parametrize("unknown", ["forbid", "spell"])
-def test_words_are_scored_as_the_formula_says(unknown, tmp_path):
+def test_words_are_scored_as_the_formula_says(unknown, cells, tmp_path, monkeypatch):
+    monkeypatch.setattr("hw_asr.decoders.lexicon._DENSE_CELLS", cells)
     encoder = CharTextEncoder("ab ")
     lm = random_lm(tmp_path / "word.arpa", ["A", "AB", "BB"], 2)  # in another case, and without one of the words
     (tmp_path / "words.txt").write_text("\n".join(WORDS))
