@@ -13,7 +13,7 @@ import re
 import shutil
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,13 @@ _NAME = re.compile(r"checkpoint-(\d+)\.pth")
 def path_of(folder: Path, step: int) -> Path:
     """Where the checkpoint of a step lies."""
     return folder / f"checkpoint-{step:08d}.pth"
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint that `path_of` named."""
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match[1])
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -201,10 +208,12 @@ def newest_good(folder: Path) -> Path | None:
     return None
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Delete all but the `keep` newest checkpoints; the best one has a name of its own."""
+def prune(folder: Path, keep: int, besides: Collection[int] = ()) -> None:
+    """Delete all but the `keep` newest checkpoints and those of the steps `besides`."""
+    spared = {path_of(folder, step) for step in besides}
     for path in numbered(folder)[keep:]:
-        path.unlink(missing_ok=True)
+        if path not in spared:
+            path.unlink(missing_ok=True)
 
 
 def set_aside(folder: Path, step: int) -> None:

@@ -27,8 +27,8 @@ def train_main(argv: Sequence[str] | None = None) -> int:
         "-r", "--resume", metavar="PATH", help="checkpoint, run folder, or 'auto': the newest good checkpoint"
     )
     parser.add_argument("--run-dir", metavar="DIR", help="folder of the run (default: saved/<name>/<time>)")
-    parser.add_argument("--lr", "--learning_rate", type=_positive(float), help="learning rate of every optimizer")
-    parser.add_argument("--bs", "--batch_size", type=_positive(int), help="training batch size")
+    parser.add_argument("--lr", "--learning_rate", type=positive(float), help="learning rate of every optimizer")
+    parser.add_argument("--bs", "--batch_size", type=positive(int), help="training batch size")
     parser.add_argument("--one-batch", action="store_true", help="overfit one batch and say whether that works")
     parser.add_argument("--dry-run", action="store_true", help="build everything, try one batch, write nothing")
     parser.add_argument("--print-config", action="store_true", help="print the complete config and stop")
@@ -59,7 +59,7 @@ def evaluate_main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "-t", "--test-data-folder", metavar="DIR", help="folder with audio/ and perhaps transcriptions/"
     )
-    parser.add_argument("-b", "--batch-size", type=_positive(int), help="evaluation batch size")
+    parser.add_argument("-b", "--batch-size", type=positive(int), help="evaluation batch size")
     parser.add_argument("-j", "--jobs", type=int, help="processes that read audio")
     parser.add_argument("--predictions", metavar="DIR", help="also write one <id>.txt for each utterance")
     arguments = parser.parse_args(argv)
@@ -94,7 +94,9 @@ def _common(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    """A type for `argparse`: a number above 0."""
+
     def parse(text: str) -> float:
         value = kind(text)
         if not value > 0:

@@ -116,7 +116,8 @@ class TrainerSection(Component):
         log_every: steps between rows of training figures; tensors are read only then.
         eval_every: steps between evaluations; each epoch if not given.
         save_every: steps between checkpoints; at each evaluation if not given.
-        keep: newest checkpoints that are kept; the best one is kept besides.
+        keep: newest checkpoints that are kept; the best one is kept besides, as ``model_best.pth``.
+        keep_best: so many of the best are kept too, for ``python -m hw_base.average``.
         monitor: what the best checkpoint is chosen by, ``min val/wer``.
         early_stop: evaluations without improvement after which training ends.
         max_bad_steps: updates in a row with a non-finite loss or gradient after which training ends.
@@ -131,6 +132,7 @@ class TrainerSection(Component):
     eval_every: PositiveInt | None = None
     save_every: PositiveInt | None = None
     keep: int = Field(default=2, ge=2)
+    keep_best: NonNegativeInt = 0
     monitor: str | None = None
     early_stop: PositiveInt | None = None
     max_bad_steps: PositiveInt = 10

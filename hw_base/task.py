@@ -93,8 +93,10 @@ class BaseTask(ABC):
             problem = cls._monitor_problem(config)
             if problem:
                 errors["trainer.monitor"] = problem
-        elif config.trainer.early_stop is not None:
-            errors["trainer.early_stop"] = 'needs trainer.monitor, for example "min val/loss"'
+        else:
+            for key in ("early_stop", "keep_best"):
+                if getattr(config.trainer, key):
+                    errors[f"trainer.{key}"] = 'needs trainer.monitor, for example "min val/loss"'
         return errors
 
     @classmethod

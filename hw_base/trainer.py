@@ -92,7 +92,7 @@ class BaseTrainer(ABC):
         self.eval_every = self.section.eval_every or len(self.loader)
         self.save_every = self.section.save_every or self.eval_every
         self.window, self.guard = Window(), Guard(self.section.max_bad_steps)
-        self.monitor = Monitor(self.section.monitor, self.section.early_stop)
+        self.monitor = Monitor(self.section.monitor, self.section.early_stop, self.section.keep_best)
         self.evaluated_at = self._saved_at = -1
         self.interrupts = Interrupts()
         self._utterances: list[str] = []  # of the update at hand, over all its batches
@@ -323,8 +323,8 @@ class BaseTrainer(ABC):
             better = self.monitor.update(monitored, self.step)
             for optimization in self.optimizations.values():
                 optimization.end_evaluation(monitored)
-            if better:
-                self._save(best=True)
+            if better or self.step in self.monitor.best_steps:
+                self._save(best=better)
         progress.restart_clock()
         return values
 
@@ -343,7 +343,7 @@ class BaseTrainer(ABC):
             checkpoint.save(path, state)
             if best:
                 checkpoint.mark_best(path)
-            checkpoint.prune(self.setup.run_dir, self.section.keep)
+            checkpoint.prune(self.setup.run_dir, self.section.keep, self.monitor.best_steps)
         except CheckpointError as error:
             if must:
                 raise
