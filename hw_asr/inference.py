@@ -4,14 +4,17 @@ import json
 import logging
 import os
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hw_asr.trainer import CorpusMetrics
 from hw_base import registry
 from hw_base.config import build
+from hw_base.dataset import Split
 from hw_base.errors import ConfigError
 from hw_base.experiment import Experiment
 from hw_base.schema import Config
@@ -52,18 +55,30 @@ def test(config: Config, arguments: Namespace, state: dict[str, Any], device: to
 
 
 @torch.inference_mode()
-def _recognise(
-    experiment: Experiment, model: torch.nn.Module, decoders: dict[str, Any], name: str, corpus: CorpusMetrics
-) -> list[dict[str, Any]]:
-    """The output rows of one split, in the order of its index; in float32, so that the batches make no difference."""
-    split = experiment.split(name, evaluation=True, needs_text=False)
-    rows: dict[str, dict[str, Any]] = {}
+def posteriors_of(
+    experiment: Experiment, model: torch.nn.Module, split: Split
+) -> Iterator[tuple[dict[str, Any], Tensor, Tensor]]:
+    """Run a model over a split, in float32, so that the batches make no difference.
+
+    Yields:
+        The batch, its ``log_probs`` (B, T, V) and ``log_probs_length`` (B,), both on the experiment's device.
+    """
     for batch in experiment.loader(split):
         spectrogram = batch["spectrogram"].to(experiment.device)
         length = batch["spectrogram_length"].to(experiment.device)
         output = model(spectrogram=spectrogram, spectrogram_length=length)
-        log_probs = output["log_probs"].float()
-        n_best = {key: decoder(log_probs, output["log_probs_length"]) for key, decoder in decoders.items()}
+        yield batch, output["log_probs"].float(), output["log_probs_length"]
+
+
+@torch.inference_mode()
+def _recognise(
+    experiment: Experiment, model: torch.nn.Module, decoders: dict[str, Any], name: str, corpus: CorpusMetrics
+) -> list[dict[str, Any]]:
+    """The output rows of one split, in the order of its index."""
+    split = experiment.split(name, evaluation=True, needs_text=False)
+    rows: dict[str, dict[str, Any]] = {}
+    for batch, log_probs, length in posteriors_of(experiment, model, split):
+        n_best = {key: decoder(log_probs, length) for key, decoder in decoders.items()}
         for key, lists in n_best.items():
             corpus.update(key, batch["text"], [hypotheses[0].text for hypotheses in lists])
         for i, utterance in enumerate(batch["utterance_id"]):
