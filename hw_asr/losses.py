@@ -142,6 +142,8 @@ class CTCLoss(nn.Module):
         tokens = tokens.masked_fill(foreign | ~inside, 1)
         fits = frames_needed(tokens, tokens_length) <= log_probs_length
         self._report(fits, utterance_id)
+        # What does not fit is left out below; 10^5 tokens of it would fill the memory for the whole batch.
+        tokens, lengths = tokens[:, : log_probs.shape[1]], lengths.clamp(max=log_probs.shape[1])
         used = fits
         if text is not None and None in text:
             used = fits & torch.tensor([t is not None for t in text], device=device)

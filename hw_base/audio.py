@@ -1,6 +1,8 @@
 """Audio files: read any rate and channel count as mono float32, resample, write, and ask for a duration."""
 
 import os
+import stat
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +15,11 @@ from hw_base.errors import DataError, MissingPackageError
 
 # What folders are searched for, in the order of preference where one utterance lies in several formats.
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
+
+# In Hz. Beyond these a header is damaged, and resampling would fill the memory.
+_RATES = range(1_000, 1_000_001)
+# A filter has as many numbers as the product of both sides of the ratio: 441 is needed for 44.1 kHz to 16 kHz.
+_MAX_DENOMINATOR = 1_000
 
 
 class AudioInfo(NamedTuple):
@@ -52,9 +59,12 @@ def load(path: str | os.PathLike[str], sample_rate: int | None = None) -> tuple[
     """
     soundfile = _soundfile("reading audio")
     try:
+        _refuse_no_file(path)
         samples, rate = soundfile.read(os.fspath(path), dtype="float32", always_2d=True)
-    except (OSError, RuntimeError, TypeError) as error:
+    except (OSError, RuntimeError, TypeError, ValueError, MemoryError) as error:
         raise DataError(_unreadable(path, error)) from error
+    if rate not in _RATES:
+        raise DataError(f"{path}: cannot be used as audio: its header says {rate} Hz")
     channels = torch.from_numpy(samples)
     waveform = channels[:, 0].contiguous() if channels.shape[1] == 1 else channels.mean(dim=1)
     if sample_rate is None:
@@ -70,16 +80,19 @@ def info(path: str | os.PathLike[str]) -> AudioInfo:
     """
     soundfile = _soundfile("reading audio")
     try:
+        _refuse_no_file(path)
         header = soundfile.info(os.fspath(path))
-    except (OSError, RuntimeError, TypeError) as error:
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise DataError(_unreadable(path, error)) from error
-    if header.samplerate < 1 or header.channels < 1:
-        raise DataError(f"{path}: cannot be read as audio: {header.samplerate} Hz, {header.channels} channels")
+    if header.samplerate not in _RATES or header.channels < 1:
+        raise DataError(f"{path}: cannot be used as audio: {header.samplerate} Hz, {header.channels} channels")
     return AudioInfo(int(header.frames), int(header.samplerate), int(header.channels))
 
 
 def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     """Band-limited resampling by a windowed sinc; (..., S) -> (..., ceil(S * to_rate / from_rate)).
+
+    The ratio of rates that have next to no common divisor, such as 44 101 Hz and 16 kHz, is met to a millionth.
 
     Args:
         waveform: float, the last axis is time.
@@ -88,7 +101,8 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     """
     if from_rate == to_rate or waveform.shape[-1] == 0:
         return waveform
-    resampled: Tensor = _resampler(from_rate, to_rate)(waveform)
+    ratio = Fraction(to_rate, from_rate).limit_denominator(_MAX_DENOMINATOR)
+    resampled: Tensor = _resampler(ratio.denominator, ratio.numerator)(waveform)
     return resampled
 
 
@@ -127,6 +141,12 @@ def _resampler(from_rate: int, to_rate: int) -> nn.Module:
     return resampler
 
 
+def _refuse_no_file(path: str | os.PathLike[str]) -> None:
+    # Opening a pipe waits for somebody to write into it, and a device never ends.
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError("not a file")
+
+
 def _soundfile(component: str) -> ModuleType:
     try:
         import soundfile
@@ -139,9 +159,9 @@ def _soundfile(component: str) -> ModuleType:
 def _unreadable(path: str | os.PathLike[str], error: Exception) -> str:
     """One line that says what the file is rather than what a library thought of it."""
     file = Path(path)
-    if not file.exists():
+    if not os.path.exists(path):  # unlike that of a Path, it takes any name
         return f"{path}: there is no such audio file"
-    if not file.is_file():
+    if not os.path.isfile(path):
         return f"{path}: expected an audio file, found a folder or a device"
     try:
         with file.open("rb") as stream:

@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 # So many bad utterances in a row are not an accident: the data folder is gone, or everything in it is damaged.
 MAX_BAD_IN_A_ROW = 100
+# Of unreadable files so many are named one by one.
+_MAX_NAMED = 20
+_UNREADABLE = "unreadable"
 
 Item = dict[str, Any]
 MakeItem = Callable[["Record", Tensor, torch.Generator], Item]
@@ -234,6 +237,8 @@ class Split(torch.utils.data.Dataset[Item]):
             else:
                 drops.setdefault(reason, []).append(pair[0])
         phrases = [_phrase(reason, records) for reason, records in drops.items()]
+        for record in drops.get(_UNREADABLE, [])[:_MAX_NAMED]:
+            logger.warning("%s: dropped utterance %r: %s", self.name, record.utterance_id, record.extra["audio_error"])
         limit = self.limits.limit
         if limit is not None and len(kept) > limit:
             # Not the run's seed: the same validation utterances whatever the seed. Not the first ones: one speaker.
@@ -248,7 +253,7 @@ class Split(torch.utils.data.Dataset[Item]):
         if "audio_error" in record.extra:
             if self.on_bad_data == "fail":
                 raise DataError(f"{self.name}: utterance {record.utterance_id!r}: {record.extra['audio_error']}")
-            return "unreadable"
+            return _UNREADABLE
         if record.duration < limits.min_seconds or not math.isfinite(record.duration):
             return f"shorter than {limits.min_seconds:g} s"
         if limits.max_seconds is not None and record.duration > limits.max_seconds:

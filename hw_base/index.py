@@ -69,8 +69,8 @@ def _measure(path: str, known: list[float] | None) -> list[float] | str:
         return [status.st_size, status.st_mtime, audio.info(path).duration]
     except OSError as error:
         return f"{path}: {error.strerror}"
-    except DataError as error:
-        return str(error)
+    except (DataError, ValueError) as error:  # a name with a zero byte is a ValueError
+        return f"{path!r}: {error}" if isinstance(error, ValueError) else str(error)
 
 
 def _read(cache: Path) -> dict[str, list[float]]:

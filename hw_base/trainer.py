@@ -142,6 +142,8 @@ class BaseTrainer(ABC):
     def _named_step(self, batch: Batch) -> None:
         try:
             self.train_step(batch)
+        except HwError:  # which says itself what is wrong with which utterance
+            raise
         except Exception:
             log.error("step %d failed; its utterances: %s", self.step + 1, ", ".join(batch.get("utterance_id", [])))
             raise
