@@ -96,7 +96,8 @@ class SentencePieceTextEncoder(BaseTextEncoder):
         log.info("trained %d %s pieces on %d transcripts", len(self), self.model_type, len(lines))
 
     def __len__(self) -> int:
-        return int(self._trained.vocab_size())
+        """V, also before the training, whose result has exactly the size that was asked for."""
+        return self.vocab_size if self._processor is None else int(self._processor.vocab_size())
 
     def normalize(self, text: str) -> str:
         """The text in characters of the alphabet, with single spaces between words and none around."""

@@ -108,7 +108,8 @@ def test_mistakes_are_refused(encoder, tmp_path):
     with pytest.raises(DataError, match="no transcript"):
         SentencePieceTextEncoder().fit(["", "42"])
     with pytest.raises(ConfigError, match="neither trained nor loaded"):
-        len(SentencePieceTextEncoder())
+        SentencePieceTextEncoder().encode("a")
+    assert len(SentencePieceTextEncoder(64)) == 64
     with pytest.raises(DataError, match=r"token ids \[0, 40\] are outside 1\.\.39"):
         encoder.decode([0, 40, 3])
     (tmp_path / "wrong.model").write_bytes(b"no model")
