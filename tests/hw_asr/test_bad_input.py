@@ -20,9 +20,11 @@ TINY = str(ROOT / "configs" / "tiny" / "ds2.json")
 RATE = 16000
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def speech(seconds=1.0, rate=RATE):
@@ -162,7 +164,7 @@ def manifest(folder, bad=None, copies=3):
     return path
 
 
-def train(path, run_dir, *sets, split="train"):
+def train(path, run_dir, *sets):
     flags = [f'data.train.datasets=[{{"type": "Manifest", "args": {{"path": "{path}"}}}}]', "data.val.limit=1"]
     flags += ["augmentations=[]", "trainer.max_steps=null", "trainer.epochs=1", "trainer.eval_every=100", *sets]
     arguments = ["-c", TINY, "-d", "cpu", "--run-dir", str(run_dir)]
@@ -232,11 +234,8 @@ def test_what_the_limits_drop_is_reported(tmp_path, capsys, name):
 
 
 def test_nothing_good_at_all_is_one_error(tmp_path, capsys):
-    path = manifest(tmp_path / "data", "everything", copies=0)
-    assert train(path, tmp_path / "run", "data.train.on_bad_data=skip", "data.train.min_seconds=0.9") in (0, 2)
-    capsys.readouterr()
-    path = manifest(tmp_path / "other", "silent.wav", copies=0)
-    assert train(path, tmp_path / "run2", "data.train.on_bad_data=skip") == 2
+    path = manifest(tmp_path / "data", "silent.wav", copies=0)
+    assert train(path, tmp_path / "run", "data.train.on_bad_data=skip") == 2
     assert "1 utterances in a row cannot be used" in errors(capsys)[0]
 
 

@@ -209,3 +209,38 @@ def test_real_room_response_with_eight_channels():
     samples, _ = soundfile.read(paths[0])
     waveform, _ = audio.load(paths[0])
     assert torch.allclose(waveform, torch.from_numpy(samples.mean(axis=1)).float(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("from_rate", "to_rate"), [(44101, 16000), (16001, 22050), (999983, 16000), (1009, 16000)])
+def test_rates_without_a_common_divisor(from_rate, to_rate):
+    """The exact filter of 44101 to 16000 would have 706 million numbers; a tone tells whether the time is right."""
+    hz, seconds = 100.0, 1.0
+    sine = torch.sin(2 * math.pi * hz * torch.arange(int(from_rate * seconds), dtype=torch.float64) / from_rate)
+    resampled = audio.resample(sine.float(), from_rate, to_rate)
+    assert abs(len(resampled) - to_rate * seconds) <= 1
+    expected = torch.sin(2 * math.pi * hz * torch.arange(len(resampled), dtype=torch.float64) / to_rate)
+    inside = slice(to_rate // 10, -to_rate // 10)
+    assert (resampled.double() - expected)[inside].abs().max() < 0.01
+
+
+def test_what_is_no_file_is_not_opened(tmp_path):
+    """A pipe would wait for ever."""
+    os.mkfifo(tmp_path / "pipe.wav")
+    for use in (audio.load, audio.info):
+        with pytest.raises(DataError, match="a folder or a device"):
+            use(tmp_path / "pipe.wav")
+        with pytest.raises(DataError, match="no such audio file"):
+            use(str(tmp_path / ("x" * 300)))
+        with pytest.raises(DataError, match="no such audio file"):
+            use("a\0b.wav")
+
+
+@pytest.mark.parametrize("rate", [0, 1, 999, 1_000_001, 2_000_000_000])
+def test_a_rate_that_cannot_be_is_refused(tmp_path, rate):
+    path = write_wav(tmp_path / "x.wav", 2, bytes(3200))
+    content = bytearray(path.read_bytes())
+    content[24:28] = struct.pack("<I", rate)
+    path.write_bytes(content)
+    for use in (audio.load, audio.info):
+        with pytest.raises(DataError, match=r"x\.wav: cannot be (used|decoded) as audio"):
+            use(path)

@@ -7,10 +7,11 @@ import math
 import pytest
 import torch
 
-from hw_base import average, checkpoint
+from hw_base import average, checkpoint, config
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.monitor import Monitor
 from hw_base.writers import JsonlWriter, MultiWriter
+from tests.conftest import ROOT
 from tests.hw_base.toys import Regressor, RegressorTrainer, batches, make
 
 CONFIG = {"task": "asr", "model": {"type": "X"}, "features": {}, "trainer": {"monitor": "min val/wer"}}
@@ -163,3 +164,8 @@ def test_training_keeps_the_best(tmp_path, keep_best):
     if keep_best:
         chosen = average.best_of(tmp_path, 3, "min val/mse")
         assert [checkpoint.step_of(path) for path in chosen] == [10, 14, 8]
+
+
+def test_keeping_the_best_needs_a_measure():
+    with pytest.raises(ConfigError, match=r"trainer\.keep_best: needs trainer\.monitor"):
+        config.load(ROOT / "configs" / "tiny" / "ds2.json", ["trainer.monitor=null", "trainer.keep_best=2"])
