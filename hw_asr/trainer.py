@@ -83,9 +83,10 @@ class CTCTrainer(BaseTrainer):
         Raises:
             DataError: naming such utterances.
         """
-        if hasattr(self.model, "output_lengths"):
+        output_lengths: Any = getattr(self.model, "output_lengths", None)
+        if output_lengths is not None:
             # Asked here, where lengths still lie on the CPU: nothing waits for a GPU.
-            frames = self.model.output_lengths(batch["spectrogram_length"])
+            frames = output_lengths(batch["spectrogram_length"])
             misfits = frames_needed(batch["tokens"], batch["tokens_length"]) > frames
             for i in misfits.nonzero().flatten().tolist():
                 self._misfit(batch["utterance_id"][i])
