@@ -7,7 +7,10 @@ import torch
 
 from hw_asr.inference import test
 from hw_asr.items import ItemMaker
+from hw_asr.losses import frames_needed
 from hw_base.config import build
+from hw_base.dataset import Split
+from hw_base.model import BaseModel
 from hw_base.registry import AUGMENTATIONS, TASKS
 from hw_base.task import BaseTask
 
@@ -36,6 +39,21 @@ class RecognitionTask(BaseTask):
 
     def model_arguments(self) -> dict[str, Any]:
         return {"n_mels": self.features.n_mels, "n_tokens": len(self.text_encoder)}
+
+    def misfits(self, model: BaseModel, split: Split) -> dict[str, str]:
+        """Transcripts that need more frames than the model gives for their audio: CTC's loss is infinite there."""
+        samples = torch.tensor([round(duration * split.sample_rate) for duration in split.durations])
+        frames = model.output_lengths(self.features.frames(samples)).tolist()  # type: ignore[operator]
+        reasons = {}
+        for record, available in zip(split.records, frames, strict=True):
+            tokens = torch.tensor([self.text_encoder.encode(record.text or "")], dtype=torch.int64)
+            needed = int(frames_needed(tokens, torch.tensor([tokens.shape[1]])))
+            if needed > available:
+                reasons[record.utterance_id] = (
+                    f"the transcript needs {needed} frames and the model gives {available}; correct it, or reduce the "
+                    "model's stride"
+                )
+        return reasons
 
     @staticmethod
     def folder_dataset(folder: str) -> dict[str, Any]:

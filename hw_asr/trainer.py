@@ -9,14 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from hw_asr.decoders import BaseDecoder
-from hw_asr.losses import frames_needed
 from hw_asr.metrics import CER, WER
 from hw_base import distributed, plots
-from hw_base.errors import DataError
 from hw_base.losses import Mean
 from hw_base.metrics import BaseMetric
 from hw_base.registry import TRAINERS
-from hw_base.schema import TRAIN_SPLIT, Config
+from hw_base.schema import Config
 from hw_base.trainer import BaseTrainer, Setup
 
 log = logging.getLogger(__name__)
@@ -76,30 +74,6 @@ class CTCTrainer(BaseTrainer):
     @classmethod
     def metric_names(cls, config: Config) -> list[str]:
         return [*config.metrics, *(f"{metric}_{decoder}" for metric in config.metrics for decoder in config.decoders)]
-
-    def train_step(self, batch: dict[str, Any]) -> None:
-        """One update; under ``on_bad_data: fail`` a transcript that its audio cannot hold ends the run.
-
-        Raises:
-            DataError: naming such utterances.
-        """
-        output_lengths: Any = getattr(self.model, "output_lengths", None)
-        if output_lengths is not None:
-            # Asked here, where lengths still lie on the CPU: nothing waits for a GPU.
-            frames = output_lengths(batch["spectrogram_length"])
-            misfits = frames_needed(batch["tokens"], batch["tokens_length"]) > frames
-            for i in misfits.nonzero().flatten().tolist():
-                self._misfit(batch["utterance_id"][i])
-        super().train_step(batch)
-
-    def _misfit(self, utterance_id: str) -> None:
-        message = f"{TRAIN_SPLIT}: utterance {utterance_id!r}: the transcript needs more frames than the model gives"
-        if self.setup.config.data[TRAIN_SPLIT].on_bad_data == "fail":
-            remedy = f"correct it, reduce the model's stride, or set data.{TRAIN_SPLIT}.on_bad_data to skip"
-            raise DataError(f"{message}; {remedy}")
-        if self.device.type != "cpu" and utterance_id not in self._misfits:  # on a CPU the loss itself says so
-            self._misfits.add(utterance_id)
-            log.warning("%s; left out of the loss", message)
 
     def losses(self, batch: dict[str, Any]) -> Iterator[tuple[str, dict[str, Tensor | Mean]]]:
         batch.update(self.networks["model"](**batch))

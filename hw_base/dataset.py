@@ -190,6 +190,27 @@ class Split(torch.utils.data.Dataset[Item]):
                 return item
         raise DataError(f"{self.name}: {len(skipped)} utterances in a row cannot be used; the first: {skipped[0][1]}")
 
+    def leave_out(self, reasons: Mapping[str, str]) -> None:
+        """Drop utterances that cannot be used, by id, or end with one error under ``on_bad_data="fail"``.
+
+        Raises:
+            DataError: there are such utterances and they may not be skipped, or nothing is left.
+        """
+        if not reasons:
+            return
+        names = ", ".join(repr(name) for name in list(reasons)[:20]) + (", ..." if len(reasons) > 20 else "")
+        message = f"{self.name}: {len(reasons)} of {len(self)} utterances, {names}: {next(iter(reasons.values()))}"
+        if self.on_bad_data == "fail":
+            raise DataError(f"{message}; or set data.{self.name}.on_bad_data to skip")
+        kept = [i for i, record in enumerate(self.records) if record.utterance_id not in reasons]
+        if not kept:
+            raise DataError(f"{message}; nothing is left")
+        self.records = [self.records[i] for i in kept]
+        self._sources = [self._sources[i] for i in kept]
+        self.durations = [self.durations[i] for i in kept]
+        self.skipped.update(reasons)
+        logger.warning("%s; left out", message)
+
     def waveform(self, index: int) -> Tensor:
         """Audio of one utterance at the split's rate, checked: (S,), float32.
 

@@ -104,8 +104,9 @@ class Experiment:
         splits |= {name: self.split(name, evaluation=True) for name in config.evaluation_splits()}
         for split in splits.values():
             self._report_unknown(split)
-        loaders = {name: self.loader(split) for name, split in splits.items()}
         model = self.model()
+        splits[TRAIN_SPLIT].leave_out(self.task.misfits(model, splits[TRAIN_SPLIT]))
+        loaders = {name: self.loader(split) for name, split in splits.items()}
         log.info("%s", model)
         amp_dtype = precision(config.trainer.amp, self.device)
         setup = Setup(

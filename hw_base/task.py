@@ -11,7 +11,8 @@ from torch import Tensor
 
 from hw_base import registry
 from hw_base.config import build
-from hw_base.dataset import Record
+from hw_base.dataset import Record, Split
+from hw_base.model import BaseModel
 from hw_base.registry import suggest
 from hw_base.schema import TRAIN_SPLIT, Config
 from hw_base.text import BaseTextEncoder
@@ -44,6 +45,10 @@ class BaseTask(ABC):
     @abstractmethod
     def model_arguments(self) -> dict[str, Any]:
         """Arguments of the model that only data and text encoder know."""
+
+    def misfits(self, model: BaseModel, split: Split) -> dict[str, str]:
+        """Utterances of a training split that the model cannot learn from: id -> reason."""
+        return {}
 
     @abstractmethod
     def test(self, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:

@@ -111,8 +111,8 @@ BAD_TEXT = {
     "none": (None, "without text"),
     "foreign": ("\u65e5\u672c\u8a9e 12 %", "has no letter in it"),
     "emoji": ("\U0001f600\u202e\u0000\u0301", "has no letter in it"),
-    "long": ("abcdefghi " * 10_000, "needs more frames than"),
-    "repeats": ("a" * 60, "needs more frames than"),
+    "long": ("abcdefghi " * 10_000, "frames and the model gives"),
+    "repeats": ("a" * 60, "frames and the model gives"),
 }
 
 GOOD_AUDIO = {
