@@ -15,7 +15,8 @@ from hw_base.losses import Mean
 from hw_base.metrics import BaseMetric
 from hw_base.registry import TRAINERS
 from hw_base.schema import Config
-from hw_base.trainer import BaseTrainer, Setup
+from hw_base.trainer import BaseTrainer
+from hw_base.trainer_setup import Setup
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from hw_base.model import BaseModel
 from hw_base.optimization import Optimization
 from hw_base.schema import TRAIN_SPLIT, Config
 from hw_base.task import BaseTask
-from hw_base.trainer import BaseTrainer, Setup
+from hw_base.trainer import BaseTrainer
+from hw_base.trainer_setup import Setup
 from hw_base.writers import JsonlWriter, MultiWriter
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,6 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,44 +17,16 @@ from hw_base.errors import CheckpointError, HwError, InterruptedRun
 from hw_base.guard import Guard
 from hw_base.interrupts import Interrupts
 from hw_base.losses import Mean, as_mean
-from hw_base.model import BaseModel
 from hw_base.monitor import Monitor
 from hw_base.optimization import Optimization
 from hw_base.progress import Progress
 from hw_base.schema import TRAIN_SPLIT, Config
-from hw_base.text import BaseTextEncoder
+from hw_base.trainer_setup import Setup
 from hw_base.window import Sums, Window
-from hw_base.writers import MultiWriter
 
 log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
-
-
-@dataclass
-class Setup:
-    """Everything a trainer works with, built from one config.
-
-    Attributes:
-        loaders: one for each split that training looks at, ``train`` among them.
-        losses: the modules named in the config, by name.
-        optimizations: one for each parameter group of the model.
-        metrics: classes or makers of fresh accumulators, by name.
-        run_dir: where checkpoints go; None writes nothing.
-    """
-
-    config: Config
-    model: BaseModel
-    text_encoder: BaseTextEncoder
-    loaders: dict[str, Any]
-    losses: dict[str, nn.Module]
-    optimizations: dict[str, Optimization]
-    device: torch.device
-    writers: MultiWriter
-    decoders: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, Any] = field(default_factory=dict)
-    amp_dtype: torch.dtype | None = None
-    run_dir: Path | None = None
 
 
 class BaseTrainer(ABC):

@@ -9,12 +9,11 @@ import sys
 import time
 
 import pytest
-import torch
 
 import test as test_script
 import train as train_script
 from hw_base import checkpoint
-from tests.conftest import ROOT
+from tests.conftest import ROOT, same
 
 TINY = str(ROOT / "configs" / "tiny" / "ds2.json")
 UNTIMED = ("steps_per_second",)
@@ -34,16 +33,6 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "tiny"
     assert train("--run-dir", folder) == 0
     return folder
-
-
-def same(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return a == b
 
 
 def test_a_run_folder_holds_what_the_readme_says(trained):

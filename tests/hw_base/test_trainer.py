@@ -9,6 +9,7 @@ import torch
 from hw_base import checkpoint
 from hw_base.errors import CheckpointError, DivergedError
 from hw_base.writers import JsonlWriter, MultiWriter
+from tests.conftest import same
 from tests.hw_base.toys import Gan, GanTrainer, Regressor, RegressorTrainer, batches, make
 
 SECTION = {
@@ -37,16 +38,6 @@ def run(trainer_type, model, folder, *, steps=20, seed=5, resume=None, **section
         trainer.load_state_dict(state, resume)
         trainer.setup.writers.load_state_dict(state["writers"], trainer.step)
     return trainer
-
-
-def same(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return a == b
 
 
 @pytest.mark.parametrize(("trainer_type", "model_type"), [(RegressorTrainer, Regressor), (GanTrainer, Gan)])

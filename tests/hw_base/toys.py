@@ -11,7 +11,8 @@ from hw_base.losses import masked_mean
 from hw_base.model import BaseModel
 from hw_base.optimization import Optimization
 from hw_base.schema import Config, OptimizerSection
-from hw_base.trainer import BaseTrainer, Setup
+from hw_base.trainer import BaseTrainer
+from hw_base.trainer_setup import Setup
 from hw_base.writers import MultiWriter
 
 
