@@ -1,5 +1,6 @@
 """Shared by all tests: one thread a process, a small spoken corpus made once, and the folder of real recordings."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -14,6 +15,17 @@ torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _logging_left_as_found():
+    """The entry points set up logging for a whole process; a test must not change what the next one sees."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    for handler in [h for h in root.handlers if h not in handlers]:
+        root.removeHandler(handler)
 
 
 @pytest.fixture
