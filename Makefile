@@ -37,7 +37,7 @@ lint: $(READY) ## check style
 	$(BIN)/ruff format --check .
 
 types: $(READY) ## check types, strictly in hw_base
-	$(BIN)/mypy hw_base hw_asr train.py test.py
+	$(BIN)/mypy hw_base hw_asr hw_tts train.py test.py
 
 smoke: $(READY) ## train every tiny config for a few steps
 	$(BIN)/python -m pytest tests/test_configs.py

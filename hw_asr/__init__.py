@@ -3,7 +3,6 @@
 from hw_asr import (
     augmentations,
     collate,
-    datasets,
     decoders,
     intermediate_ctc,
     losses,
@@ -14,7 +13,7 @@ from hw_asr import (
     text_encoders,
     trainer,
 )
-from hw_base import synthetic
+from hw_base import datasets, synthetic
 
 __all__ = [
     "augmentations",

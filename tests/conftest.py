@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import hw_asr  # noqa: F401 - fills the registries
+import hw_tts  # noqa: F401
 
 torch.set_num_threads(1)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from hw_asr.datasets import CommonVoice, LibriSpeech, LJSpeech, librispeech
 from hw_base.dataset import Split
+from hw_base.datasets import CommonVoice, LibriSpeech, LJSpeech, librispeech
 from hw_base.errors import DataError
 from tests.hostile_server import hostile_server
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from hw_asr.datasets import CustomDir, FreeSpokenDigits, LibriSpeech, Manifest
 from hw_base.collate import PadCollate
 from hw_base.dataset import Limits, Split
+from hw_base.datasets import CustomDir, FreeSpokenDigits, LibriSpeech, Manifest
 from hw_base.errors import ConfigError, DataError
 from hw_base.loaders import build_loader
 from hw_base.registry import DATASETS

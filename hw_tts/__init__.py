@@ -1,0 +1,1 @@
+"""Speech synthesis; importing this package fills the registries with all of it."""

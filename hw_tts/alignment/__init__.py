@@ -1,0 +1,1 @@
+"""Which frames belong to which symbol: given, read, or learned."""

@@ -1,0 +1,1 @@
+"""Text front ends: from writing to symbols to ids."""
