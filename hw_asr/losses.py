@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hw_asr.layers import length_mask
 from hw_base.errors import DataError
+from hw_base.layers import length_mask
 from hw_base.losses import Mean
 from hw_base.registry import LOSSES
 

@@ -6,8 +6,8 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hw_asr.layers import BiRNN, MaskedBatchNorm, length_mask
 from hw_base.errors import ConfigError
+from hw_base.layers import BiRNN, MaskedBatchNorm, length_mask
 from hw_base.model import BaseModel
 from hw_base.registry import MODELS
 

@@ -7,12 +7,12 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hw_asr.layers import length_mask
 from hw_asr.models.conformer.blocks import Block, PositionName
 from hw_asr.models.conformer.norms import NormName
 from hw_asr.models.conformer.positions import RelativePositions, SinusoidalPositions
 from hw_asr.models.conformer.subsampling import Subsampling, SubsamplingName
 from hw_base.errors import ConfigError
+from hw_base.layers import length_mask
 from hw_base.model import BaseModel
 from hw_base.registry import MODELS
 

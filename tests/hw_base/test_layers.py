@@ -3,8 +3,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from hw_asr.layers import BiRNN, MaskedBatchNorm, length_mask
 from hw_base import distributed
+from hw_base.layers import BiRNN, MaskedBatchNorm, length_mask
 
 LENGTH = torch.tensor([7, 1, 4, 6])
 
