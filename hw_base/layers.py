@@ -1,5 +1,6 @@
-"""Layers whose output for an utterance does not depend on how much padding stands behind it."""
+"""Layers whose output for an utterance does not depend on how much padding stands behind it, and positions."""
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -19,6 +20,21 @@ def length_mask(length: Tensor, n_frames: int) -> Tensor:
         Tensor: bool, (B, T), true at ``t < length``.
     """
     return torch.arange(n_frames, device=length.device) < length[:, None]
+
+
+def sinusoids(positions: Tensor, width: int) -> Tensor:
+    """Sines and cosines of wavelengths from 2 pi to 10000 * 2 pi (Vaswani et al. 2017, section 3.5).
+
+    Args:
+        positions (Tensor): (N,), of any sign.
+        width: D; an odd one has one sine more than cosines.
+
+    Returns:
+        Tensor: ``sin(p / 10000 ** (2 i / D))`` at 2 i and the cosine at 2 i + 1, (N, D), float32.
+    """
+    even = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32)
+    angles = positions.to(torch.float32)[:, None] * torch.exp(even * (-math.log(10000.0) / width))
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]
 
 
 class MaskedBatchNorm(nn.Module):

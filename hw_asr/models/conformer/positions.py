@@ -1,24 +1,9 @@
 """Positional encodings for any length and any width."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-
-def sinusoids(positions: Tensor, width: int) -> Tensor:
-    """Sines and cosines of wavelengths from 2 pi to 10000 * 2 pi (Vaswani et al. 2017, section 3.5).
-
-    Args:
-        positions (Tensor): (N,), of any sign.
-        width: D; an odd one has one sine more than cosines.
-
-    Returns:
-        Tensor: ``sin(p / 10000 ** (2 i / D))`` at 2 i and the cosine at 2 i + 1, (N, D), float32.
-    """
-    even = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32)
-    angles = positions.to(torch.float32)[:, None] * torch.exp(even * (-math.log(10000.0) / width))
-    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]
+from hw_base.layers import sinusoids
 
 
 class SinusoidalPositions(nn.Module):
