@@ -8,6 +8,7 @@ import torch
 from hw_asr.inference import test
 from hw_asr.items import ItemMaker
 from hw_asr.losses import frames_needed
+from hw_asr.recognizer import CTCRecognizer
 from hw_base.config import build
 from hw_base.dataset import Split
 from hw_base.model import BaseModel
@@ -54,6 +55,9 @@ class RecognitionTask(BaseTask):
                     "model's stride"
                 )
         return reasons
+
+    def recognizer(self, model: BaseModel, device: torch.device) -> CTCRecognizer:
+        return CTCRecognizer(model, self.features, self.text_encoder, self.config, device)
 
     @staticmethod
     def folder_dataset(folder: str) -> dict[str, Any]:

@@ -7,17 +7,18 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
-from hw_base import registry
+from hw_base import checkpoint, registry
 from hw_base.config import build
 from hw_base.dataset import Record, Split
+from hw_base.errors import ConfigError
 from hw_base.model import BaseModel
+from hw_base.recognition import Recognizer
 from hw_base.registry import suggest
 from hw_base.schema import TRAIN_SPLIT, Config
 from hw_base.text import BaseTextEncoder
 
-MakeItem = Callable[[Record, Tensor, torch.Generator], dict[str, Any]]
+MakeItem = Callable[[Record, Any, torch.Generator], dict[str, Any]]
 
 
 class BaseTask(ABC):
@@ -50,9 +51,49 @@ class BaseTask(ABC):
         """Utterances of a training split that the model cannot learn from: id -> reason."""
         return {}
 
+    def fit(self, split: Split, origin: dict[str, Any] | None) -> None:
+        """Learn what the model's size depends on from the training split; called when nothing is resumed.
+
+        Args:
+            split: of training.
+            origin: the checkpoint that ``init_from`` names, if any; the same text encoder is taken from it as it is,
+                because its weights mean the tokens they were trained with.
+        """
+        section = self.config.text_encoder.model_dump()
+        if origin is not None and origin["config"]["text_encoder"] == section:
+            self.text_encoder.load_state_dict(origin["text_encoder"])
+        else:
+            self.text_encoder.fit(record.text or "" for record in split.records)
+
+    def initialize(self, model: BaseModel, origin: dict[str, Any], source: str) -> None:
+        """Give a new model the weights of the checkpoint that ``init_from`` names; `source` names it in messages."""
+        checkpoint.load_weights(model, origin["model"], source)
+
+    def prepare(self, model: BaseModel, splits: dict[str, Split]) -> None:
+        """Last look at the data before training starts or goes on, for example to measure and to cache it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was learnt by `fit` besides the text encoder, as tensors and plain containers."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become the task that `state_dict` was taken from."""
+
     @abstractmethod
     def test(self, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
         """Evaluate a checkpoint as ``test.py`` was asked to; the exit code."""
+
+    def recognizer(self, model: BaseModel, device: torch.device) -> Recognizer:
+        """A trained model as other tasks use it.
+
+        Args:
+            model: of this task; moved to the device.
+            device: where it computes.
+
+        Raises:
+            ConfigError: this task does not recognise speech.
+        """
+        raise ConfigError(f"a model of task {self.config.task!r} does not recognise speech; give one that does")
 
     @classmethod
     def complete(cls, tree: dict[str, Any]) -> None:

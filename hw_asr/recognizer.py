@@ -1,0 +1,107 @@
+"""A trained model as other tasks use it: waveforms of any rate in, transcripts and posteriors out."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hw_asr.decoders import BaseDecoder, GreedyDecoder
+from hw_base import audio
+from hw_base.collate import pad_stack
+from hw_base.config import build
+from hw_base.errors import DataError
+from hw_base.features import LogMelSpectrogram
+from hw_base.model import BaseModel
+from hw_base.recognition import Recognizer
+from hw_base.registry import DECODERS
+from hw_base.schema import Config
+from hw_base.text import BaseTextEncoder
+
+# Utterances that `transcribe` runs at a time.
+BATCH_SIZE = 16
+# Long enough that the edges of a model's convolutions do not count in its stride.
+_MANY_FRAMES = 1 << 20
+
+
+class CTCRecognizer(Recognizer):
+    """A CTC model with its features, its vocabulary and the decoder that its config names first (greedy without any).
+
+    Computes in float32 and in evaluation mode, whatever autocast is set to: an utterance gives the same alone and in a
+    batch.
+
+    Args:
+        model: gives ``log_probs`` and ``log_probs_length``.
+        features: waveform to spectrogram.
+        text_encoder: vocabulary of the model.
+        config: names the decoders.
+        device: where the model computes; the decoder runs there too.
+    """
+
+    def __init__(
+        self,
+        model: BaseModel,
+        features: LogMelSpectrogram,
+        text_encoder: BaseTextEncoder,
+        config: Config,
+        device: torch.device,
+    ) -> None:
+        self.model = model.to(device).eval().requires_grad_(False)
+        self.features = features.to(device)
+        self.text_encoder, self.config, self.device = text_encoder, config, device
+        frames = int(model.output_lengths(torch.tensor([_MANY_FRAMES])))  # type: ignore[operator]
+        self.frame_seconds = round(_MANY_FRAMES / frames) * features.hop_length / features.sample_rate
+
+    @cached_property
+    def decoder(self) -> BaseDecoder:
+        """Built when first needed: posteriors can be had where a language model's file is missing."""
+        for name, section in self.config.decoders.items():
+            decoder: BaseDecoder = build(f"decoders.{name}", section, DECODERS, text_encoder=self.text_encoder)
+            return decoder
+        return GreedyDecoder(self.text_encoder)
+
+    def transcribe(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[str]:
+        """What is said; in batches of similar length."""
+        order = sorted(range(len(waveforms)), key=lambda i: waveforms[i].shape[-1])
+        texts = [""] * len(waveforms)
+        for start in range(0, len(order), BATCH_SIZE):
+            places = order[start : start + BATCH_SIZE]
+            log_probs, length = self.posteriors([waveforms[i] for i in places], sample_rate)
+            for place, hypotheses in zip(places, self.decoder(log_probs, length), strict=True):
+                texts[place] = hypotheses[0].text
+        return texts
+
+    @torch.no_grad()
+    def posteriors(self, waveforms: Sequence[Tensor], sample_rate: int) -> tuple[Tensor, Tensor]:
+        """Probabilities of the tokens in each frame; an utterance shorter than a frame is followed by silence.
+
+        Raises:
+            DataError: a waveform has more than one axis or is not finite.
+        """
+        with torch.autocast(self.device.type, enabled=False):
+            spectrograms = [self.features(self._prepared(w, sample_rate)) for w in waveforms]
+            spectrogram, length = pad_stack(spectrograms)
+            output = self.model(spectrogram=spectrogram, spectrogram_length=length.to(self.device))
+        return output["log_probs"].float(), output["log_probs_length"]
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without blanks."""
+        return self.text_encoder.encode(text)
+
+    def symbol(self, token_id: int) -> str:
+        """How a token is spelled; empty for the blank."""
+        return self.text_encoder.decode([token_id]) if token_id else ""
+
+    def normalize(self, text: str) -> str:
+        """The text as the vocabulary writes it."""
+        return self.text_encoder.normalize(text)
+
+    def _prepared(self, waveform: Tensor, sample_rate: int) -> Tensor:
+        """At the rate of the features, on the device, with at least one frame."""
+        if waveform.dim() != 1 or not bool(torch.isfinite(waveform).all()):
+            found = "NaN or infinite samples" if waveform.dim() == 1 else f"shape {tuple(waveform.shape)}"
+            raise DataError(f"recognition: expected a finite waveform of shape (S,), found {found}")
+        samples = audio.resample(waveform.detach().to("cpu", torch.float32), sample_rate, self.features.sample_rate)
+        samples = F.pad(samples, (0, max(0, self.features.min_samples - len(samples))))
+        return samples.to(self.device)

@@ -1,0 +1,21 @@
+"""A small recogniser's checkpoint, made without training."""
+
+import torch
+
+from hw_base import checkpoint, config_files
+from hw_base.config import as_dict, build, resolve
+from hw_base.registry import MODELS, TASKS
+from tests.conftest import ROOT
+
+
+def save_random(path, overrides=()):
+    """Random weights, scaled so that the transcripts depend on the audio; the config's changes are as of ``--set``."""
+    config = resolve(config_files.read(ROOT / "configs" / "tiny" / "ds2.json"), overrides)
+    task = TASKS[config.task](config)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = build("model", config.model, MODELS, **task.model_arguments())
+        torch.nn.init.normal_(model.head.weight, std=3.0)
+    state = {"config": as_dict(config), "text_encoder": task.text_encoder.state_dict(), "model": model.state_dict()}
+    checkpoint.save(path, state)
+    return path
