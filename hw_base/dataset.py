@@ -1,5 +1,6 @@
 """An index of utterances (`BaseDataset`), and a split of one or several of them made into items (`Split`)."""
 
+import functools
 import hashlib
 import logging
 import math
@@ -25,7 +26,7 @@ _MAX_NAMED = 20
 _UNREADABLE = "unreadable"
 
 Item = dict[str, Any]
-MakeItem = Callable[["Record", Tensor, torch.Generator], Item]
+MakeItem = Callable[["Record", Any, torch.Generator], Item]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ class Split(torch.utils.data.Dataset[Item]):
         name: of the split, for messages: ``train``, ``val``.
         datasets: whose records are joined, in this order.
         make_item: ``(record, waveform (S,), generator) -> item``; a `DataError` it raises makes the utterance bad.
+            Where its attribute ``lazy`` is true it is given a function that reads the waveform, for what may be cached.
         sample_rate: in Hz, what every waveform is resampled to.
         limits: which records are kept.
         seed: of everything random in the items.
@@ -177,8 +179,8 @@ class Split(torch.utils.data.Dataset[Item]):
         for shift in range(min(len(self), MAX_BAD_IN_A_ROW)):
             position = (index + shift) % len(self)
             try:
-                record, waveform = self.records[position], self.waveform(position)
-                item = self.make_item(record, waveform, item_generator(self.seed, epoch, index))
+                record, generator = self.records[position], item_generator(self.seed, epoch, index)
+                item = self.make_item(record, self._audio(position), generator)
             except DataError as error:
                 if self.on_bad_data == "fail":
                     raise
@@ -226,6 +228,12 @@ class Split(torch.utils.data.Dataset[Item]):
         if fault:
             raise DataError(f"{self.name}: utterance {record.utterance_id!r} ({record.audio_path}): {fault}")
         return audio.resample(waveform, rate, self.sample_rate)
+
+    def _audio(self, index: int) -> Tensor | Callable[[], Tensor]:
+        """The waveform, or, for an item maker that says it is ``lazy``, what reads it."""
+        if getattr(self.make_item, "lazy", False):
+            return functools.partial(self.waveform, index)
+        return self.waveform(index)
 
     def note_skipped(self, skipped: Sequence[tuple[str, str]]) -> None:
         """Count what items reported as skipped, in the main process; each utterance is logged once."""

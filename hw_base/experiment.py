@@ -40,6 +40,10 @@ class Experiment:
         self.task: BaseTask = registry.TASKS[config.task](config)
         if state is not None:
             self.task.text_encoder.load_state_dict(state["text_encoder"])
+            self.task.load_state_dict(state.get("task", {}))
+        self.origin = None
+        if state is None and config.init_from is not None:
+            self.origin = checkpoint.load(config.init_from)
 
     def split(self, name: str, evaluation: bool, needs_text: bool = True) -> Split:
         """One split, read from its datasets, filtered, reported."""
@@ -82,9 +86,8 @@ class Experiment:
     def model(self) -> BaseModel:
         """The model on its device, with the weights of the checkpoint or of ``init_from``, if any."""
         model: BaseModel = build("model", self.config.model, registry.MODELS, **self.task.model_arguments())
-        if self.state is None and self.config.init_from is not None:
-            weights = checkpoint.load(self.config.init_from)["model"]
-            checkpoint.load_weights(model, weights, self.config.init_from)
+        if self.origin is not None:
+            self.task.initialize(model, self.origin, str(self.config.init_from))
         elif self.state is not None:
             checkpoint.load_weights(model, self.state["model"], "checkpoint")
         return model.to(self.device)
@@ -101,12 +104,13 @@ class Experiment:
             raise ConfigError(f"data.{TRAIN_SPLIT}: required for training, but missing")
         splits = {TRAIN_SPLIT: self.split(TRAIN_SPLIT, evaluation=False)}
         if self.state is None:
-            self.task.text_encoder.fit(record.text or "" for record in splits[TRAIN_SPLIT].records)
+            self.task.fit(splits[TRAIN_SPLIT], self.origin)
         splits |= {name: self.split(name, evaluation=True) for name in config.evaluation_splits()}
         for split in splits.values():
             self._report_unknown(split)
         model = self.model()
         splits[TRAIN_SPLIT].leave_out(self.task.misfits(model, splits[TRAIN_SPLIT]))
+        self.task.prepare(model, splits)
         loaders = {name: self.loader(split) for name, split in splits.items()}
         log.info("%s", model)
         amp_dtype = precision(config.trainer.amp, self.device)
@@ -123,6 +127,7 @@ class Experiment:
             metrics={name: build(f"metrics.{name}", m, registry.METRICS) for name, m in config.metrics.items()},
             amp_dtype=amp_dtype,
             run_dir=run_dir,
+            task=self.task,
         )
         trainer: BaseTrainer = build("trainer", config.trainer, registry.TRAINERS, setup=setup)
         return trainer

@@ -60,6 +60,7 @@ class SchedulerSection(Component):
     every: Literal["step", "epoch", "evaluation"] = "step"
 
 
+MODEL = Of(registry.MODELS, runtime=("n_mels", "n_tokens", "n_speakers", "sample_rate", "hop_length"))
 SCHEDULER = Of(
     registry.SCHEDULERS,
     runtime=("optimizer", "total_steps", "epochs", "steps_per_epoch", "last_epoch"),
@@ -156,7 +157,7 @@ class Config(Section):
     text_encoder: Annotated[Component, Of(registry.TEXT_ENCODERS)]
     features: Annotated[Component, Of(registry.FEATURES)]
     augmentations: list[Annotated[Component, Of(registry.AUGMENTATIONS, runtime=("sample_rate",))]] = []
-    model: Annotated[Component, Of(registry.MODELS, runtime=("n_mels", "n_tokens"))]
+    model: Annotated[Component, MODEL]
     losses: dict[str, Annotated[LossSection, Of(registry.LOSSES)]] = Field(min_length=1)
     optimizers: dict[str, Annotated[OptimizerSection, Of(registry.OPTIMIZERS, runtime=("params",))]] = Field(
         min_length=1

@@ -327,6 +327,7 @@ class BaseTrainer(ABC):
         return {
             "config": as_dict(self.setup.config),
             "text_encoder": self.setup.text_encoder.state_dict(),
+            "task": self.setup.task.state_dict() if self.setup.task is not None else {},
             "model": self.model.state_dict(),
             "optimizations": {name: o.state_dict() for name, o in self.optimizations.items()},
             "step": self.step,

@@ -10,6 +10,7 @@ from torch import nn
 from hw_base.model import BaseModel
 from hw_base.optimization import Optimization
 from hw_base.schema import Config
+from hw_base.task import BaseTask
 from hw_base.text import BaseTextEncoder
 from hw_base.writers import MultiWriter
 
@@ -24,6 +25,7 @@ class Setup:
         optimizations: one for each parameter group of the model.
         metrics: classes or makers of fresh accumulators, by name.
         run_dir: where checkpoints go; None writes nothing.
+        task: whose state travels in the checkpoint.
     """
 
     config: Config
@@ -38,3 +40,4 @@ class Setup:
     metrics: dict[str, Any] = field(default_factory=dict)
     amp_dtype: torch.dtype | None = None
     run_dir: Path | None = None
+    task: BaseTask | None = None
