@@ -1,7 +1,8 @@
 """The one log-mel spectrogram of the project: recognisers, synthesisers and vocoders differ in its arguments only."""
 
+import inspect
 import math
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ _SLANEY_KNEE_HZ = 1000.0
 _SLANEY_LOG_STEP = math.log(6.4) / 27.0
 
 # The square root of a silent bin would have an infinite gradient; far below every useful `eps`.
-_SMALLEST_POWER = 1e-12
+_SMALLEST_POWER = 1e-14
 # Natural-log units: a bin that only rounding makes vary (above the cut-off of an MP3) stays at 0.
 _SMALLEST_STD = 1e-2
 
@@ -134,6 +135,7 @@ class LogMelSpectrogram(nn.Module):
         super().__init__()
         self.sample_rate, self.n_fft, self.win_length, self.hop_length = sample_rate, n_fft, win_length, hop_length
         self.n_mels, self.power, self.eps, self.normalize = n_mels, power, eps, normalize
+        self.f_min, self.f_max, self.mel_scale, self.norm, self.padding = f_min, f_max, mel_scale, norm, padding
         _check_lengths(n_fft, win_length, hop_length, padding)
         _check_band(sample_rate, f_min, f_max)
         total = {"center": 2 * (n_fft // 2), "same": n_fft - hop_length, "none": 0}[padding]
@@ -150,6 +152,10 @@ class LogMelSpectrogram(nn.Module):
                 f"empty (the first: {empty[0]}); take a smaller n_mels or an n_fft above {n_fft}"
             )
         self.register_buffer("filters", filters, persistent=False)
+
+    def constants(self) -> dict[str, Any]:
+        """Every argument by name: what a model that was trained on these spectrograms depends on."""
+        return {name: getattr(self, name) for name in inspect.signature(LogMelSpectrogram).parameters}
 
     def frames(self, n_samples: FrameCount) -> FrameCount:
         """T for S samples: a number, or a tensor of lengths (B,)."""
@@ -178,7 +184,7 @@ class LogMelSpectrogram(nn.Module):
         if shortest < self.min_samples:
             raise DataError(f"features: a waveform of {shortest} samples; at least {self.min_samples} are needed")
         with torch.autocast(waveform.device.type, enabled=False):
-            log_mel = self._log_mel(self._padded(waveform.float(), waveform_length))
+            log_mel = self._log_mel(self._power_spectrum(self._padded(waveform.float(), waveform_length)))
             mask = None if waveform_length is None else self._mask(log_mel, waveform_length)
             return self._normalized(log_mel, mask)
 
@@ -195,12 +201,15 @@ class LogMelSpectrogram(nn.Module):
         source = torch.where(position > last, 2 * last - position, position).clamp(min=0)
         return waveform.gather(1, source)
 
-    def _log_mel(self, padded: Tensor) -> Tensor:
-        """(B, S) -> (B, F, T)."""
+    def _power_spectrum(self, padded: Tensor) -> Tensor:
+        """(B, S) -> (B, n_fft // 2 + 1, T)."""
         spectrum = torch.stft(
             padded, self.n_fft, self.hop_length, self.win_length, self.window, center=False, return_complex=True
         )
-        energy = spectrum.real.square() + spectrum.imag.square()
+        return spectrum.real.square() + spectrum.imag.square()
+
+    def _log_mel(self, energy: Tensor) -> Tensor:
+        """(B, n_fft // 2 + 1, T), powers -> (B, F, T)."""
         if self.power == 1:
             energy = energy.clamp(min=_SMALLEST_POWER).sqrt()
         return torch.matmul(self.filters, energy).clamp(min=self.eps).log()

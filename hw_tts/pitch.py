@@ -1,0 +1,87 @@
+"""Fundamental frequency, one value for each frame of the spectrogram: WORLD's DIO and Harvest, and YIN in torch."""
+
+from types import ModuleType
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hw_base.errors import MissingPackageError
+
+PitchMethod = Literal["dio", "harvest", "yin"]
+
+
+def track(
+    waveform: Tensor,
+    sample_rate: int,
+    hop_length: int,
+    n_frames: int,
+    method: PitchMethod = "dio",
+    floor: float = 71.0,
+    ceiling: float = 800.0,
+    first: int = 0,
+) -> Tensor:
+    """F0 of one utterance; frame t is centred on sample ``first + t * hop_length``.
+
+    Args:
+        waveform: (S,), on any device.
+        sample_rate: in Hz.
+        hop_length: in samples; the trackers analyse at exactly this period, nothing is stretched afterwards.
+        n_frames: T.
+        method: ``dio`` (Morise et al. 2009) or ``harvest`` (Morise 2017), both refined by StoneMask, or ``yin``.
+        floor: lowest F0 looked for, in Hz.
+        ceiling: highest F0 looked for, in Hz.
+        first: the sample on which frame 0 is centred.
+
+    Returns:
+        Tensor: (T,), float32, Hz, on the CPU; 0 where a frame is unvoiced.
+
+    Raises:
+        MissingPackageError: pyworld is not installed, and the method is not ``yin``.
+    """
+    samples = waveform.detach().to("cpu", torch.float64)
+    # Trackers centre their first frame on sample 0: silence before the utterance moves the grid.
+    shift = -first % hop_length
+    skipped = (first + shift) // hop_length
+    samples = torch.nn.functional.pad(samples, (shift, 0))
+    if method == "yin":
+        raise NotImplementedError
+    pitch = torch.from_numpy(_world(samples.numpy(), sample_rate, hop_length, method, floor, ceiling)).float()[skipped:]
+    return torch.nn.functional.pad(pitch, (0, max(0, n_frames - len(pitch))))[:n_frames]
+
+
+def interpolated(pitch: Tensor) -> Tensor:
+    """The contour without gaps: straight lines over unvoiced stretches, constant before and after the voiced part.
+
+    Args:
+        pitch: (T,), 0 where unvoiced.
+
+    Returns:
+        Tensor: (T,), of the same type; zeros if nothing is voiced.
+    """
+    voiced = (pitch > 0).nonzero().flatten().numpy()
+    if len(voiced) == 0:
+        return torch.zeros_like(pitch)
+    filled = np.interp(np.arange(len(pitch)), voiced, pitch.numpy()[voiced])
+    return torch.from_numpy(filled).to(pitch.dtype)
+
+
+def _world(
+    samples: np.ndarray, sample_rate: int, hop_length: int, method: str, floor: float, ceiling: float
+) -> np.ndarray:
+    pyworld = _pyworld(method)
+    analyse = pyworld.dio if method == "dio" else pyworld.harvest
+    period = 1000.0 * hop_length / sample_rate
+    coarse, times = analyse(samples, sample_rate, f0_floor=floor, f0_ceil=ceiling, frame_period=period)
+    refined: np.ndarray = pyworld.stonemask(samples, coarse, times, sample_rate)
+    return refined
+
+
+def _pyworld(method: str) -> ModuleType:
+    try:
+        import pyworld
+    except ImportError as error:
+        raise MissingPackageError(f"the pitch tracker {method!r}", "pyworld") from error
+    module: ModuleType = pyworld
+    return module
