@@ -1,0 +1,98 @@
+"""Judges of waveforms: one over the samples, and one for each of several periods (HiFi-GAN, section 2.3).
+
+VITS has a single judge over samples, and no judges over smoothed waveforms.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hw_tts.models.vits2.layers import normed
+
+SLOPE = 0.1
+Judgement = tuple[Tensor, list[Tensor]]
+
+
+class SampleDiscriminator(nn.Module):
+    """Grouped strided convolutions over the samples.
+
+    Args:
+        channels: of the widest layers; 1024 in the public checkpoints.
+    """
+
+    def __init__(self, channels: int = 1024) -> None:
+        super().__init__()
+        sizes = [max(4, channels // share) for share in (64, 16, 4, 1, 1, 1)]
+        layers = [nn.Conv1d(1, sizes[0], 15, padding=7)]
+        for n_inputs, n_outputs in zip(sizes[:4], sizes[1:5], strict=True):
+            layers.append(nn.Conv1d(n_inputs, n_outputs, 41, 4, padding=20, groups=n_inputs // 4))
+        layers.append(nn.Conv1d(sizes[4], sizes[5], 5, padding=2))
+        self.convs = nn.ModuleList(normed(layer) for layer in layers)
+        self.conv_post = normed(nn.Conv1d(sizes[5], 1, 3, padding=1))
+
+    def forward(self, waveform: Tensor) -> Judgement:
+        """``waveform`` (B, S) -> scores (B, N), and the features of every layer."""
+        return _judge(waveform.unsqueeze(1), self.convs, self.conv_post)
+
+
+class PeriodDiscriminator(nn.Module):
+    """Convolutions over every n-th sample.
+
+    Args:
+        period: n.
+        channels: of the widest layers; 1024 in the public checkpoints.
+    """
+
+    def __init__(self, period: int, channels: int = 1024) -> None:
+        super().__init__()
+        self.period = period
+        sizes = [1, *(max(1, channels // share) for share in (32, 8, 2, 1))]
+        layers = [
+            nn.Conv2d(n_inputs, n_outputs, (5, 1), (3, 1), padding=(2, 0))
+            for n_inputs, n_outputs in zip(sizes[:-1], sizes[1:], strict=True)
+        ]
+        layers.append(nn.Conv2d(sizes[-1], sizes[-1], (5, 1), padding=(2, 0)))
+        self.convs = nn.ModuleList(normed(layer) for layer in layers)
+        self.conv_post = normed(nn.Conv2d(sizes[-1], 1, (3, 1), padding=(1, 0)))
+
+    def forward(self, waveform: Tensor) -> Judgement:
+        """``waveform`` (B, S) -> scores (B, N), and the features of every layer."""
+        missing = -waveform.shape[1] % self.period
+        padded = F.pad(waveform.unsqueeze(1), (0, missing), mode="reflect")
+        return _judge(padded.unflatten(-1, (-1, self.period)), self.convs, self.conv_post)
+
+
+def _judge(x: Tensor, layers: nn.ModuleList, last: nn.Module) -> Judgement:
+    features = []
+    for layer in layers:
+        x = F.leaky_relu(layer(x), SLOPE)
+        features.append(x)
+    x = last(x)
+    return x.flatten(1), [*features, x]
+
+
+class Discriminators(nn.Module):
+    """All judges of waveforms.
+
+    Args:
+        periods: one judge each, besides the one over samples.
+        channels: of the widest layers.
+    """
+
+    def __init__(self, periods: Sequence[int] = (2, 3, 5, 7, 11), channels: int = 1024) -> None:
+        super().__init__()
+        judges: list[nn.Module] = [SampleDiscriminator(channels)]
+        self.discriminators = nn.ModuleList(judges + [PeriodDiscriminator(period, channels) for period in periods])
+
+    def forward(self, waveform: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """Judge.
+
+        Args:
+            waveform (Tensor): (B, S).
+
+        Returns:
+            Of every judge the scores (B, N), near 1 for speech and near 0 for made audio, and its layers' features.
+        """
+        judgements = [judge(waveform) for judge in self.discriminators]
+        return [scores for scores, _ in judgements], [features for _, features in judgements]

@@ -1,0 +1,41 @@
+"""Inverse short-time Fourier transform as one transposed convolution, with gradients and without waiting for the GPU."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class InverseSTFT(nn.Module):
+    """What `torch.istft` computes with a Hann window and centred frames.
+
+    Args:
+        n_fft: size of the transform, and of the window.
+        hop_length: between frames.
+    """
+
+    basis: Tensor
+    squared_window: Tensor
+
+    def __init__(self, n_fft: int, hop_length: int) -> None:
+        super().__init__()
+        self.n_fft, self.hop_length = n_fft, hop_length
+        window = torch.hann_window(n_fft, dtype=torch.float64)
+        angle = torch.arange(n_fft // 2 + 1).unsqueeze(1) * torch.arange(n_fft) * (2 * math.pi / n_fft)
+        share = torch.full((n_fft // 2 + 1, 1), 2.0 / n_fft, dtype=torch.float64)
+        share[[0, -1]] = 1.0 / n_fft  # the other bins stand for their conjugates too
+        basis = torch.cat([share * torch.cos(angle), -share * torch.sin(angle)]) * window
+        self.register_buffer("basis", basis.float().unsqueeze(1), persistent=False)
+        self.register_buffer("squared_window", window.square().float().view(1, 1, -1), persistent=False)
+
+    def forward(self, magnitude: Tensor, phase: Tensor) -> Tensor:
+        """Two (B, n_fft / 2 + 1, T), the phase in radians -> (B, (T - 1) hop)."""
+        with torch.autocast(magnitude.device.type, enabled=False):
+            magnitude, phase = magnitude.float(), phase.float()
+            parts = torch.cat([magnitude * torch.cos(phase), magnitude * torch.sin(phase)], dim=1)
+            ones = parts.new_ones(1, 1, parts.shape[-1])
+            trim = self.n_fft // 2
+            signal = F.conv_transpose1d(parts, self.basis, stride=self.hop_length, padding=trim)
+            envelope = F.conv_transpose1d(ones, self.squared_window, stride=self.hop_length, padding=trim)
+            return (signal / envelope).squeeze(1)

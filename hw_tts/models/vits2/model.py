@@ -1,0 +1,354 @@
+"""VITS2 with decoders that end in an inverse Fourier transform.
+
+Sources: Kim et al. 2021, "Conditional Variational Autoencoder with Adversarial Learning for End-to-End Text-to-Speech" (arXiv 2106.06103); Kong et al.
+2023, "VITS2" (arXiv 2307.16430); Kawamura et al. 2023, multi-band iSTFT decoders (arXiv 2210.15975).
+"""
+
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from hw_base.errors import ConfigError
+from hw_base.model import BaseModel
+from hw_base.registry import MODELS
+from hw_tts.models.vits2 import synthesis
+from hw_tts.models.vits2.decoder import DECODERS, DecoderKind, DecoderSizes
+from hw_tts.models.vits2.discriminators import Discriminators
+from hw_tts.models.vits2.duration_discriminator import DurationDiscriminator
+from hw_tts.models.vits2.duration_predictors import DurationPredictor
+from hw_tts.models.vits2.filter_bank import Bank
+from hw_tts.models.vits2.flow import Flow, FlowKind
+from hw_tts.models.vits2.generator import Generator
+from hw_tts.models.vits2.layers import fold_weight_norm
+from hw_tts.models.vits2.posterior_encoder import PosteriorEncoder
+from hw_tts.models.vits2.stochastic_duration_predictor import StochasticDurationPredictor
+from hw_tts.models.vits2.text_encoder import TextEncoder
+
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Positives = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+
+
+@MODELS.register()
+class VITS2(BaseModel):
+    """Text to waveform in one model: a variational autoencoder with a flow, trained against discriminators.
+
+    The defaults are those of the public multi-band checkpoints of VCTK, but for the filter bank.
+
+    Args:
+        n_mels: bins of the spectrogram that the posterior encoder sees.
+        n_tokens: size of the symbol table, the blank included.
+        n_speakers: rows of the table of speakers; 1 for a single voice, which has no table.
+        hop_length: samples of a frame; the decoder must make as many.
+        inter_channels: of the latent, even.
+        hidden_channels: width of encoders and flow.
+        filter_channels: inner width of the text encoder's feed-forward parts.
+        speaker_channels: width of the speaker embedding.
+        n_heads: of the text encoder.
+        n_layers: of the text encoder.
+        kernel_size: of the text encoder and the duration predictor.
+        dropout: of the text encoder.
+        posterior_layers: of the posterior encoder.
+        flow: ``pre_conv2`` with transformer blocks (VITS2), ``plain`` without (VITS).
+        n_flows: couplings of the flow.
+        flow_layers: of each coupling's WaveNet.
+        speaker_in_text_encoder: whether the text encoder knows the speaker (VITS2, section 2.4).
+        condition_decoder: whether the decoder does; the public multi-band decoders do not.
+        duration_predictor: ``deterministic``, or ``stochastic`` as in VITS.
+        duration_channels: width of the deterministic predictor.
+        duration_dropout: of the duration predictor.
+        decoder: what the decoder ends in.
+        bank: filter bank of ``multi_band_istft``: ``public`` for the weights of public checkpoints, ``exact`` for training anew.
+        resblock: kind of the decoder's residual blocks.
+        resblock_kernel_sizes: one block each, averaged.
+        resblock_dilations: of each block's convolutions.
+        upsample_rates: strides of the decoder.
+        upsample_kernel_sizes: of its transposed convolutions.
+        upsample_initial_channels: its width, halved at each stride.
+        istft_n_fft: size of its inverse transform.
+        istft_hop_length: of its inverse transform.
+        subbands: of ``multi_band_istft`` and ``multi_stream_istft``.
+        segment_frames: what is decoded of each utterance in training.
+        search_noise: whether the alignment search is noisy in the first 5000 steps (VITS2, section 2.2).
+        discriminator_periods: one judge of waveforms each, besides the one over samples.
+        discriminator_channels: of their widest layers.
+
+    Raises:
+        ConfigError: the decoder makes another number of samples than ``hop_length``, or sizes do not go together.
+    """
+
+    parameter_group_names = ("duration_discriminator", "discriminator", "generator")
+
+    def __init__(
+        self,
+        n_mels: int,
+        n_tokens: int,
+        n_speakers: int,
+        hop_length: int,
+        inter_channels: PositiveInt = 192,
+        hidden_channels: PositiveInt = 192,
+        filter_channels: PositiveInt = 768,
+        speaker_channels: PositiveInt = 192,
+        n_heads: PositiveInt = 2,
+        n_layers: PositiveInt = 6,
+        kernel_size: PositiveInt = 3,
+        dropout: Dropout = 0.1,
+        posterior_layers: PositiveInt = 16,
+        flow: FlowKind = "pre_conv2",
+        n_flows: PositiveInt = 4,
+        flow_layers: PositiveInt = 4,
+        speaker_in_text_encoder: bool = True,
+        condition_decoder: bool = False,
+        duration_predictor: Literal["deterministic", "stochastic"] = "deterministic",
+        duration_channels: PositiveInt = 256,
+        duration_dropout: Dropout = 0.5,
+        decoder: DecoderKind = "multi_band_istft",
+        bank: Bank = "exact",
+        resblock: Literal["1", "2"] = "1",
+        resblock_kernel_sizes: Positives = (3, 7, 11),
+        resblock_dilations: Annotated[tuple[Positives, ...], Field(min_length=1)] = ((1, 3, 5), (1, 3, 5), (1, 3, 5)),
+        upsample_rates: Positives = (4, 4),
+        upsample_kernel_sizes: Positives = (16, 16),
+        upsample_initial_channels: PositiveInt = 512,
+        istft_n_fft: PositiveInt = 16,
+        istft_hop_length: PositiveInt = 4,
+        subbands: PositiveInt = 4,
+        segment_frames: PositiveInt = 32,
+        search_noise: bool = True,
+        discriminator_periods: Positives = (2, 3, 5, 7, 11),
+        discriminator_channels: PositiveInt = 1024,
+    ) -> None:
+        super().__init__()
+        width = speaker_channels if n_speakers > 1 else 0
+        sizes = DecoderSizes(
+            in_channels=inter_channels,
+            resblock=resblock,
+            resblock_kernel_sizes=resblock_kernel_sizes,
+            resblock_dilations=resblock_dilations,
+            upsample_rates=upsample_rates,
+            upsample_kernel_sizes=upsample_kernel_sizes,
+            upsample_initial_channels=upsample_initial_channels,
+            n_fft=istft_n_fft,
+            istft_hop_length=istft_hop_length,
+            subbands=subbands,
+            bank=bank,
+            speaker_channels=width if condition_decoder else 0,
+        )
+        _check(sizes, decoder, hop_length, hidden_channels, n_heads)
+        if duration_predictor == "stochastic":
+            durations: DurationPredictor | StochasticDurationPredictor = StochasticDurationPredictor(
+                hidden_channels, kernel_size, duration_dropout, speaker_channels=width
+            )
+        else:
+            durations = DurationPredictor(hidden_channels, duration_channels, kernel_size, duration_dropout, width)
+        self.generator = Generator(
+            enc_p=TextEncoder(
+                n_tokens,
+                inter_channels,
+                hidden_channels,
+                filter_channels,
+                n_heads,
+                n_layers,
+                kernel_size,
+                dropout,
+                width if speaker_in_text_encoder else 0,
+            ),
+            dec=DECODERS[decoder](sizes),
+            enc_q=PosteriorEncoder(
+                n_mels, inter_channels, hidden_channels, n_layers=posterior_layers, speaker_channels=width
+            ),
+            flow=Flow(
+                inter_channels,
+                hidden_channels,
+                n_layers=flow_layers,
+                n_flows=n_flows,
+                speaker_channels=width,
+                kind=flow,
+            ),
+            dp=durations,
+            emb_g=nn.Embedding(n_speakers, width) if width else None,
+            segment_frames=segment_frames,
+            hop_length=hop_length,
+            search_noise=search_noise,
+        )
+        self.discriminator = Discriminators(discriminator_periods, discriminator_channels)
+        self.duration_discriminator = DurationDiscriminator(hidden_channels, hidden_channels)
+
+    def parameter_groups(self) -> dict[str, nn.Module]:
+        """See `BaseModel`."""
+        return {name: getattr(self, name) for name in self.parameter_group_names}
+
+    def set_step(self, step: int) -> None:
+        """Tell how far training is, for the noise of the alignment search; call it before each training pass."""
+        self.generator.step = step
+
+    def forward(
+        self,
+        tokens: Tensor,
+        tokens_length: Tensor,
+        spectrogram: Tensor,
+        spectrogram_length: Tensor,
+        waveform: Tensor,
+        speaker_id: Tensor | None = None,
+        **batch: Any,
+    ) -> dict[str, Tensor]:
+        """The generator's training pass, the same as ``model.generator(**batch)``.
+
+        Args:
+            tokens (Tensor): int64, (B, L).
+            tokens_length (Tensor): int64, (B,).
+            spectrogram (Tensor): log-mel, (B, F, T).
+            spectrogram_length (Tensor): int64, (B,).
+            waveform (Tensor): (B, S); frame t of the spectrogram begins at sample ``t * hop_length``.
+            speaker_id (Tensor): int64, (B,); not needed for a single voice.
+            batch: not used.
+
+        Returns:
+            dict: ``waveform_predicted`` and ``waveform_segment`` (B, segment_frames * hop_length), zeros after the end of
+            utterances shorter than a segment; ``subbands_predicted`` (B, M, S' / M) of the multi-band decoder only;
+            ``segment_start`` (B,) in frames; ``hidden`` (B, D, L), what the duration discriminator judges by;
+            ``tokens_mask`` bool (B, 1, L) and ``frames_mask`` bool (B, 1, T); ``durations`` int64 (B, L) and
+            ``alignment_hard`` (B, T, L) from the search; ``log_durations_target`` and ``log_durations_predicted``
+            (B, L), natural log, 0 in the padding; ``durations_nll`` (B,), summed over tokens, of the stochastic
+            predictor only (its loss; the log durations then are for the duration discriminator alone); for the KL
+            ``prior_latent``, ``prior_mean``, ``prior_log_scale``, ``posterior_log_scale`` (B, C, T), log of deviations.
+        """
+        outputs: dict[str, Tensor] = self.generator(
+            tokens=tokens,
+            tokens_length=tokens_length,
+            spectrogram=spectrogram,
+            spectrogram_length=spectrogram_length,
+            waveform=waveform,
+            speaker_id=speaker_id,
+        )
+        return outputs
+
+    def synthesize(
+        self,
+        tokens: Tensor,
+        tokens_length: Tensor,
+        speaker_id: Tensor | None = None,
+        speed: float = 1.0,
+        pitch: float = 1.0,
+        energy: float = 1.0,
+        noise: float = 0.667,
+        duration_noise: float = 0.8,
+        speaker_embedding: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Speak.
+
+        Args:
+            tokens (Tensor): int64, (B, L).
+            tokens_length (Tensor): int64, (B,).
+            speaker_id (Tensor): int64, (B,); not needed for a single voice.
+            speed: 2 is twice as fast.
+            pitch: this model has no control of it; only 1.
+            energy: this model has no control of it; only 1.
+            noise: deviation of the latent as a share of the prior's; 0 always says the same.
+            duration_noise: the same for the durations of the stochastic predictor.
+            speaker_embedding (Tensor): a voice between speakers instead of ``speaker_id``, (B, G); see `mix_speakers`.
+
+        Returns:
+            dict: ``waveform`` (B, S), 0 after each one's end; ``waveform_length`` (B,); ``durations`` in frames (B, L).
+
+        Raises:
+            ConfigError: a control that the model lacks, a speed that is not positive, a speaker that it does not know.
+        """
+        for name, value in (("pitch", pitch), ("energy", energy)):
+            if value != 1.0:
+                raise ConfigError(f"{name}: VITS2 has no control of it; found {value}, leave it at 1")
+        if not speed > 0:
+            raise ConfigError(f"speed: expected a positive number, found {speed}")
+        speaker = self._speaker(speaker_id, speaker_embedding)
+        return synthesis.synthesize(self.generator, tokens, tokens_length, speaker, speed, noise, duration_noise)
+
+    def voice_conversion(
+        self,
+        spectrogram: Tensor,
+        spectrogram_length: Tensor,
+        source_id: Tensor,
+        target_id: Tensor | None = None,
+        noise: float = 1.0,
+        target_embedding: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Say a recording with another voice.
+
+        Args:
+            spectrogram (Tensor): of the recording, (B, F, T).
+            spectrogram_length (Tensor): int64, (B,).
+            source_id (Tensor): who speaks in it, int64, (B,).
+            target_id (Tensor): who shall speak, int64, (B,).
+            noise: deviation of the latent as a share of the posterior's.
+            target_embedding (Tensor): instead of ``target_id``, (B, G).
+
+        Returns:
+            dict: ``waveform`` (B, S), ``waveform_length`` (B,).
+
+        Raises:
+            ConfigError: the model has a single voice, or does not know a speaker.
+        """
+        source, target = self._speaker(source_id, None), self._speaker(target_id, target_embedding)
+        return synthesis.convert(self.generator, spectrogram, spectrogram_length, source, target, noise)
+
+    def mix_speakers(self, weights: dict[int, float]) -> Tensor:
+        """A voice between known ones: speaker id -> weight, normed to sum to 1; the embedding, (1, G)."""
+        ids = torch.tensor(list(weights), device=self._speakers().weight.device)
+        shares = torch.tensor(list(weights.values()), device=ids.device)
+        if not weights or not float(shares.sum()) > 0:
+            raise ConfigError(f"weights of speakers: expected a positive sum, found {weights}")
+        rows = self._speaker(ids, None)
+        assert rows is not None
+        return (shares / shares.sum()).unsqueeze(0) @ rows.squeeze(-1).detach()
+
+    def _speakers(self) -> nn.Embedding:
+        if self.generator.emb_g is None:
+            raise ConfigError("this model has a single voice, so there are no speakers to choose from")
+        return self.generator.emb_g
+
+    def _speaker(self, speaker_id: Tensor | None, embedding: Tensor | None) -> Tensor | None:
+        """The embedding, (B, G, 1), of ids or of a mixture; None of a single voice."""
+        if self.generator.emb_g is None:
+            return None
+        if embedding is not None:
+            return embedding.unsqueeze(-1)
+        known = self._speakers().num_embeddings
+        if speaker_id is None:
+            raise ConfigError(f"speaker_id: needed, the model knows {known} speakers")
+        if bool(((speaker_id < 0) | (speaker_id >= known)).any()):
+            raise ConfigError(f"speaker_id: the model knows 0 to {known - 1}, found {speaker_id.tolist()}")
+        return self.generator.speaker(speaker_id)
+
+    def prepare_for_inference(self, dtype: torch.dtype = torch.float32) -> "VITS2":
+        """Fold the weight norms and drop the discriminators; training ends.
+
+        Args:
+            dtype: of the decoder and the flow; bfloat16 is faster where the device computes in it.
+        """
+        self.eval().requires_grad_(False)
+        fold_weight_norm(self.generator)
+        return self
+
+
+def _check(sizes: DecoderSizes, decoder: DecoderKind, hop_length: int, hidden_channels: int, n_heads: int) -> None:
+    """Sizes that only show together that they do not fit."""
+    made = DECODERS[decoder].samples_per_frame(sizes)
+    if made != hop_length:
+        raise ConfigError(
+            f"model: the decoder makes {made} samples of a frame, features.hop_length is {hop_length}; "
+            "change upsample_rates, istft_hop_length or subbands"
+        )
+    if len(sizes.upsample_rates) != len(sizes.upsample_kernel_sizes):
+        raise ConfigError("model: upsample_rates and upsample_kernel_sizes must be of one length")
+    if len(sizes.resblock_kernel_sizes) != len(sizes.resblock_dilations):
+        raise ConfigError("model: resblock_kernel_sizes and resblock_dilations must be of one length")
+    if any((kernel - rate) % 2 for kernel, rate in zip(sizes.upsample_kernel_sizes, sizes.upsample_rates, strict=True)):
+        raise ConfigError(
+            "model: each of upsample_kernel_sizes must be even where its upsample_rates is, odd where odd"
+        )
+    if hidden_channels % n_heads or hidden_channels % 2 or sizes.in_channels % 2:
+        raise ConfigError(
+            f"model: hidden_channels ({hidden_channels}) must be divisible by n_heads and by 2, inter_channels by 2"
+        )
+    if sizes.n_fft % sizes.istft_hop_length or sizes.n_fft < 2 * sizes.istft_hop_length:
+        raise ConfigError("model: istft_n_fft must be a multiple of istft_hop_length, at least twice as large")
