@@ -49,11 +49,7 @@ class ItemMaker:
         Raises:
             DataError: nothing is left of a training transcript.
         """
-        for augmentation in self.on_waveform:
-            waveform = augmentation(waveform, generator)
-        spectrogram = self.features(waveform)
-        for augmentation in self.on_spectrogram:
-            spectrogram = augmentation(spectrogram, generator)
+        waveform, spectrogram = self.augmented(waveform, generator)
         item = {
             "utterance_id": record.utterance_id,
             "audio_path": record.audio_path,
@@ -70,3 +66,21 @@ class ItemMaker:
                     f"utterance {record.utterance_id!r}: its transcript {record.text!r} has no letter in it"
                 )
         return item
+
+    def augmented(self, waveform: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """An utterance as an item has it.
+
+        Args:
+            waveform (Tensor): (S,), at the rate of the features.
+            generator: of everything random in this item.
+
+        Returns:
+            waveform (Tensor): (S',), after the augmentations of waveforms.
+            spectrogram (Tensor): (F, T), of that waveform, after those of spectrograms.
+        """
+        for augmentation in self.on_waveform:
+            waveform = augmentation(waveform, generator)
+        spectrogram = self.features(waveform)
+        for augmentation in self.on_spectrogram:
+            spectrogram = augmentation(spectrogram, generator)
+        return waveform, spectrogram

@@ -9,8 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from hw_asr.decoders import BaseDecoder
+from hw_asr.items import ItemMaker
 from hw_asr.metrics import CER, WER
 from hw_base import distributed, plots
+from hw_base.dataset import item_generator
+from hw_base.errors import DataError
 from hw_base.losses import Mean
 from hw_base.metrics import BaseMetric
 from hw_base.registry import TRAINERS
@@ -59,7 +62,8 @@ class CorpusMetrics:
 class CTCTrainer(BaseTrainer):
     """One forward pass, one optimizer; every loss of the config is given the model's outputs and the batch.
 
-    At each evaluation, error rates of all decoders, and some utterances with their predictions, audio and spectrogram.
+    At each evaluation, error rates of all decoders; some utterances with their predictions, audio and spectrogram; and
+    an utterance of the training split before and after its augmentations.
     """
 
     default_losses = {"ctc": "CTCLoss"}
@@ -111,6 +115,8 @@ class CTCTrainer(BaseTrainer):
     def measured(self, split: str) -> dict[str, float]:
         self._show(split)
         self._shown, self._seen = [], 0
+        if split == self.setup.config.evaluation_splits()[0]:
+            self._show_augmentations()
         return self.metrics.compute()
 
     def _show(self, split: str) -> None:
@@ -128,8 +134,32 @@ class CTCTrainer(BaseTrainer):
                 )
         writers, first = self.setup.writers, self._shown[0]
         writers.table(f"{split}/predictions", ["id", "decoder", "target", "prediction", "wer", "cer"], rows, self.step)
-        writers.audio(f"{split}/audio", first["waveform"], self.setup.config.features.args["sample_rate"], self.step)
         features = self.setup.config.features.args
+        writers.audio(f"{split}/audio", first["waveform"], features["sample_rate"], self.step)
         seconds = features["hop_length"] / features["sample_rate"]
         picture = plots.spectrogram_image(first["spectrogram"], first["text"] or "", seconds, "mel band")
         writers.image(f"{split}/spectrogram", picture, self.step)
+
+    def _show_augmentations(self) -> None:
+        """Give the writers a training utterance as it is and as this epoch's batch has it, both to hear and to see.
+
+        Which one, and how it is augmented, depends on the step alone: nothing is drawn from a random state in use.
+        """
+        split = self.loader.split
+        maker: ItemMaker = split.make_item
+        if not self.section.examples or not (maker.on_waveform or maker.on_spectrogram) or not distributed.is_main():
+            return
+        index = random.Random(f"{split.seed}/{self.step}").randrange(len(split))
+        try:
+            original = split.waveform(index)
+        except DataError as error:  # the loader's to report, when the utterance's turn comes
+            log.debug("not shown: %s", error)
+            return
+        augmented, spectrogram = maker.augmented(original, item_generator(split.seed, self.epoch, index))
+        writers, features = self.setup.writers, maker.features
+        writers.audio("train/audio_original", original, features.sample_rate, self.step)
+        writers.audio("train/audio_augmented", augmented, features.sample_rate, self.step)
+        name = split.records[index].utterance_id
+        shown = {f"{name}: original": features(original), f"{name}: augmented": spectrogram}
+        picture = plots.spectrograms_image(shown, features.hop_length / features.sample_rate, "mel band")
+        writers.image("train/spectrogram_augmentation", picture, self.step)
