@@ -50,7 +50,7 @@ class ItemMaker:
             DataError: nothing is left of a training transcript.
         """
         waveform, spectrogram = self.augmented(waveform, generator)
-        item = {
+        item: dict[str, Any] = {
             "utterance_id": record.utterance_id,
             "audio_path": record.audio_path,
             "speaker": record.speaker,
