@@ -35,7 +35,8 @@ def search_noise(step: int) -> float:
 def add_search_noise(scores: Tensor, mask: Tensor, step: int) -> Tensor:
     """Scores with noise that makes the search try other paths early in training.
 
-    The noise depends on the step alone, so it takes nothing from the generators that the rest of the training draws from.
+    The noise depends on the step alone, so it takes nothing from the generator that the rest of the
+    training draws from.
 
     Args:
         scores (Tensor): (B, T, L).

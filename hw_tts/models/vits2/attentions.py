@@ -1,4 +1,4 @@
-"""Transformer blocks with relative positions (Shaw et al. 2018, "Self-Attention with Relative Position Representations")."""
+"""Transformer blocks with relative positions (Shaw et al. 2018, arXiv 1803.02155)."""
 
 import math
 

@@ -1,8 +1,8 @@
 """From the latent to the waveform: HiFi-GAN's trunk with four heads.
 
-Sources: Kong et al. 2020, "HiFi-GAN" (arXiv 2010.05646), section 2.2 and appendix A.1; Kaneko et al. 2022, "iSTFTNet" (arXiv 2203.02395); Kawamura et
-al. 2023, "Lightweight and High-Fidelity End-to-End Text-to-Speech with Multi-Band Generation and Inverse Short-Time
-Fourier Transform" (arXiv 2210.15975), sections 3.1 and 3.2.
+Sources: Kong et al. 2020, "HiFi-GAN" (arXiv 2010.05646), section 2.2 and appendix A.1; Kaneko et al. 2022, "iSTFTNet"
+(arXiv 2203.02395); Kawamura et al. 2023, "Lightweight and High-Fidelity End-to-End Text-to-Speech with Multi-Band
+Generation and Inverse Short-Time Fourier Transform" (arXiv 2210.15975), sections 3.1 and 3.2.
 """
 
 import math
@@ -143,7 +143,8 @@ class Decoder(nn.Module):
             speaker (Tensor): (B, G, 1).
 
         Returns:
-            The waveform (B, S); and the sub-bands (B, M, S / M) of the multi-band decoder, which learns from them, else None.
+            The waveform (B, S); and the sub-bands (B, M, S / M) of the multi-band decoder, which learns from them,
+            else None.
         """
         raise NotImplementedError
 
@@ -193,7 +194,7 @@ class ISTFTDecoder(Decoder):
 
 
 class SubbandDecoder(Decoder):
-    """The trunk ends in one small spectrogram for each of several signals, which are joined at several times their rate."""
+    """The trunk ends in a small spectrogram for each of several signals, which are joined at a higher rate."""
 
     def __init__(self, sizes: DecoderSizes) -> None:
         super().__init__(sizes)

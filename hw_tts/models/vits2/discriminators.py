@@ -3,6 +3,7 @@
 VITS has a single judge over samples, and no judges over smoothed waveforms.
 """
 
+import itertools
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ class SampleDiscriminator(nn.Module):
         super().__init__()
         sizes = [max(4, channels // share) for share in (64, 16, 4, 1, 1, 1)]
         layers = [nn.Conv1d(1, sizes[0], 15, padding=7)]
-        for n_inputs, n_outputs in zip(sizes[:4], sizes[1:5], strict=True):
+        for n_inputs, n_outputs in itertools.pairwise(sizes[:5]):
             layers.append(nn.Conv1d(n_inputs, n_outputs, 41, 4, padding=20, groups=n_inputs // 4))
         layers.append(nn.Conv1d(sizes[4], sizes[5], 5, padding=2))
         self.convs = nn.ModuleList(normed(layer) for layer in layers)
@@ -50,7 +51,7 @@ class PeriodDiscriminator(nn.Module):
         sizes = [1, *(max(1, channels // share) for share in (32, 8, 2, 1))]
         layers = [
             nn.Conv2d(n_inputs, n_outputs, (5, 1), (3, 1), padding=(2, 0))
-            for n_inputs, n_outputs in zip(sizes[:-1], sizes[1:], strict=True)
+            for n_inputs, n_outputs in itertools.pairwise(sizes)
         ]
         layers.append(nn.Conv2d(sizes[-1], sizes[-1], (5, 1), padding=(2, 0)))
         self.convs = nn.ModuleList(normed(layer) for layer in layers)

@@ -1,9 +1,9 @@
 """Cosine-modulated filter bank that splits a waveform into sub-bands and joins them (pseudo-QMF).
 
-Source: Nguyen 1994, "Near-perfect-reconstruction pseudo-QMF banks", section II; prototype by the Kaiser window as in Lin and
-Vaidyanathan 1998. The bank of public multi-band checkpoints has two faults that their weights were trained around: its
-phases are half a sample off, and its cutoff is not the one that reconstructs. Analysis and synthesis with it give 16 dB
-and one sample of delay; the exact bank gives 64 dB without delay.
+Source: Nguyen 1994, "Near-perfect-reconstruction pseudo-QMF banks", section II; prototype by the Kaiser window as in
+Lin and Vaidyanathan 1998. The bank of public multi-band checkpoints has two faults that their weights were trained
+around: its phases are half a sample off, and its cutoff is not the one that reconstructs. Analysis and synthesis with
+it give 16 dB and one sample of delay; the exact bank gives 64 dB without delay.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Inverse short-time Fourier transform as one transposed convolution, with gradients and without waiting for the GPU."""
+"""Inverse short-time Fourier transform as one transposed convolution, which never waits for the GPU."""
 
 import math
 

@@ -1,7 +1,8 @@
 """VITS2 with decoders that end in an inverse Fourier transform.
 
-Sources: Kim et al. 2021, "Conditional Variational Autoencoder with Adversarial Learning for End-to-End Text-to-Speech" (arXiv 2106.06103); Kong et al.
-2023, "VITS2" (arXiv 2307.16430); Kawamura et al. 2023, multi-band iSTFT decoders (arXiv 2210.15975).
+Sources: Kim et al. 2021, "Conditional Variational Autoencoder with Adversarial Learning for End-to-End Text-to-Speech"
+(arXiv 2106.06103); Kong et al. 2023, "VITS2" (arXiv 2307.16430); Kawamura et al. 2023, multi-band iSTFT decoders (arXiv
+2210.15975).
 """
 
 from typing import Annotated, Any, Literal
@@ -59,7 +60,7 @@ class VITS2(BaseModel):
         duration_channels: width of the deterministic predictor.
         duration_dropout: of the duration predictor.
         decoder: what the decoder ends in.
-        bank: filter bank of ``multi_band_istft``: ``public`` for the weights of public checkpoints, ``exact`` for training anew.
+        bank: filter bank of ``multi_band_istft``: ``public`` for public checkpoints, ``exact`` for new training.
         resblock: kind of the decoder's residual blocks.
         resblock_kernel_sizes: one block each, averaged.
         resblock_dilations: of each block's convolutions.
@@ -205,8 +206,8 @@ class VITS2(BaseModel):
             batch: not used.
 
         Returns:
-            dict: ``waveform_predicted`` and ``waveform_segment`` (B, segment_frames * hop_length), zeros after the end of
-            utterances shorter than a segment; ``subbands_predicted`` (B, M, S' / M) of the multi-band decoder only;
+            dict: ``waveform_predicted`` and ``waveform_segment`` (B, segment_frames * hop_length), zeros after the end
+            of utterances shorter than a segment; ``subbands_predicted`` (B, M, S' / M) of the multi-band decoder only;
             ``segment_start`` (B,) in frames; ``hidden`` (B, D, L), what the duration discriminator judges by;
             ``tokens_mask`` bool (B, 1, L) and ``frames_mask`` bool (B, 1, T); ``durations`` int64 (B, L) and
             ``alignment_hard`` (B, T, L) from the search; ``log_durations_target`` and ``log_durations_predicted``

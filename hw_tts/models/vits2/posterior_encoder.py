@@ -33,7 +33,7 @@ class PosteriorEncoder(nn.Module):
         self.proj = nn.Conv1d(hidden_channels, 2 * out_channels, 1)
 
     def forward(self, spectrogram: Tensor, mask: Tensor | None, speaker: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """``spectrogram`` (B, F, T), ``mask`` bool (B, 1, T), ``speaker`` (B, G, 1) -> mean and log deviation (B, C, T)."""
+        """``spectrogram`` (B, F, T), ``mask`` bool (B, 1, T), ``speaker`` (B, G, 1) -> mean, log std (B, C, T)."""
         hidden = self.enc(masked(self.pre(spectrogram), mask), mask, speaker)
         mean, log_scale = masked(self.proj(hidden), mask).chunk(2, dim=1)
         return mean, log_scale

@@ -1,4 +1,4 @@
-"""Durations drawn from a flow with variational dequantisation and data augmentation (VITS, section 2.2.2 and appendix A)."""
+"""Durations drawn from a flow with variational dequantisation and data augmentation (VITS, section 2.2.2)."""
 
 import math
 
