@@ -1,0 +1,1 @@
+"""Parts that the acoustic models are put together from."""
