@@ -1,8 +1,6 @@
 """What ``test.py`` does for recognition: predictions of every decoder in one pass, and their error rates."""
 
-import json
 import logging
-import os
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hw_asr.trainer import CorpusMetrics
-from hw_base import registry
+from hw_base import outputs, registry
 from hw_base.config import build
 from hw_base.dataset import Split
 from hw_base.errors import ConfigError
@@ -46,8 +44,8 @@ def test(config: Config, arguments: Namespace, state: dict[str, Any], device: to
         figures[split] = corpus.compute(alias=False) if any(row["ground_truth"] is not None for row in rows) else {}
         everything += rows
     output = Path(arguments.output)
-    _write_json(output, everything)
-    _write_json(output.with_name("metrics.json"), figures)
+    outputs.write_json(output, everything)
+    outputs.write_json(output.with_name("metrics.json"), figures)
     if arguments.predictions:
         _write_predictions(Path(arguments.predictions), everything, next(iter(decoders), "argmax"))
     _print_summary(everything, figures, output)
@@ -105,25 +103,12 @@ def _row(
     return row | {f"pred_text_{name}": n_best[name][0].text for name in n_best if name != "argmax"}
 
 
-def _write_json(path: Path, value: Any) -> None:
-    """Write atomically: a reader finds the old file or the new one."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(path.name + ".tmp")
-        scratch.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(scratch, path)
-    except OSError as error:
-        raise ConfigError(f"--output {path}: cannot be written: {error.strerror}") from None
-
-
 def _write_predictions(folder: Path, rows: list[dict[str, Any]], decoder: str) -> None:
     """One ``<id>.txt`` an utterance, of the decoder named first."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for row in rows:
-            name = f"{row['id']}.txt"
-            if Path(name).name != name:
-                raise ConfigError(f"--predictions: the id {row['id']!r} cannot be a file name")
+            name = outputs.file_name(row["id"], ".txt", "--predictions")
             (folder / name).write_text(row[f"pred_text_{decoder}"] + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--predictions {folder}: cannot be written: {error.strerror}") from None

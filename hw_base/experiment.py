@@ -110,7 +110,7 @@ class Experiment:
             self._report_unknown(split)
         model = self.model()
         splits[TRAIN_SPLIT].leave_out(self.task.misfits(model, splits[TRAIN_SPLIT]))
-        self.task.prepare(model, splits)
+        self.task.prepare(model, splits, fresh=self.state is None and self.origin is None)
         loaders = {name: self.loader(split) for name, split in splits.items()}
         log.info("%s", model)
         amp_dtype = precision(config.trainer.amp, self.device)

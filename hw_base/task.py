@@ -69,8 +69,14 @@ class BaseTask(ABC):
         """Give a new model the weights of the checkpoint that ``init_from`` names; `source` names it in messages."""
         checkpoint.load_weights(model, origin["model"], source)
 
-    def prepare(self, model: BaseModel, splits: dict[str, Split]) -> None:
-        """Last look at the data before training starts or goes on, for example to measure and to cache it."""
+    def prepare(self, model: BaseModel, splits: dict[str, Split], fresh: bool) -> None:
+        """Last look at the data before training, for example to measure and to cache it.
+
+        Args:
+            model: on its device.
+            splits: by name, ``train`` among them.
+            fresh: the model has no weights of a checkpoint yet.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """What was learnt by `fit` besides the text encoder, as tensors and plain containers."""
