@@ -2,12 +2,14 @@
 
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from hw_base import archives, download
 from hw_base.audio import EXTENSIONS
 from hw_base.dataset import BaseDataset, Record
-from hw_base.errors import DataError
+from hw_base.errors import ConfigError, DataError
 from hw_base.index import with_durations
 from hw_base.registry import DATASETS
 
@@ -34,6 +36,7 @@ MD5 = {
     "train-clean-360": "c0e676e450a7ff2f54aeade5171606fa",
     "train-other-500": "d1a0fd59409feb2c614ce4d30c387708",
 }
+Speakers = Annotated[list[str], Field(min_length=1)]
 UNIONS = {"train-960": ("train-clean-100", "train-clean-360", "train-other-500")}
 
 
@@ -50,8 +53,11 @@ class LibriSpeech(BaseDataset):
             have 0.3 GB, but the training parts 6, 23 and 30 GB, of which twice as much must be free for a while. A
             download that was cut goes on where it was; several processes wait for one of them.
         base_url: where ``<part>.tar.gz`` lies; the official site or one of its mirrors.
+        speakers: keep these only, by the names of their folders: some speakers of a part to validate with.
+        without_speakers: leave these out: the others of that part to train with.
 
     Raises:
+        ConfigError: a speaker is named who is not in the part, or nobody is left.
         DataError: the part is missing or empty, cannot be downloaded, or an utterance has no transcript.
     """
 
@@ -61,6 +67,8 @@ class LibriSpeech(BaseDataset):
         part: Part,
         download: bool = False,
         base_url: str = "https://www.openslr.org/resources/12",
+        speakers: Speakers | None = None,
+        without_speakers: Speakers | None = None,
     ) -> None:
         folder = Path(root).expanduser()
         parts = UNIONS.get(part, (part,))
@@ -69,7 +77,19 @@ class LibriSpeech(BaseDataset):
                 _download(folder, name, base_url)
         records = [record for name in parts for record in _records(folder, name)]
         _refuse_repeated(records)
-        super().__init__(records, name=f"LibriSpeech {part}")
+        everybody = {record.speaker for record in records}
+        _check_speakers("speakers", speakers, everybody)
+        _check_speakers("without_speakers", without_speakers, everybody)
+        kept = (everybody if speakers is None else set(speakers)) - set(without_speakers or ())
+        if not kept:
+            raise ConfigError("without_speakers: nobody is left")
+        super().__init__([record for record in records if record.speaker in kept], name=f"LibriSpeech {part}")
+
+
+def _check_speakers(key: str, names: list[str] | None, everybody: set[str]) -> None:
+    unknown = sorted(set(names or ()) - everybody)
+    if unknown:
+        raise ConfigError(f"{key}: {unknown} are not in the part, which has {', '.join(sorted(everybody))}")
 
 
 def _records(root: Path, part: str) -> list[Record]:

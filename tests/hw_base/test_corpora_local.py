@@ -69,6 +69,21 @@ def test_librispeech(tmp_path, inside):
     assert dataset.name == "LibriSpeech dev-clean"
 
 
+def test_librispeech_by_speakers(tmp_path):
+    root = str(librispeech(tmp_path))
+    one = LibriSpeech(root, "dev-clean", speakers=["1272"])
+    others = LibriSpeech(root, "dev-clean", without_speakers=["1272"])
+    assert {record.speaker for record in one.records} == {"1272"}
+    assert {record.speaker for record in others.records} == {"84"}
+    assert len(one) + len(others) == len(LibriSpeech(root, "dev-clean"))
+    assert len(LibriSpeech(root, "dev-clean", speakers=["84", "1272"], without_speakers=["84"])) == len(one)
+    for key in ("speakers", "without_speakers"):
+        with pytest.raises(ConfigError, match=rf"{key}: \['85'\] are not in the part, which has 1272, 84"):
+            LibriSpeech(root, "dev-clean", **{key: ["84", "85"]})
+    with pytest.raises(ConfigError, match="nobody is left"):
+        LibriSpeech(root, "dev-clean", without_speakers=["84", "1272"])
+
+
 def test_librispeech_faults(tmp_path, caplog):
     with pytest.raises(DataError, match=rf"expected the folder {tmp_path}/dev-clean, which does not exist"):
         LibriSpeech(str(tmp_path), "dev-clean")
