@@ -7,7 +7,7 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -96,20 +96,32 @@ class Speaker:
             DataError: the library failed; the message names text and voice.
         """
         check_voices([utterance.voice])
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(json.dumps(asdict(utterance)).encode() + b"\n")
-            self._process.stdin.flush()
-        except OSError as error:
-            raise DataError(f"the process that speaks has ended: {error}") from error
-        header = self._read_header()
+        header = self._ask(asdict(utterance))
         if "error" in header:
             raise DataError(f"{header['error']}: {utterance}")
+        assert self._process.stdout is not None
         raw = self._process.stdout.read(header["n_bytes"])
         if len(raw) != header["n_bytes"]:
             raise DataError(f"the process that speaks has ended in the middle of {utterance}")
         return Speech(np.frombuffer(raw, dtype=np.int16), tuple((str(s), int(at)) for s, at in header["phones"]))
+
+    def ipa(self, texts: Sequence[str], voice: str) -> list[str]:
+        """The international phonetic alphabet for each text, with stress; punctuation is not kept.
+
+        Raises:
+            ConfigError: unknown voice or variant.
+            DataError: the library failed; the message names the first text and the voice.
+        """
+        check_voices([voice])
+        header = self._ask({"texts": list(texts), "voice": voice})
+        if "error" in header:
+            raise DataError(f"{header['error']}: {voice!r}, {len(texts)} texts, the first {texts[0][:60]!r}")
+        return [str(text) for text in header["ipa"]]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still answers."""
+        return self._process.poll() is None
 
     def close(self) -> None:
         """End the process; closing twice is fine."""
@@ -125,6 +137,15 @@ class Speaker:
             self._process.kill()
             self._process.wait()
 
+    def abandon(self) -> None:
+        """In a forked child: let go of the parent's process without ending it."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        # Nobody here may wait for what is not a child of this process.
+        self._process.returncode = 0
+
     def __enter__(self) -> "Speaker":
         return self
 
@@ -132,6 +153,15 @@ class Speaker:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise DataError(f"the process that speaks has ended: {error}") from error
+        return self._read_header()
 
     def _read_header(self) -> dict[str, Any]:
         assert self._process.stdout is not None

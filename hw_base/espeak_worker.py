@@ -7,7 +7,8 @@ library is imported: the program starts at once, and forking it costs next to no
 
 A request is one line of JSON, ``{"text", "voice", "rate", "pitch", "seed"}``. The answer is one line of JSON,
 ``{"n_bytes": int, "phones": [[symbol, start sample], ...]}`` followed by so many bytes of 16-bit PCM, or
-``{"error": str}``. The very first line out is ``{"version": str, "sample_rate": int}`` or ``{"error": str}``.
+``{"error": str}``. A request ``{"texts": [str, ...], "voice"}`` is answered by ``{"ipa": [str, ...]}``. The very first
+line out is ``{"version": str, "sample_rate": int}`` or ``{"error": str}``.
 """
 
 import ctypes
@@ -15,6 +16,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 # Values from espeak-ng's public header, speak_lib.h.
@@ -22,6 +24,7 @@ _SYNCHRONOUS = 2
 _PHONEME_EVENTS = 0x0001
 _DONT_EXIT = 0x8000
 _UTF8 = 1
+_IPA = 0x02
 _PHONEME_EVENT = 7
 _LIST_TERMINATED = 0
 _RATE, _PITCH = 1, 3
@@ -48,7 +51,7 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 class _Engine:
-    """The library, loaded and silent; `say` may be called once in the life of a process.
+    """The library, loaded and silent; `say` and `ipa` may be called once in the life of a process.
 
     Attributes:
         version (str): of the library.
@@ -64,6 +67,8 @@ class _Engine:
         lib.espeak_Initialize.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_int]
         lib.espeak_SetVoiceByName.argtypes = [ctypes.c_char_p]
         lib.espeak_SetSynthCallback.argtypes = [_Callback]
+        lib.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        lib.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, ctypes.c_int]
         lib.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
         size, unsigned, pointer = ctypes.c_size_t, ctypes.c_uint, ctypes.c_void_p
         lib.espeak_Synth.argtypes = [pointer, size, unsigned, ctypes.c_int, unsigned, unsigned, pointer, pointer]
@@ -92,8 +97,7 @@ class _Engine:
     def say(self, text: str, voice: str, rate: int, pitch: int, seed: int) -> tuple[bytes, list[tuple[str, int]]]:
         """PCM and the phones, each with the sample it starts at."""
         self._lib.espeak_ng_SetRandSeed(seed)
-        if self._lib.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise ValueError(f"espeak-ng refuses the voice {voice!r}")
+        self._set_voice(voice)
         self._lib.espeak_SetParameter(_RATE, rate, 0)
         self._lib.espeak_SetParameter(_PITCH, pitch, 0)
         raw = text.encode() + b"\0"
@@ -101,9 +105,27 @@ class _Engine:
             raise ValueError("espeak-ng cannot speak this text")
         return bytes(self._pcm), self._phones
 
+    def ipa(self, texts: list[str], voice: str) -> list[str]:
+        """The phonetic alphabet for each text, with a space between clauses."""
+        self._set_voice(voice)
+        return [" ".join(self._clauses(text)) for text in texts]
+
+    def _clauses(self, text: str) -> Iterator[str]:
+        raw = ctypes.create_string_buffer(text.encode())
+        position = ctypes.c_void_p(ctypes.addressof(raw))
+        # Each call reads one clause and moves the position behind it; at the end there is none.
+        while position.value:
+            yield self._lib.espeak_TextToPhonemes(ctypes.byref(position), _UTF8, _IPA).decode("utf-8", "replace")
+
+    def _set_voice(self, voice: str) -> None:
+        if self._lib.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise ValueError(f"espeak-ng refuses the voice {voice!r}")
+
 
 def _answer(engine: _Engine, request: dict[str, Any]) -> bytes:
     try:
+        if "texts" in request:
+            return json.dumps({"ipa": engine.ipa(**request)}).encode() + b"\n"
         pcm, phones = engine.say(**request)
     except ValueError as error:
         return json.dumps({"error": str(error)}).encode() + b"\n"

@@ -283,15 +283,31 @@ def _write(folder: Path, number: int, utterance: Utterance, speech: Speech, samp
 def _with_silence(speech: Speech, generator: random.Random) -> tuple[NDArray[np.int16], list[tuple[str, int]]]:
     """Silence of 50 to 150 ms before and after, and the phones as intervals that tile the whole.
 
-    espeak begins and ends with almost no pause. Phones of no length are left out, neighbouring pauses are one.
+    espeak begins and ends with almost no pause.
     """
     before, after = (round(generator.uniform(0.05, 0.15) * espeak.SAMPLE_RATE) for _ in range(2))
     pcm = np.concatenate([np.zeros(before, np.int16), speech.pcm, np.zeros(after, np.int16)])
+    return pcm, tile(speech, before, after)
+
+
+def tile(speech: Speech, before: int, after: int) -> list[tuple[str, int]]:
+    """The phones between two stretches of silence, with no gaps.
+
+    Phones of no length are left out, neighbouring pauses are one, every pause is `SILENCE`.
+
+    Args:
+        speech: what was said.
+        before: samples of silence before it.
+        after: samples of silence behind it.
+
+    Returns:
+        symbols and the samples at which they start, the first `SILENCE` at 0, the last `SILENCE` too.
+    """
     starts = [(SILENCE if symbol.startswith("_") else symbol, before + at) for symbol, at in speech.phones]
     starts = [(SILENCE, 0), *starts, (SILENCE, before + len(speech.pcm))]
-    ends = [at for _, at in starts[1:]] + [len(pcm)]
+    ends = [at for _, at in starts[1:]] + [before + len(speech.pcm) + after]
     phones: list[tuple[str, int]] = []
     for (symbol, start), end in zip(starts, ends, strict=True):
         if end > start and not (phones and symbol == SILENCE == phones[-1][0]):
             phones.append((symbol, start))
-    return pcm, phones
+    return phones
