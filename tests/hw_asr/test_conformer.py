@@ -29,6 +29,18 @@ def batch(lengths: list[int], n_mels: int = 20) -> tuple[torch.Tensor, torch.Ten
     return 3 * torch.randn(len(lengths), n_mels, max(lengths), generator=generator), torch.tensor(lengths)
 
 
+@pytest.mark.parametrize("kind", SUBSAMPLINGS)
+def test_subsampling_begins_with_the_scale_of_its_input(kind):
+    """Or positions and residual branches, all of about 1, would drown what was said."""
+    torch.manual_seed(0)
+    noise = torch.randn(4, 1, 64, 400)
+    spectrogram = nn.functional.avg_pool2d(noise, 5, 1, 2)[:, 0]
+    spectrogram /= spectrogram.std()
+    x, _ = Subsampling(64, 144, kind, 32)(spectrogram, torch.full((4,), 400))
+    assert 0.5 < x.square().mean().sqrt() < 2.0
+    assert x.std(dim=1).mean() > 0.3
+
+
 def copy_from_torchaudio(block: Block, layer: nn.Module) -> None:
     pairs = [
         (block.attention_norm, layer.self_attn_layer_norm),

@@ -37,6 +37,7 @@ class Subsampling(nn.Module):
         for _ in range(n_convs):
             bins = (bins + 1) // 2
         self.projection = nn.Linear(channels * bins, width)
+        self._initialize()
 
     def forward(self, x: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Subsample.
@@ -54,6 +55,17 @@ class Subsampling(nn.Module):
             length = (length + 1) // 2
             x = _masked(conv(x).relu(), length)
         return self.projection(x.flatten(1, 2).transpose(1, 2)), length
+
+    def _initialize(self) -> None:
+        """Keep the scale of the input (He et al. 2015): PyTorch's own would leave a tenth, beside positions of 0.7."""
+        for conv in self.convs:
+            layers = [layer for layer in conv.modules() if isinstance(layer, nn.Conv2d)]
+            for layer in layers:
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu" if layer is layers[-1] else "linear")
+        nn.init.kaiming_normal_(self.projection.weight, nonlinearity="linear")
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
 
     def output_lengths(self, length: Tensor) -> Tensor:
         """Frames made of ``length`` frames: half, rounded up, for each convolution; (B,) -> (B,)."""
