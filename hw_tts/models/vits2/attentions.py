@@ -42,11 +42,12 @@ class RelativeAttention(nn.Module):
             scores = scores.masked_fill(~mask.unsqueeze(1), -1e4)
         weights = self.drop(scores.softmax(dim=-1))
         mixed = weights @ value + unskew(weights, self.window) @ self.emb_rel_v.to(weights.dtype)
-        return self.conv_o(mixed.mT.reshape(x.shape))
+        out: Tensor = self.conv_o(mixed.mT.reshape(x.shape))
+        return out
 
     def _heads(self, x: Tensor) -> Tensor:
         """(B, C, T) -> (B, H, T, C / H)."""
-        return x.unflatten(1, (self.n_heads, -1)).mT
+        return x.view(x.shape[0], self.n_heads, -1, x.shape[-1]).mT
 
 
 def skew(relative: Tensor, window: int) -> Tensor:
@@ -61,14 +62,15 @@ def skew(relative: Tensor, window: int) -> Tensor:
     """
     size = relative.shape[-2]
     rows = F.pad(relative, (0, size)).flatten(-2)  # read in rows one shorter, each row moves one to the right
-    return rows[..., :-size].unflatten(-1, (size, size + 2 * window))[..., window : window + size]
+    rows = rows[..., :-size].reshape(*relative.shape[:-1], size + 2 * window)
+    return rows[..., window : window + size]
 
 
 def unskew(absolute: Tensor, window: int) -> Tensor:
     """Values by position (..., T, T) -> values by distance (..., T, 2 window + 1), the inverse of `skew`."""
     size = absolute.shape[-1]
     rows = F.pad(F.pad(absolute, (window, window)).flatten(-2), (0, size))
-    return rows.unflatten(-1, (size, size + 2 * window + 1))[..., : 2 * window + 1]
+    return rows.view(*absolute.shape[:-1], size + 2 * window + 1)[..., : 2 * window + 1]
 
 
 class FeedForward(nn.Module):

@@ -181,16 +181,12 @@ class ISTFTDecoder(Decoder):
     @classmethod
     def samples_per_frame(cls, sizes: DecoderSizes) -> int:
         """Samples that each frame of the latent becomes."""
-        return super().samples_per_frame(sizes) * sizes.istft_hop_length
-
-    def signals(self, spectrogram: Tensor) -> Tensor:
-        """Log magnitudes and phases, (B, n_fft + 2, T + 1) -> (B, T hop)."""
-        magnitude, phase = spectrogram.float().chunk(2, dim=1)
-        return self.inverse_stft(torch.exp(magnitude), math.pi * torch.sin(phase))
+        return math.prod(sizes.upsample_rates) * sizes.istft_hop_length
 
     def forward(self, z: Tensor, speaker: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """See `Decoder.forward`."""
-        return self.signals(self.conv_post(one_more(self.trunk(z, speaker)))), None
+        spectrogram = self.conv_post(one_more(self.trunk(z, speaker)))
+        return to_signals(self.inverse_stft, spectrogram), None
 
 
 class SubbandDecoder(Decoder):
@@ -206,14 +202,13 @@ class SubbandDecoder(Decoder):
     @classmethod
     def samples_per_frame(cls, sizes: DecoderSizes) -> int:
         """Samples that each frame of the latent becomes."""
-        return super().samples_per_frame(sizes) * sizes.istft_hop_length * sizes.subbands
+        return math.prod(sizes.upsample_rates) * sizes.istft_hop_length * sizes.subbands
 
     def signals(self, z: Tensor, speaker: Tensor | None) -> Tensor:
         """The signals to be joined, (B, M, S / M)."""
-        spectrogram = self.subband_conv_post(one_more(self.trunk(z, speaker))).float()
-        magnitude, phase = spectrogram.unflatten(1, (self.subbands, -1)).flatten(0, 1).chunk(2, dim=1)
-        signals = self.inverse_stft(torch.exp(magnitude), math.pi * torch.sin(phase))
-        return signals.unflatten(0, (-1, self.subbands))
+        spectrogram = self.subband_conv_post(one_more(self.trunk(z, speaker)))
+        spectrogram = spectrogram.reshape(z.shape[0] * self.subbands, -1, spectrogram.shape[-1])
+        return to_signals(self.inverse_stft, spectrogram).view(z.shape[0], self.subbands, -1)
 
 
 class MultiBandDecoder(SubbandDecoder):
@@ -244,6 +239,13 @@ class MultiStreamDecoder(SubbandDecoder):
         # Zeros between the samples bring them to the full rate, and the factor keeps their power.
         spread = F.pad(streams.unsqueeze(-1) * self.subbands, (0, self.subbands - 1)).flatten(-2)
         return self.multistream_conv_post(spread).squeeze(1).float(), None
+
+
+def to_signals(inverse_stft: InverseSTFT, spectrogram: Tensor) -> Tensor:
+    """Log magnitudes above and phases below, (B, n_fft + 2, T + 1) -> signals (B, T hop)."""
+    magnitude, phase = spectrogram.float().chunk(2, dim=1)
+    signals: Tensor = inverse_stft(torch.exp(magnitude), math.pi * torch.sin(phase))
+    return signals
 
 
 def one_more(x: Tensor) -> Tensor:

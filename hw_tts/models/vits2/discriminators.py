@@ -61,7 +61,7 @@ class PeriodDiscriminator(nn.Module):
         """``waveform`` (B, S) -> scores (B, N), and the features of every layer."""
         missing = -waveform.shape[1] % self.period
         padded = F.pad(waveform.unsqueeze(1), (0, missing), mode="reflect")
-        return _judge(padded.unflatten(-1, (-1, self.period)), self.convs, self.conv_post)
+        return _judge(padded.view(*padded.shape[:2], -1, self.period), self.convs, self.conv_post)
 
 
 def _judge(x: Tensor, layers: nn.ModuleList, last: nn.Module) -> Judgement:

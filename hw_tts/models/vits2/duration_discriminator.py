@@ -50,4 +50,5 @@ class DurationDiscriminator(nn.Module):
         x = torch.cat([x, self.dur_proj(log_durations)], dim=1)
         x = self.drop(self.pre_out_norm_1(torch.relu(self.pre_out_conv_1(masked(x, mask)))))
         x = self.drop(self.pre_out_norm_2(torch.relu(self.pre_out_conv_2(masked(x, mask)))))
-        return self.output_layer(masked(x, mask).mT).squeeze(-1)
+        probability: Tensor = self.output_layer(masked(x, mask).mT)
+        return probability.squeeze(-1)

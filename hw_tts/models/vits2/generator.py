@@ -57,7 +57,8 @@ class Generator(nn.Module):
         if self.emb_g is None:
             return None
         assert speaker_id is not None, "a model of several speakers needs speaker_id"
-        return self.emb_g(speaker_id).unsqueeze(-1)
+        row: Tensor = self.emb_g(speaker_id)
+        return row.unsqueeze(-1)
 
     def forward(
         self,

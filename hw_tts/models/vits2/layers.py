@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
-Conv = TypeVar("Conv", bound=nn.Module)
+Conv = TypeVar("Conv", nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)
 
 
 def length_mask(length: Tensor, size: int) -> Tensor:
@@ -52,8 +52,9 @@ def normed(conv: Conv, std: float | None = None) -> Conv:
         std: draw its weight anew from a normal distribution of this deviation.
     """
     if std is not None:
-        nn.init.normal_(conv.weight, 0.0, std)  # type: ignore[arg-type]
-    return weight_norm(conv)  # type: ignore[return-value]
+        nn.init.normal_(conv.weight, 0.0, std)
+    weight_norm(conv)  # changes the layer itself
+    return conv
 
 
 def fold_weight_norm(network: nn.Module) -> None:

@@ -137,6 +137,8 @@ class VITS2(BaseModel):
             speaker_channels=width if condition_decoder else 0,
         )
         _check(sizes, decoder, hop_length, hidden_channels, n_heads)
+        if kernel_size % 2 == 0:
+            raise ConfigError(f"model: kernel_size must be odd, found {kernel_size}")
         if duration_predictor == "stochastic":
             durations: DurationPredictor | StochasticDurationPredictor = StochasticDurationPredictor(
                 hidden_channels, kernel_size, duration_dropout, speaker_channels=width
@@ -347,6 +349,8 @@ def _check(sizes: DecoderSizes, decoder: DecoderKind, hop_length: int, hidden_ch
         raise ConfigError(
             "model: each of upsample_kernel_sizes must be even where its upsample_rates is, odd where odd"
         )
+    if any(kernel % 2 == 0 for kernel in sizes.resblock_kernel_sizes):
+        raise ConfigError(f"model: resblock_kernel_sizes must be odd, found {list(sizes.resblock_kernel_sizes)}")
     if hidden_channels % n_heads or hidden_channels % 2 or sizes.in_channels % 2:
         raise ConfigError(
             f"model: hidden_channels ({hidden_channels}) must be divisible by n_heads and by 2, inter_channels by 2"

@@ -79,7 +79,7 @@ class ConvFlow(nn.Module):
         """``x`` (B, 2, L), ``condition`` (B, D, L) -> mapped (B, 2, L), log-determinant (B,)."""
         kept, moved = x.chunk(2, dim=1)
         knots = masked(self.proj(self.convs(self.pre(kept), mask, condition)), mask).mT.unsqueeze(1).float()
-        widths, heights, slopes = knots.split([N_BINS, N_BINS, N_BINS - 1], dim=-1)
+        widths, heights, slopes = knots.tensor_split((N_BINS, 2 * N_BINS), dim=-1)
         moved, log_slope = rational_quadratic(
             moved.float(), widths / self.scale, heights / self.scale, slopes, BOUND, inverse
         )

@@ -56,7 +56,7 @@ def predict_durations(
 def decode(generator: Generator, prior_latent: Tensor, mask: Tensor | None, speaker: Tensor | None) -> Tensor:
     """The prior's latent (B, C, T), 0 in the padding -> waveform (B, S), 0 in the padding."""
     latent = generator.flow(prior_latent, mask, speaker, inverse=True)
-    waveform, _ = generator.dec(latent, speaker)
+    waveform: Tensor = generator.dec(latent, speaker)[0]
     if mask is None:
         return waveform
     return waveform * mask.squeeze(1).repeat_interleave(generator.hop_length, dim=1)
