@@ -11,7 +11,9 @@ from hw_base.errors import ConfigError
 from hw_base.layers import length_mask
 from hw_base.model import BaseModel
 from hw_base.registry import MODELS
+from hw_tts.alignment.learned import AlignmentEncoder
 from hw_tts.alignment.regulator import average_by_duration, expand
+from hw_tts.alignment.search import search_path
 from hw_tts.models.blocks.backbone import SpectrogramDecoder, TextEncoder, best_spectrogram
 from hw_tts.models.blocks.durations import PREDICTED_KEYS, whole_durations
 from hw_tts.models.blocks.fft_block import FFTStack, NormPlace
@@ -66,6 +68,8 @@ class FastSpeech2(BaseModel):
         pitch_bins: where the boundaries lie.
         energy_bins: where the boundaries lie.
         log_pitch: normalise and predict the logarithm of F0.
+        alignment: durations come from the data (``given``), or are ``learned`` together with the rest, which needs the
+            losses `ForwardSumLoss` and `BinarizationLoss`.
         postnet: ``tacotron2`` as in the widespread implementation, ``cbhg``, or ``none`` as in the paper.
     """
 
@@ -96,6 +100,7 @@ class FastSpeech2(BaseModel):
         pitch_bins: Bins = "linear",
         energy_bins: Bins = "linear",
         log_pitch: bool = True,
+        alignment: Literal["given", "learned"] = "given",
         postnet: PostNetName = "none",
     ) -> None:
         super().__init__()
@@ -104,6 +109,7 @@ class FastSpeech2(BaseModel):
         predictor = (width, predictor_width, predictor_kernel_size, predictor_dropout)
         encoder_stack, decoder_stack = FFTStack(n_encoder_layers, *sizes), FFTStack(n_decoder_layers, *sizes)
         self.encoder = TextEncoder(n_tokens, width, n_speakers, make_positions(*places), encoder_stack)
+        self.aligner = AlignmentEncoder(width, n_mels) if alignment == "learned" else None
         self.duration_predictor = VariancePredictor(*predictor)
         self.level = variance_level
 
@@ -133,6 +139,7 @@ class FastSpeech2(BaseModel):
         tokens: Tensor,
         tokens_length: Tensor,
         spectrogram: Tensor,
+        spectrogram_length: Tensor,
         pitch: Tensor,
         energy: Tensor,
         durations: Tensor | None = None,
@@ -144,10 +151,11 @@ class FastSpeech2(BaseModel):
         Args:
             tokens (Tensor): (B, L), int64.
             tokens_length (Tensor): (B,), int64.
-            spectrogram (Tensor): (B, F, T); only its T is looked at.
+            spectrogram (Tensor): (B, F, T); only its T is looked at, unless alignments are learned.
+            spectrogram_length (Tensor): (B,), int64.
             pitch (Tensor): F0 in Hz, (B, T).
             energy (Tensor): (B, T).
-            durations (Tensor): frames, (B, L), int64; zero is allowed.
+            durations (Tensor): frames, (B, L), int64; zero is allowed. Not looked at where they are learned.
             speaker_id (Tensor): (B,), int64.
             batch: not used.
 
@@ -158,13 +166,18 @@ class FastSpeech2(BaseModel):
             pitch_predicted, energy_predicted (Tensor): normalised, float32, (B, N), N being L or T by the level.
             pitch_target, energy_target (Tensor): likewise, of the recording.
             variance_length (Tensor): their valid values, (B,), int64.
+            durations (Tensor): those of the learned alignment, int64, (B, L).
+            alignment_log_probs (Tensor): of tokens for each frame, where learned, float32, (B, T, L).
+            alignment_hard (Tensor): 1 on the best path through them, float32, (B, T, L).
 
         Raises:
             ConfigError: the data has no alignments, or names no speakers for a model of several.
         """
         hidden, mask = self.encoder(tokens, tokens_length, speaker_id)
-        durations = given(durations)
         outputs = {PREDICTED_KEYS["log"]: self.duration_predictor(hidden, mask)}
+        if self.aligner is not None:
+            outputs |= self._aligned(self.aligner, tokens, tokens_length, spectrogram, spectrogram_length)
+        durations = given(outputs.get("durations", durations))
         targets = {"pitch": self.pitch.normalize(pitch), "energy": self.energy.normalize(energy)}
         if self.level == "phone":
             targets = {name: average_by_duration(values, durations) for name, values in targets.items()}
@@ -175,6 +188,13 @@ class FastSpeech2(BaseModel):
         outputs["variance_length"] = tokens_length if self.level == "phone" else length
         outputs |= {f"{name}_target": values for name, values in targets.items()}
         return {**outputs, **self.decoder(frames, length)}
+
+    def _aligned(
+        self, aligner: AlignmentEncoder, tokens: Tensor, tokens_length: Tensor, spectrogram: Tensor, length: Tensor
+    ) -> dict[str, Tensor]:
+        log_probs = aligner(self.encoder.embedding(tokens), tokens_length, spectrogram, length)
+        path = search_path(log_probs.detach(), length, tokens_length)
+        return {"alignment_log_probs": log_probs, "alignment_hard": path, "durations": path.sum(1).long()}
 
     def _varied(self, x: Tensor, mask: Tensor, outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> Tensor:
         """Predict, and add what was recorded."""
