@@ -18,11 +18,11 @@ from hw_base.registry import FEATURES
 from hw_base.schema import Component
 from hw_tts.griffin_lim import GriffinLim
 from hw_tts.models.hifigan.convert import constants_of, from_public_generator, sizes_of
-from hw_tts.models.hifigan.generator import Generator, remove_weight_norm
+from hw_tts.models.hifigan.generator import Generator, remove_weight_norm, voice
 from hw_tts.models.hifigan.model import generator_sizes
 from hw_tts.vocoder_base import BaseVocoder
 
-__all__ = ["BaseVocoder", "GriffinLim", "HiFiGANVocoder", "check_constants", "load_vocoder"]
+__all__ = ["BaseVocoder", "GriffinLim", "HiFiGANVocoder", "check_constants", "load_vocoder", "open_vocoder"]
 
 # Where a frame lies on the waveform is a shift of half a hop, which every vocoder takes over unheard.
 _UNHEARD = frozenset({"padding"})
@@ -43,15 +43,9 @@ class HiFiGANVocoder(BaseVocoder):
 
     @torch.no_grad()
     def forward(self, spectrogram: Tensor, spectrogram_length: Tensor | None = None) -> Tensor:
-        """See `BaseVocoder`; utterances of one length are voiced together, so that none hears another's padding."""
-        n_frames = spectrogram.shape[-1]
-        lengths = self._lengths(spectrogram, spectrogram_length)
-        waveform = torch.zeros(len(spectrogram), n_frames * self.hop_length, device=spectrogram.device)
-        for length in sorted(set(lengths.tolist())):
-            rows = lengths == length
-            voiced = self.generator(spectrogram[rows, :, :length]).squeeze(1)
-            waveform[rows, : length * self.hop_length] = voiced.float()
-        return waveform
+        """See `BaseVocoder`."""
+        lengths = self._lengths(spectrogram, spectrogram_length).tolist()
+        return voice(self.generator, spectrogram, lengths, self.hop_length)
 
 
 def load_vocoder(
@@ -71,13 +65,17 @@ def load_vocoder(
     """
     if path is None:
         return GriffinLim(features).to(device)
-    state = checkpoint.load_untrusted(path)
-    if isinstance(state, dict) and "generator" in state:
-        vocoder = _public(Path(path), state)
-    else:
-        vocoder = _own(path, checkpoint.load(path))
+    vocoder = open_vocoder(path)
     check_constants(vocoder.constants, features.constants(), path)
     return vocoder.to(device)
+
+
+def open_vocoder(path: str | Path) -> HiFiGANVocoder:
+    """The vocoder of a checkpoint, whatever spectrograms it was made for; see `load_vocoder`."""
+    state = checkpoint.load_untrusted(path)
+    if isinstance(state, dict) and "generator" in state:
+        return _public(Path(path), state)
+    return _own(path, checkpoint.load(path))
 
 
 def check_constants(vocoder: Mapping[str, Any], features: Mapping[str, Any], source: str | Path) -> None:

@@ -8,7 +8,7 @@ from hw_tts.models.hifigan.convert import (
     sizes_of,
 )
 from hw_tts.models.hifigan.discriminators import Discriminators, MultiPeriodDiscriminator, MultiScaleDiscriminator
-from hw_tts.models.hifigan.generator import PRESETS, Generator, GeneratorSizes, remove_weight_norm
+from hw_tts.models.hifigan.generator import PRESETS, Generator, GeneratorSizes, remove_weight_norm, voice
 from hw_tts.models.hifigan.model import HiFiGAN, generator_sizes
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "generator_sizes",
     "remove_weight_norm",
     "sizes_of",
+    "voice",
 ]

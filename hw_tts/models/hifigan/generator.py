@@ -154,8 +154,32 @@ class Generator(nn.Module):
             x = up(F.leaky_relu(x, SLOPE))
             blocks = self.resblocks[i * self.n_parallel : (i + 1) * self.n_parallel]
             x = torch.stack([block(x) for block in blocks]).mean(dim=0)
-        waveform: Tensor = torch.tanh(self.conv_post(F.leaky_relu(x, _LAST_SLOPE)))
+        with torch.autocast(x.device.type, enabled=False):  # eight bits of mantissa would be heard as noise
+            waveform: Tensor = torch.tanh(self.conv_post(F.leaky_relu(x.float(), _LAST_SLOPE)))
         return waveform
+
+
+def voice(network: nn.Module, spectrogram: Tensor, length: Sequence[int], hop_length: int) -> Tensor:
+    """Voice a batch whose rows may be padded, none of which hears the padding.
+
+    Args:
+        network: a `Generator`, perhaps wrapped.
+        spectrogram (Tensor): (B, F, T).
+        length: frames of each row; rows of one length are voiced together.
+        hop_length: samples of a frame.
+
+    Returns:
+        Tensor: (B, T * hop_length), float32, zeros behind every row's end.
+    """
+    n_frames = spectrogram.shape[-1]
+    if all(frames == n_frames for frames in length):
+        everything: Tensor = network(spectrogram).squeeze(1).float()
+        return everything
+    waveform = torch.zeros(len(spectrogram), n_frames * hop_length, device=spectrogram.device)
+    for frames in sorted(set(length)):
+        rows = [row for row, other in enumerate(length) if other == frames]
+        waveform[rows, : frames * hop_length] = network(spectrogram[rows, :, :frames]).squeeze(1).float()
+    return waveform
 
 
 def remove_weight_norm(network: nn.Module) -> nn.Module:
