@@ -1,9 +1,11 @@
 """LJSpeech (Ito and Johnson 2017): one reader, 13 100 sentences, 22.05 kHz."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from hw_base import durations
 from hw_base.audio import EXTENSIONS
 from hw_base.dataset import BaseDataset, Record
 from hw_base.errors import DataError
@@ -23,16 +25,23 @@ class LJSpeech(BaseDataset):
 
     Transcripts are the spelt-out ones. Only recordings that are there are listed, so a part of the corpus will do.
 
+    With published alignments, ``<i>.npy`` being the durations of line i (from 0) of the whole corpus's metadata, in
+    frames of 256 samples at 22,050 Hz, ``record.extra["symbol_durations"]`` is ``{"durations": [int, ...],
+    "hop_length": 256, "sample_rate": 22050}``. The lines are those of ``metadata_full.csv`` where there is one, for a
+    part of the corpus, otherwise those of ``metadata.csv``.
+
     Args:
         root: the folder that holds ``metadata.csv``.
         part: a fixed split by the number in the id, ``LJ001-0020``: multiples of 20 are ``test``, 10, 30, 50 ... are
             ``val`` (5 % each), the others ``train``; ``all`` is everything.
+        alignments: the folder or the zip archive of the durations.
 
     Raises:
-        DataError: the folder or ``metadata.csv`` is missing or malformed, or none of the part's recordings is there.
+        DataError: the folder or ``metadata.csv`` is missing or malformed, or none of the part's recordings is there;
+            or the alignments are, or one of them.
     """
 
-    def __init__(self, root: str, part: Literal["train", "val", "test", "all"]) -> None:
+    def __init__(self, root: str, part: Literal["train", "val", "test", "all"], alignments: str | None = None) -> None:
         folder = Path(root).expanduser()
         texts = _texts(folder / "metadata.csv")
         files = {p.stem: p for p in sorted((folder / "wavs").glob("*")) if p.suffix.lower() in EXTENSIONS}
@@ -42,11 +51,38 @@ class LJSpeech(BaseDataset):
             raise DataError(f"LJSpeech: {folder / 'wavs'} has none of the {len(wanted)} recordings of {part!r}")
         if len(records) < len(wanted):
             logger.warning("LJSpeech %s: %d transcripts have no audio file", part, len(wanted) - len(records))
+        if alignments is not None:
+            records = _aligned(records, folder, Path(alignments).expanduser())
         super().__init__(with_durations(folder, records), name=f"LJSpeech {part}")
 
 
 def _part(name: str) -> str:
     return _HELD_OUT.get(int(name.rpartition("-")[2]) % _PERIOD, "train")
+
+
+def _aligned(records: list[Record], folder: Path, source: Path) -> list[Record]:
+    """The records with their published durations."""
+    metadata = folder / "metadata_full.csv"
+    row_of = {name: i for i, name in enumerate(_texts(metadata if metadata.exists() else folder / "metadata.csv"))}
+    strangers = [record.utterance_id for record in records if record.utterance_id not in row_of]
+    if strangers:
+        raise DataError(f"LJSpeech: {metadata} has no line for {len(strangers)} utterances, the first {strangers[0]!r}")
+    with durations.opened(source) as alignments:
+        if len(alignments) > len(row_of):
+            raise DataError(
+                f"LJSpeech: {source} has durations for {len(alignments)} lines, but the metadata has {len(row_of)}: "
+                f"put the whole corpus's metadata beside it as {metadata}"
+            )
+        missing = [record.utterance_id for record in records if row_of[record.utterance_id] not in alignments]
+        if missing:
+            shown = ", ".join(f"{name!r} ({row_of[name]}.npy)" for name in missing[:10])
+            raise DataError(f"LJSpeech: {source} has no durations for {len(missing)} utterances: {shown}")
+        return [_with_alignment(record, alignments.read(row_of[record.utterance_id])) for record in records]
+
+
+def _with_alignment(record: Record, durations_of_it: list[int]) -> Record:
+    alignment = {"durations": durations_of_it, "hop_length": 256, "sample_rate": 22050}
+    return replace(record, extra={**record.extra, "symbol_durations": alignment})
 
 
 def _texts(file: Path) -> dict[str, str]:
