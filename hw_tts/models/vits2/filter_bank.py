@@ -14,34 +14,49 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Bank = Literal["public", "exact"]
-TAPS = 62
 BETA = 9.0
-# Found by search for 4 bands of 62 taps; other sizes search anew.
-EXACT_CUTOFF = 0.142
-PUBLIC_CUTOFF = 0.15
+PUBLIC_TAPS, PUBLIC_CUTOFF = 62, 0.15
 
 
-def prototype(cutoff: float, taps: int = TAPS, beta: float = BETA) -> Tensor:
+def taps_of(subbands: int) -> int:
+    """Order of the filters: 62 for 4 bands, and in proportion for others; even."""
+    return 2 * round(PUBLIC_TAPS / 8 * subbands)
+
+
+def prototype(cutoff: float, taps: int) -> Tensor:
     """Low-pass filter by the Kaiser window, float64, (taps + 1,).
 
     Args:
         cutoff: as a share of the Nyquist frequency.
         taps: order, even.
-        beta: of the window.
     """
-    n = torch.arange(taps + 1, dtype=torch.float64) - taps / 2
-    return cutoff * torch.sinc(cutoff * n) * torch.kaiser_window(taps + 1, False, beta, dtype=torch.float64)
+    n = torch.arange(taps + 1, dtype=torch.float64, device="cpu") - taps / 2
+    return cutoff * torch.sinc(cutoff * n) * torch.kaiser_window(taps + 1, False, BETA, dtype=n.dtype, device="cpu")
+
+
+def exact_cutoff(subbands: int) -> float:
+    """The cutoff with which neighbouring bands sum to the power of one at their border, found by bisection."""
+    taps = taps_of(subbands)
+    n = torch.arange(taps + 1, dtype=torch.float64, device="cpu") - taps / 2
+    wave = torch.cos(n * (math.pi / (2 * subbands)))
+    low, high = 0.25 / subbands, 1.0 / subbands
+    for _ in range(50):
+        middle = (low + high) / 2
+        gain = float((prototype(middle, taps) * wave).sum())
+        low, high = (middle, high) if gain < math.sqrt(0.5) else (low, middle)
+    return low
 
 
 def filters(subbands: int, bank: Bank) -> tuple[Tensor, Tensor]:
     """The analysis and the synthesis filters, float64, (M, taps + 1) each."""
     public = bank == "public"
-    lowpass = prototype(PUBLIC_CUTOFF if public else EXACT_CUTOFF * 4 / subbands)
-    middle = (TAPS - 1) / 2 if public else TAPS / 2
-    n = torch.arange(TAPS + 1, dtype=torch.float64)
-    band = torch.arange(subbands, dtype=torch.float64).unsqueeze(1)
+    taps = PUBLIC_TAPS if public else taps_of(subbands)
+    lowpass = prototype(PUBLIC_CUTOFF if public else exact_cutoff(subbands), taps)
+    middle = (taps - 1) / 2 if public else taps / 2
+    n = torch.arange(taps + 1, dtype=torch.float64, device="cpu")
+    band = torch.arange(subbands, dtype=torch.float64, device="cpu").unsqueeze(1)
     angle = (2 * band + 1) * (math.pi / (2 * subbands)) * (n - middle)
-    phase = torch.where(band % 2 == 0, math.pi / 4, -math.pi / 4)
+    phase = (1 - 2 * (band % 2)) * (math.pi / 4)
     return 2 * lowpass * torch.cos(angle + phase), 2 * lowpass * torch.cos(angle - phase)
 
 
@@ -60,13 +75,14 @@ class FilterBank(nn.Module):
         super().__init__()
         self.subbands = subbands
         analysis, synthesis = filters(subbands, bank)
+        self.padding = analysis.shape[1] // 2
         self.register_buffer("analysis_filter", analysis.float().unsqueeze(1), persistent=False)
         # Inserting zeros and filtering is one transposed convolution with the filter read backwards.
         self.register_buffer("synthesis_filter", subbands * synthesis.flip(1).float().unsqueeze(1), persistent=False)
 
     def analysis(self, waveform: Tensor) -> Tensor:
         """``waveform`` (B, S) -> sub-bands (B, M, S / M)."""
-        return F.conv1d(waveform.unsqueeze(1), self.analysis_filter, stride=self.subbands, padding=TAPS // 2)
+        return F.conv1d(waveform.unsqueeze(1), self.analysis_filter, stride=self.subbands, padding=self.padding)
 
     def synthesis(self, subbands: Tensor) -> Tensor:
         """Sub-bands (B, M, S / M) -> waveform (B, S)."""
@@ -74,7 +90,7 @@ class FilterBank(nn.Module):
             subbands,
             self.synthesis_filter,
             stride=self.subbands,
-            padding=TAPS // 2,
+            padding=self.padding,
             output_padding=self.subbands - 1,
         )
         return joined.squeeze(1)

@@ -80,6 +80,7 @@ class VITS2(BaseModel):
     """
 
     parameter_group_names = ("duration_discriminator", "discriminator", "generator")
+    trains_on_waveform = True
 
     def __init__(
         self,

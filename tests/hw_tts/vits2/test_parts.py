@@ -1,4 +1,4 @@
-"""The parts for which there are no public numbers: splines, stochastic durations, attention, filter banks, transforms."""
+"""The parts for which there are no public numbers: splines, stochastic durations, attention, banks, transforms."""
 
 import math
 
@@ -19,7 +19,7 @@ from tests.hw_tts.vits2.small import wake
 
 def reconstruction(bank, delay):
     torch.manual_seed(0)
-    waveform = torch.randn(1, 8192)
+    waveform = torch.randn(1, 24 * 400)
     made = bank.synthesis(bank.analysis(waveform))
     inner = slice(256, -256)
     error = made[:, delay:][:, inner] - waveform[:, : made.shape[1] - delay][:, inner]
@@ -32,9 +32,9 @@ def test_the_exact_bank_reconstructs_and_the_public_one_does_not():
     assert reconstruction(FilterBank(4, "public"), delay=0) < 10
 
 
-@pytest.mark.parametrize("subbands", [2, 8])
+@pytest.mark.parametrize("subbands", [2, 3, 8])
 def test_the_exact_bank_of_another_size_reconstructs(subbands):
-    assert reconstruction(FilterBank(subbands, "exact"), delay=0) > 30
+    assert reconstruction(FilterBank(subbands, "exact"), delay=0) > 50
 
 
 def test_each_band_holds_its_frequencies():
@@ -123,22 +123,23 @@ def test_flows_of_the_stochastic_predictor_invert_and_know_their_volume():
     torch.testing.assert_close(back, z, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_stochastic_predictor_learns_durations():
     predictor = stochastic()
-    hidden = torch.randn(1, 8, 6).expand(16, -1, -1)
-    mask = torch.ones(16, 1, 6, dtype=torch.bool)
-    durations = torch.tensor([1.0, 3.0, 6.0, 2.0, 12.0, 5.0]).expand(16, -1)
-    optimizer = torch.optim.Adam(predictor.parameters(), lr=5e-3)
-    first = float(predictor.nll(hidden, mask, durations).mean())
-    for _ in range(150):
+    hidden = torch.randn(1, 8, 6).expand(8, -1, -1)
+    mask = torch.ones(8, 1, 6, dtype=torch.bool)
+    durations = torch.tensor([1.0, 3.0, 6.0, 2.0, 12.0, 5.0]).expand(8, -1)
+    optimizer = torch.optim.Adam(predictor.parameters(), lr=1e-2)
+    first = float(predictor.nll(hidden, mask, durations).mean().detach())
+    for _ in range(60):
         optimizer.zero_grad()
         loss = predictor.nll(hidden, mask, durations).mean()
         loss.backward()
         optimizer.step()
-    assert float(loss) < first - 6
+    assert float(loss.detach()) < first - 5
     with torch.no_grad():
         drawn = torch.ceil(torch.exp(predictor(hidden, mask, noise=0.3)))
-    assert float((drawn - durations).abs().mean()) < 1.0
+    assert float((drawn - durations).abs().mean()) < 1.5
 
 
 def test_skewing_places_distances_and_unskewing_takes_them_back():

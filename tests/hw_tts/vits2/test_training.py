@@ -167,15 +167,15 @@ def test_the_duration_discriminator_sees_each_duration():
     assert bool((durations.grad != 0).all())
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16])
-def test_a_pass_in_low_precision_stays_near(dtype):
+def test_a_pass_in_low_precision_stays_near():
     torch.manual_seed(0)
     model = wake(small_model(posterior_layers=2)).eval()
     given = batch()
     torch.manual_seed(1)
-    exact = model(**given)
+    with torch.no_grad():
+        exact = model(**given)
     torch.manual_seed(1)
-    with torch.autocast("cpu", dtype=dtype):
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         rough = model(**given)
     assert rough["waveform_predicted"].dtype == torch.float32
     assert rough["alignment_hard"].sum() == exact["alignment_hard"].sum()
