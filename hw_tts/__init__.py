@@ -1,1 +1,32 @@
 """Speech synthesis; importing this package fills the registries with all of it."""
+
+from hw_base import datasets, synthetic
+from hw_tts import (
+    adversarial_trainer,
+    collate,
+    features,
+    gan_losses,
+    losses,
+    metrics,
+    models,
+    task,
+    text,
+    trainer,
+    vits2_losses,
+)
+
+__all__ = [
+    "adversarial_trainer",
+    "collate",
+    "datasets",
+    "features",
+    "gan_losses",
+    "losses",
+    "metrics",
+    "models",
+    "synthetic",
+    "task",
+    "text",
+    "trainer",
+    "vits2_losses",
+]

@@ -56,6 +56,8 @@ class FastSpeech(BaseModel):
         postnet: ``cbhg`` as in the widespread implementation, ``tacotron2``, or ``none`` as in the paper.
     """
 
+    needs_durations = True
+
     def __init__(
         self,
         n_mels: int,

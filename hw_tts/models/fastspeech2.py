@@ -73,6 +73,8 @@ class FastSpeech2(BaseModel):
         postnet: ``tacotron2`` as in the widespread implementation, ``cbhg``, or ``none`` as in the paper.
     """
 
+    needs_durations = True
+
     def __init__(
         self,
         n_mels: int,

@@ -1,0 +1,129 @@
+"""Speak: ``python -m hw_tts.synthesize -r CKPT --text "..." -o DIR``."""
+
+import argparse
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hw_base import audio, cli, distributed, outputs, plots
+from hw_base.errors import ConfigError
+from hw_base.writers.media import png_bytes
+from hw_tts.synthesizer import Synthesizer
+
+# What the course has everybody's model say.
+COURSE_SENTENCES = (
+    "A defibrillator is a device that gives a high energy electric shock to the heart of someone who is in cardiac "
+    "arrest",
+    "Massachusetts Institute of Technology may be best known for its math, science and engineering education",
+    "Wasserstein distance or Kantorovich Rubinstein metric is a distance function defined between probability "
+    "distributions on a given metric space",
+)
+_COURSE_FACTORS = (0.8, 1.2)
+
+
+def course_controls() -> dict[str, dict[str, float]]:
+    """The nine renders that the course asks for: plain, each control 20 % down and up, all three down and up."""
+    names = ("pitch", "speed", "energy")
+    renders: dict[str, dict[str, float]] = {"plain": {}}
+    for name, factor in itertools.product(names, _COURSE_FACTORS):
+        renders[f"{name}_{factor}"] = {name: factor}
+    for factor in _COURSE_FACTORS:
+        renders[f"all_{factor}"] = dict.fromkeys(names, factor)
+    return renders
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser(prog="hw_tts.synthesize", description="Speak texts.", allow_abbrev=False)
+    parser.add_argument("-r", "--resume", metavar="CKPT", required=True, help="checkpoint of a synthesiser")
+    parser.add_argument("--vocoder", metavar="CKPT", help="checkpoint of a HiFiGAN (default: Griffin-Lim)")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--text", help="what to say")
+    source.add_argument("--file", metavar="F", help="a text a line, perhaps <id>|<text>")
+    source.add_argument("--transcriptions", metavar="DIR", help="folder of <id>.txt")
+    source.add_argument("--course", action="store_true", help="the course's three sentences, each in nine renders")
+    parser.add_argument("--speaker", metavar="NAME", help="who speaks (default: the first)")
+    for name in ("speed", "pitch", "energy"):
+        parser.add_argument(f"--{name}", type=cli.positive(float), help="factor (default: 1)")
+    for name in ("noise", "duration-noise"):
+        parser.add_argument(f"--{name}", type=float, help="of models that draw at random")
+    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="where <id>.wav and <id>.png go")
+    arguments = parser.parse_args(argv)
+    return cli.run(lambda: _speak(arguments))
+
+
+def _speak(arguments: argparse.Namespace) -> int:
+    texts = _texts(arguments)
+    synthesizer = Synthesizer.load(arguments.resume, arguments.vocoder, distributed.start(arguments.device))
+    given = {name: getattr(arguments, name) for name in ("speed", "pitch", "energy", "noise", "duration_noise")}
+    controls = {name: value for name, value in given.items() if value is not None}
+    renders = course_controls() if arguments.course else {"": controls}
+    folder = Path(arguments.output)
+    for identifier, text in texts.items():
+        for render, changed in renders.items():
+            waveform = synthesizer.speak([text], arguments.speaker, **changed)[0]
+            name = f"{identifier}_{render}" if render else identifier
+            _write(folder, name, text, waveform, synthesizer)
+    return 0
+
+
+def _write(folder: Path, name: str, text: str, waveform: Any, synthesizer: Synthesizer) -> None:
+    path = folder / outputs.file_name(name, ".wav")
+    features = synthesizer.task.features
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        audio.save(path, waveform, synthesizer.sample_rate)
+        if len(waveform) >= features.min_samples:
+            seconds = features.hop_length / features.sample_rate
+            picture = plots.spectrogram_image(features(waveform), text, seconds, "mel band")
+            path.with_suffix(".png").write_bytes(png_bytes(picture))
+    except OSError as error:
+        raise ConfigError(f"--output {folder}: cannot be written: {error.strerror}") from None
+    print(f"{path}: {len(waveform) / synthesizer.sample_rate:.2f} s, {text!r}")
+
+
+def _texts(arguments: argparse.Namespace) -> dict[str, str]:
+    """Texts by id.
+
+    Raises:
+        ConfigError: a file is missing, is no text, or there is nothing in it.
+    """
+    if arguments.course:
+        return {f"sentence_{i}": text for i, text in enumerate(COURSE_SENTENCES, start=1)}
+    if arguments.text is not None:
+        return {"speech": _said(arguments.text, "--text")}
+    if arguments.file is not None:
+        texts: dict[str, str] = {}
+        for i, line in enumerate(_read(Path(arguments.file), "--file").splitlines(), start=1):
+            identifier, bar, text = line.partition("|")
+            if line.strip():
+                identifier, text = (identifier.strip(), text) if bar else (f"{i:04d}", line)
+                if identifier in texts:
+                    raise ConfigError(f"--file {arguments.file}, line {i}: the id {identifier!r} stands there twice")
+                texts[identifier] = _said(text, f"--file {arguments.file}, line {i}")
+    else:
+        files = sorted(Path(arguments.transcriptions).glob("*.txt"))
+        texts = {file.stem: _said(_read(file, "--transcriptions"), str(file)) for file in files}
+    if not texts:
+        raise ConfigError(f"nothing to say: no text in {arguments.file or arguments.transcriptions}")
+    return texts
+
+
+def _read(path: Path, option: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{option} {path}: cannot be read: {error}") from None
+
+
+def _said(text: str, where: str) -> str:
+    if not text.strip():
+        raise ConfigError(f"{where}: the text is empty")
+    return text.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

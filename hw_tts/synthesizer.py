@@ -1,0 +1,149 @@
+"""A trained model and a vocoder as one thing that speaks."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hw_base import checkpoint, packages
+from hw_base.collate import pad_stack
+from hw_base.config import build, resolve
+from hw_base.errors import CheckpointError, ConfigError, DataError
+from hw_base.model import BaseModel
+from hw_base.registry import MODELS, TASKS, suggest
+from hw_tts.vocoders import BaseVocoder, load_vocoder
+
+# Longer texts are refused: attention over them needs memory that grows with the square of the length.
+MAX_SYMBOLS = 4000
+
+
+def waveforms_of(output: Mapping[str, Tensor], vocoder: BaseVocoder | None) -> list[Tensor]:
+    """The audio of what a model synthesised.
+
+    Args:
+        output: of ``model.synthesize``: ``waveform`` (B, S) or ``spectrogram`` (B, F, T), with its length.
+        vocoder: for spectrograms.
+
+    Returns:
+        list: B tensors (S,), float32, in [-1, 1], on the CPU.
+    """
+    if "waveform" in output:
+        waveform, lengths = output["waveform"], output["waveform_length"]
+    else:
+        assert vocoder is not None
+        waveform = vocoder(output["spectrogram"].float(), output["spectrogram_length"])
+        lengths = output["spectrogram_length"] * vocoder.hop_length
+    rows = waveform.float().clamp(-1.0, 1.0).cpu()
+    return [row[:length] for row, length in zip(rows, lengths.tolist(), strict=True)]
+
+
+class Synthesizer:
+    """Speaks texts.
+
+    Args:
+        model: of synthesis, evaluated on its device.
+        task: of the checkpoint, with its symbols and speakers.
+        vocoder: for models that make spectrograms.
+
+    Attributes:
+        sample_rate (int): of the audio, in Hz.
+        speakers (list[str]): whom it can speak like; empty where there is one voice.
+    """
+
+    def __init__(self, model: BaseModel, task: Any, vocoder: BaseVocoder | None) -> None:
+        self.model, self.task, self.vocoder = model.eval(), task, vocoder
+        self.sample_rate: int = task.features.sample_rate
+        self.speakers: list[str] = task.speakers if len(task.speakers) > 1 else []
+        self._device = next(model.parameters()).device
+
+    @classmethod
+    def load(
+        cls, path: str | Path, vocoder: str | Path | None = None, device: str | torch.device = "cpu"
+    ) -> "Synthesizer":
+        """Rebuild a synthesiser from its checkpoint alone.
+
+        Args:
+            path: of a trained model.
+            vocoder: a HiFiGAN's checkpoint; None is Griffin-Lim. Models that make audio themselves need none.
+            device: where it computes.
+
+        Raises:
+            CheckpointError: missing, damaged, or of another task.
+            ConfigError: the vocoder was trained on other spectrograms.
+        """
+        state = checkpoint.load(path)
+        packages.import_all()
+        config = resolve(state["config"])
+        if config.task != "tts":
+            raise CheckpointError(f"{path}: holds a model of the task {config.task!r}; synthesis needs one of 'tts'")
+        task: Any = TASKS[config.task](config)
+        task.text_encoder.load_state_dict(state["text_encoder"])
+        task.load_state_dict(state["task"])
+        model: Any = build("model", config.model, MODELS, **task.model_arguments())
+        checkpoint.load_weights(model, state["model"], path)
+        speaks = getattr(model, "trains_on_waveform", False)
+        if hasattr(model, "prepare_for_inference"):
+            model.prepare_for_inference()
+        if speaks and vocoder is not None:
+            raise ConfigError(f"{path}: {config.model.type} makes audio itself and has no use for a vocoder")
+        return cls(model.to(device), task, None if speaks else load_vocoder(vocoder, task.features, device))
+
+    def speaker_id(self, name: str | None) -> int:
+        """The id of a speaker; None is the first.
+
+        Raises:
+            ConfigError: there is no such speaker.
+        """
+        if name is None or (not self.speakers and name in self.task.speakers):
+            return 0
+        if name not in self.speakers:
+            hint = suggest(name, self.speakers) if self.speakers else "This model has one voice; leave the speaker out."
+            raise ConfigError(f"no speaker is named {name!r}. {hint}")
+        return self.speakers.index(name)
+
+    @torch.inference_mode()
+    def speak(self, texts: Sequence[str], speaker: str | None = None, **controls: Any) -> list[Tensor]:
+        """Say texts, as one batch.
+
+        Args:
+            texts: in ordinary writing.
+            speaker: by name; None is the first.
+            controls: as the model's ``synthesize`` takes them: ``speed``, ``pitch``, ``energy`` as factors, and so on.
+
+        Returns:
+            list: a waveform (S,) for each text.
+
+        Raises:
+            ConfigError: an unknown speaker, or a control that the model does not have.
+            DataError: a text has nothing to say, or is too long.
+        """
+        tokens, length = pad_stack([torch.tensor(self._tokens(text), dtype=torch.int64) for text in texts])
+        ids = torch.full((len(texts),), self.speaker_id(speaker), dtype=torch.int64)
+        self._check(controls)
+        given = {key: value.to(self._device) if isinstance(value, Tensor) else value for key, value in controls.items()}
+        output = self.model.synthesize(  # type: ignore[operator]
+            tokens=tokens.to(self._device),
+            tokens_length=length.to(self._device),
+            speaker_id=ids.to(self._device),
+            **given,
+        )
+        return waveforms_of(output, self.vocoder)
+
+    def _tokens(self, text: str) -> list[int]:
+        unknown = self.task.text_encoder.unknown(text)
+        tokens: list[int] = self.task.text_encoder.encode(text)
+        if len(tokens) > MAX_SYMBOLS:
+            raise DataError(f"a text of {len(tokens)} symbols; at most {MAX_SYMBOLS} can be said at once: cut it up")
+        if unknown:
+            raise DataError(f"the text {text[:60]!r} has symbols that training had not: {sorted(set(unknown))[:10]}")
+        return tokens
+
+    def _check(self, controls: Mapping[str, Any]) -> None:
+        known = inspect.signature(self.model.synthesize).parameters  # type: ignore[arg-type]
+        for name in controls:
+            if name not in known:
+                has = [key for key in known if not key.startswith(("tokens", "speaker"))]
+                raise ConfigError(f"{type(self.model).__name__} has no control {name!r}; it has {', '.join(has)}")

@@ -1,0 +1,137 @@
+"""Synthesis, as the base sees it."""
+
+import logging
+from argparse import Namespace
+from typing import Any
+
+import torch
+
+from hw_base.dataset import Split
+from hw_base.errors import CheckpointError, ConfigError
+from hw_base.model import BaseModel
+from hw_base.registry import MODELS, TASKS
+from hw_base.schema import Config
+from hw_base.task import BaseTask
+from hw_tts import statistics
+from hw_tts.evaluation import test
+from hw_tts.feature_cache import FeatureCache
+from hw_tts.features import TTSFeatures
+from hw_tts.items import TTSItemMaker
+from hw_tts.text.base import BaseTextFrontEnd
+from hw_tts.text.durations import phones_of
+
+log = logging.getLogger(__name__)
+
+
+@TASKS.register("tts")
+class SynthesisTask(BaseTask):
+    """Text to speech.
+
+    Attributes:
+        speakers: names by id, as training met them.
+    """
+
+    defaults = {
+        "text_encoder": "CharacterFrontEnd",
+        "features": "TTSFeatures",
+        "losses": {"mel": 1.0, "duration": 1.0},
+        "metrics": {"mcd": "MCD", "log_f0_rmse": "LogF0RMSE", "voicing_error": "VoicingError"},
+    }
+    default_collate = "TTSCollate"
+    default_trainer = "FastSpeechTrainer"
+
+    features: TTSFeatures
+    text_encoder: BaseTextFrontEnd
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        if not isinstance(self.features, TTSFeatures):
+            raise ConfigError(f"features: synthesis needs TTSFeatures, found {config.features.type}")
+        if not isinstance(self.text_encoder, BaseTextFrontEnd):
+            raise ConfigError(f"text_encoder: synthesis needs a text front end, found {config.text_encoder.type}")
+        self.speakers: list[str] = []
+        self.cache = FeatureCache(None, self.features)
+        self._ids: dict[str, int] = {}
+
+    def item_maker(self, training: bool) -> TTSItemMaker:
+        model = MODELS[self.config.model.type]
+        with_waveform = not training or getattr(model, "trains_on_waveform", False)
+        return TTSItemMaker(self.cache, self.text_encoder, self._ids, with_waveform, aligned=self._aligned())
+
+    def _aligned(self) -> bool:
+        """Whether the model is told durations; one that learns them itself is not."""
+        needs_durations = getattr(MODELS[self.config.model.type], "needs_durations", False)
+        return bool(needs_durations) and self.config.model.args.get("alignment", "given") == "given"
+
+    def model_arguments(self) -> dict[str, Any]:
+        return {
+            "n_mels": self.features.n_mels,
+            "n_tokens": len(self.text_encoder),
+            "n_speakers": max(1, len(self.speakers)),
+            "sample_rate": self.features.sample_rate,
+            "hop_length": self.features.hop_length,
+        }
+
+    def fit(self, split: Split, origin: dict[str, Any] | None) -> None:
+        """Learn symbols and speakers; those of ``init_from`` come first, so that its ids keep their meaning."""
+        if origin is not None:
+            self.text_encoder.load_state_dict(origin["text_encoder"])
+            self._set_speakers(list(origin.get("task", {}).get("speakers", [])))
+        else:
+            self.text_encoder.fit_symbols(self._symbols(split))
+        found = dict.fromkeys(record.speaker for record in split.records)
+        self._set_speakers([*self.speakers, *(name for name in found if name not in self._ids)])
+
+    def _symbols(self, split: Split) -> Any:
+        for record in split.records:
+            phones = phones_of(record, self.text_encoder)
+            yield [p[0] for p in phones] if phones is not None else self.text_encoder.symbols(record.text or "")
+
+    def _set_speakers(self, names: list[str]) -> None:
+        self.speakers = names
+        self._ids.clear()
+        self._ids.update({name: i for i, name in enumerate(names)})
+
+    def misfits(self, model: BaseModel, split: Split) -> dict[str, str]:
+        """Utterances with more symbols than frames, which no alignment can be found for, and without alignment."""
+        reasons = {}
+        for record in split.records:
+            phones = phones_of(record, self.text_encoder)
+            if phones is None and self._aligned():
+                reasons[record.utterance_id] = (
+                    "it has no alignment; give the dataset one, or set model.args.alignment to learned"
+                )
+            elif not self._aligned():
+                symbols = [p[0] for p in phones] if phones else self.text_encoder.symbols(record.text or "")
+                tokens = self.text_encoder.encode_symbols(symbols) if symbols else []
+                frames = int(self.features.frames(round(record.duration * self.features.sample_rate)))
+                if len(tokens) > frames:
+                    reasons[record.utterance_id] = f"its {len(tokens)} symbols do not fit into {frames} frames"
+        return reasons
+
+    def prepare(self, model: BaseModel, splits: dict[str, Split], fresh: bool) -> None:
+        """Compute the features of all splits, in parallel, and tell a new model their statistics."""
+        for split in splits.values():
+            split.leave_out(self.cache.fill(split))
+        if fresh and hasattr(model, "set_statistics"):
+            train = splits["train"]
+            found = statistics.collect(self.cache.get(record, None) for record in train.records)
+            model.set_statistics(found)  # type: ignore[operator]
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+            log.info("statistics of training: %s", shown)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"speakers": list(self.speakers)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        speakers = state.get("speakers")
+        if not isinstance(speakers, list):
+            raise CheckpointError("the checkpoint has no table of speakers: it is not one of synthesis")
+        self._set_speakers(speakers)
+
+    @staticmethod
+    def folder_dataset(folder: str) -> dict[str, Any]:
+        return {"type": "CustomDir", "args": {"root": folder}}
+
+    def test(self, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
+        return test(self.config, arguments, state, device)
