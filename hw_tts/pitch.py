@@ -5,9 +5,11 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hw_base.errors import MissingPackageError
+from hw_tts.yin import yin
 
 PitchMethod = Literal["dio", "harvest", "yin"]
 
@@ -40,15 +42,17 @@ def track(
     Raises:
         MissingPackageError: pyworld is not installed, and the method is not ``yin``.
     """
-    samples = waveform.detach().to("cpu", torch.float64)
     # Trackers centre their first frame on sample 0: silence before the utterance moves the grid.
     shift = -first % hop_length
     skipped = (first + shift) // hop_length
-    samples = torch.nn.functional.pad(samples, (shift, 0))
+    samples = F.pad(waveform.detach().cpu(), (shift, 0))
     if method == "yin":
-        raise NotImplementedError
-    pitch = torch.from_numpy(_world(samples.numpy(), sample_rate, hop_length, method, floor, ceiling)).float()[skipped:]
-    return torch.nn.functional.pad(pitch, (0, max(0, n_frames - len(pitch))))[:n_frames]
+        pitch = yin(samples.float(), sample_rate, hop_length, n_frames + skipped, floor, ceiling)
+    else:
+        found = _world(samples.double().numpy(), sample_rate, hop_length, method, floor, ceiling)
+        pitch = torch.from_numpy(found).float()
+    pitch = pitch[skipped : skipped + n_frames]
+    return F.pad(pitch, (0, n_frames - len(pitch)))
 
 
 def interpolated(pitch: Tensor) -> Tensor:
