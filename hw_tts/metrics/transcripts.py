@@ -1,0 +1,114 @@
+"""What a recogniser hears in synthesised speech."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from hw_base.metrics import count_edits
+from hw_base.recognition import Recognizer, load_recognizer
+from hw_base.registry import METRICS
+from hw_tts.metrics.base import Pair, SynthesisMetric
+
+# Utterances that wait before they are transcribed together.
+BATCH_SIZE = 32
+
+
+class SynthesisErrorRate(SynthesisMetric):
+    """Edits between the texts and what a recogniser hears, over the units of the texts; of the whole corpus.
+
+    Utterances are gathered and transcribed together, at the latest when the sums are asked for.
+
+    Args:
+        recognizer: path of a recogniser's checkpoint.
+        audio: what is transcribed; ``reference`` gives the recogniser's own errors on the recordings.
+        device: where the recogniser computes; ``auto`` is the GPU if there is one.
+
+    Raises:
+        CheckpointError, ConfigError: the checkpoint cannot be used.
+    """
+
+    sum_names = ("substitutions", "deletions", "insertions", "references", "correct", "pairs")
+
+    def __init__(
+        self,
+        recognizer: str,
+        audio: Literal["synthesized", "reference"] = "synthesized",
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+    ) -> None:
+        self._waiting: dict[int, list[Pair]] = {}
+        super().__init__()
+        self.audio = audio
+        self._where = (recognizer, ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        _recognizer(*self._where)  # a path that is wrong is found out before hours of training
+
+    @abstractmethod
+    def units(self, text: str) -> Sequence[str]:
+        """What a normalised text is counted in."""
+
+    @property  # type: ignore[override]
+    def totals(self) -> Tensor:
+        """The sums, over everything that was added."""
+        for sample_rate in list(self._waiting):
+            self._transcribe(sample_rate)
+        return self._totals
+
+    @totals.setter
+    def totals(self, value: Tensor) -> None:
+        self._totals = value
+
+    def update(self, pair: Pair) -> None:
+        """Add a pair."""
+        waiting = self._waiting.setdefault(pair.sample_rate, [])
+        waiting.append(pair)
+        if len(waiting) >= BATCH_SIZE:
+            self._transcribe(pair.sample_rate)
+
+    def compute(self) -> float:
+        """The rate; it may exceed 1. Of nothing it is NaN."""
+        substitutions, deletions, insertions, references, _, pairs = self.totals.tolist()
+        return (substitutions + deletions + insertions) / max(references, 1.0) if pairs else float("nan")
+
+    def reset(self) -> None:
+        """Forget everything, also what waits."""
+        self._waiting.clear()
+        super().reset()
+
+    def _transcribe(self, sample_rate: int) -> None:
+        recognizer = _recognizer(*self._where)
+        waiting = self._waiting.pop(sample_rate)
+        key = (*self._where, self.audio)
+        new = [pair for pair in waiting if key not in pair.transcripts]  # another metric may have asked before
+        heard = recognizer.transcribe([getattr(pair, self.audio) for pair in new], sample_rate)
+        for pair, text in zip(new, heard, strict=True):
+            pair.transcripts[key] = recognizer.normalize(text)
+        for pair in waiting:
+            edits = count_edits(self.units(recognizer.normalize(pair.text)), self.units(pair.transcripts[key]))
+            self._totals += torch.tensor([*edits, edits.correct, 1.0], dtype=torch.float64)
+
+
+@METRICS.register()
+class SynthesisCER(SynthesisErrorRate):
+    """Character error rate of a recogniser on the synthesis; 0 is perfect."""
+
+    def units(self, text: str) -> Sequence[str]:
+        """Characters, without white space at the ends."""
+        return text.strip()
+
+
+@METRICS.register()
+class SynthesisWER(SynthesisErrorRate):
+    """Word error rate of a recogniser on the synthesis; 0 is perfect."""
+
+    def units(self, text: str) -> Sequence[str]:
+        """Words."""
+        return text.split()
+
+
+@lru_cache(maxsize=2)
+def _recognizer(path: str, device: str) -> Recognizer:
+    """One for all metrics that name the same checkpoint."""
+    return load_recognizer(path, device)
