@@ -69,7 +69,8 @@ def _decimated(waveform: Tensor, sample_rate: int, factor: int, highest: float) 
     high = min(max(high, highest), 0.4 * sample_rate / factor)
     rise = (2.0 * frequency / low - 1.0).clamp(0.0, 1.0)
     fall = ((1.25 * high - frequency) / (0.25 * high)).clamp(0.0, 1.0)
-    return torch.fft.irfft(spectrum * (rise * fall), n_after) / factor
+    decimated: Tensor = torch.fft.irfft(spectrum * (rise * fall), n_after) / factor
+    return decimated
 
 
 def _difference(signal: Tensor, rate: float, hop: int, n_frames: int, longest: int) -> tuple[Tensor, Tensor]:
