@@ -82,8 +82,7 @@ def fill_gaps(phones: Iterable[Sequence[Any]], duration: float, silence: str = S
     for symbol, start, end in phones:
         if start > now + _SLACK:
             tiled.append([silence, now, start])
-            now = start
-        tiled.append([symbol, now, end])
+        tiled.append([symbol, now if abs(start - now) <= _SLACK else start, end])
         now = end
     if duration > now + _SLACK:
         tiled.append([silence, now, duration])
