@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import lr_scheduler
 
+from hw_base import distributed
 from hw_base.config import build
 from hw_base.errors import CheckpointError, ConfigError
+from hw_base.freezing import plan
 from hw_base.registry import OPTIMIZERS, SCHEDULERS
 from hw_base.schema import OptimizerSection
 
@@ -94,11 +96,22 @@ class Optimization:
         device: torch.device | None = None,
     ) -> None:
         self.name = name
-        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        where = f"optimizers.{name}"
+        freezing = plan(where, network, section.train, section.freeze, section.thaw, section.rates)
+        if freezing.thawed and distributed.active():
+            raise ConfigError(f"{where}.thaw: works in one process only; freeze for good, or use one process")
+        named = dict(network.named_parameters())
+        for key, parameter in named.items():
+            parameter.requires_grad_(key in freezing.trained)
+        self.parameters = [named[key] for key in freezing.trained]
         if not self.parameters:
-            raise ConfigError(f"optimizers.{name}: every parameter of this group is frozen")
+            raise ConfigError(f"{where}: every parameter of this group is frozen")
+        self.names = freezing.trained
+        self._thawed = {epoch: [named[key] for key in names] for epoch, names in freezing.thawed.items()}
+        self._factors = freezing.factors
+        self.set_epoch(0)
         self.clip_norm = section.clip_norm
-        self.optimizer: torch.optim.Optimizer = _build_optimizer(name, self.parameters, section)
+        self.optimizer: torch.optim.Optimizer = _build_optimizer(name, self._groups(section), section)
         self.lr = float(self.optimizer.defaults["lr"])
         self.every = section.scheduler.every if section.scheduler else "step"
         self.scheduler = _build_scheduler(name, self.optimizer, section, length)
@@ -106,6 +119,22 @@ class Optimization:
         self.scaler = GradScaler(kind) if amp_dtype is torch.float16 else None
         # Fused kernels leave the weights alone when `found_inf` is set: a bad update is skipped without asking the GPU.
         self.skips_on_device = kind == "cuda" and self.scaler is None and bool(self.optimizer.defaults.get("fused"))
+
+    def _groups(self, section: OptimizerSection) -> list[dict[str, Any]]:
+        """The parameters by learning rate; one group where all learn at the optimizer's own."""
+        by_factor: dict[float, list[nn.Parameter]] = {}
+        for key, parameter in zip(self.names, self.parameters, strict=True):
+            by_factor.setdefault(self._factors.get(key, 1.0), []).append(parameter)
+        if by_factor.keys() == {1.0}:
+            return [{"params": self.parameters}]
+        rate = section.args.get("lr", inspect.signature(OPTIMIZERS[section.type]).parameters["lr"].default)
+        return [{"params": group, "lr": rate * factor} for factor, group in sorted(by_factor.items(), reverse=True)]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Freeze what is not trained in this epoch yet, and thaw what is; a frozen one costs no moments."""
+        for first, parameters in self._thawed.items():
+            for parameter in parameters:
+                parameter.requires_grad_(epoch >= first)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a scalar loss."""
@@ -155,8 +184,9 @@ class Optimization:
         # An overflow of the scale is how the scale is found; it is a fault only where there is no scale left to lower.
         return norm, torch.isfinite(norm) | (scaler.get_scale() > 1.0)
 
-    def end_epoch(self) -> None:
-        """Step a schedule that counts epochs."""
+    def end_epoch(self, epoch: int) -> None:
+        """Step a schedule that counts epochs; `epoch` is the one that begins."""
+        self.set_epoch(epoch)
         if self.scheduler is not None and self.every == "epoch":
             _advance(self.scheduler)
 
@@ -194,7 +224,8 @@ class Optimization:
             progress = dict(state["scheduler"])
             if "_last_lr" in progress:
                 progress["_last_lr"] = [group["lr"] for group in self.optimizer.param_groups]
-            self.scheduler.load_state_dict(progress)
+            # Some schedules want their whole state back, the configured part too.
+            self.scheduler.load_state_dict({**self.scheduler.state_dict(), **progress})
         if self.scaler is not None and state["scaler"] is not None:
             self.scaler.load_state_dict(state["scaler"])
 
@@ -205,12 +236,13 @@ def _advance(scheduler: Any) -> None:
     scheduler.step()
 
 
-def _build_optimizer(name: str, parameters: list[nn.Parameter], section: OptimizerSection) -> Any:
+def _build_optimizer(name: str, groups: list[dict[str, Any]], section: OptimizerSection) -> Any:
     signature = inspect.signature(OPTIMIZERS[section.type]).parameters
-    if "fused" in signature and section.args.get("fused") is None and all(p.is_floating_point() for p in parameters):
+    floating = all(p.is_floating_point() for group in groups for p in group["params"])
+    if "fused" in signature and section.args.get("fused") is None and floating:
         # One kernel for all parameters: about three times as fast as the default, on CPU too.
         section = section.model_copy(update={"args": {**section.args, "fused": True, "foreach": None}})
-    return build(f"optimizers.{name}", section, OPTIMIZERS, params=parameters)
+    return build(f"optimizers.{name}", section, OPTIMIZERS, params=groups)
 
 
 def _build_scheduler(name: str, optimizer: torch.optim.Optimizer, section: OptimizerSection, length: int) -> Any:
@@ -219,7 +251,8 @@ def _build_scheduler(name: str, optimizer: torch.optim.Optimizer, section: Optim
         return None
     names = inspect.signature(SCHEDULERS[schedule.type]).parameters
     args = dict(schedule.args)
-    peak = optimizer.defaults["lr"]
+    rates = [group["lr"] for group in optimizer.param_groups]
+    peak = rates[0] if len(rates) == 1 else rates
     for key, value in (("T_max", length), ("total_iters", length), ("max_lr", peak)):
         if key in names and args.get(key) is None:
             args[key] = value

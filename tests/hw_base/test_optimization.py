@@ -1,0 +1,49 @@
+"""Every schedule goes on after a resume where it was."""
+
+import pytest
+import torch
+from torch import nn
+
+from hw_base.optimization import Optimization
+from hw_base.registry import SCHEDULERS
+from hw_base.schema import OptimizerSection
+
+ARGUMENTS = {
+    "CosineAnnealingWarmRestarts": {"T_0": 3},
+    "CyclicLR": {"base_lr": 0.01, "step_size_up": 2},
+    "ExponentialLR": {"gamma": 0.7},
+    "MultiStepLR": {"milestones": [2, 5]},
+    "StepLR": {"step_size": 2},
+    "WarmupDecay": {"warmup_steps": 3},
+}
+
+
+def made(schedule: str) -> Optimization:
+    every = "evaluation" if schedule == "ReduceLROnPlateau" else "step"
+    scheduler = {"type": schedule, "args": ARGUMENTS.get(schedule, {}), "every": every}
+    section = {"type": "SGD", "args": {"lr": 0.1, "momentum": 0.9}, "scheduler": scheduler}
+    torch.manual_seed(0)
+    return Optimization("model", nn.Linear(2, 1), OptimizerSection.model_validate(section), 10)
+
+
+def run(optimization: Optimization, steps: int) -> list[float]:
+    """Rates after each of so many updates."""
+    rates = []
+    for _ in range(steps):
+        for parameter in optimization.parameters:
+            parameter.grad = torch.ones_like(parameter)
+        optimization.update(torch.tensor(True))
+        optimization.end_evaluation(1.0)
+        rates.append(optimization.rate)
+    return rates
+
+
+@pytest.mark.parametrize("schedule", sorted(SCHEDULERS))
+def test_a_schedule_is_resumed(schedule):
+    whole = run(made(schedule), 9)
+    assert len(set(whole)) > 1 or schedule in ("ConstantLR", "ReduceLROnPlateau")
+    first = made(schedule)
+    assert run(first, 4) == whole[:4]
+    second = made(schedule)
+    second.load_state_dict(first.state_dict())
+    assert run(second, 5) == whole[4:]
