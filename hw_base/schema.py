@@ -69,10 +69,24 @@ SCHEDULER = Of(
 
 
 class OptimizerSection(Component):
-    """How one parameter group of the model is trained."""
+    """How one parameter group of the model is trained.
+
+    Names of parameters are those within the group's network; a frozen parameter never changes.
+
+    Attributes:
+        clip_norm: gradients are scaled down to this norm.
+        train: globs of what is trained, ``["emb_g.*"]``; the rest is frozen.
+        freeze: globs of what is frozen all the same.
+        thaw: glob -> epoch, from 1 on, from which what is frozen is trained after all.
+        rates: glob -> factor of the learning rate.
+    """
 
     scheduler: Annotated[SchedulerSection, SCHEDULER] | None = None
     clip_norm: PositiveFloat | None = None
+    train: list[str] = Field(default=["*"], min_length=1)
+    freeze: list[str] = []
+    thaw: dict[str, PositiveInt] = {}
+    rates: dict[str, PositiveFloat] = {}
 
 
 class LossSection(Component):

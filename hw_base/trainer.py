@@ -142,7 +142,7 @@ class BaseTrainer(ABC):
         if self.batch == len(self.loader):
             self.epoch, self.batch = self.epoch + 1, 0
             for optimization in self.optimizations.values():
-                optimization.end_epoch()
+                optimization.end_epoch(self.epoch)
 
     def _advance(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor | Mean]]]:
         """The pairs of `losses`; autocast surrounds the forward passes only."""
@@ -349,6 +349,7 @@ class BaseTrainer(ABC):
             raise CheckpointError(f"{source}: holds optimizers {found}, the config has {own}")
         for name, optimization in self.optimizations.items():
             optimization.load_state_dict(state["optimizations"][name])
+            optimization.set_epoch(state["epoch"])
         self.step, self.epoch, self.batch = state["step"], state["epoch"], state["batch"]
         self.evaluated_at = state["evaluated_at"]
         self.monitor.load_state_dict(state["monitor"])
