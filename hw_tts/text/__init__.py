@@ -1,5 +1,5 @@
 """Text front ends: from writing to symbols to ids; importing this package registers them."""
 
-from hw_tts.text import characters, espeak_phones
+from hw_tts.text import arpabet, characters, espeak_phones, ipa
 
-__all__ = ["characters", "espeak_phones"]
+__all__ = ["arpabet", "characters", "espeak_phones", "ipa"]

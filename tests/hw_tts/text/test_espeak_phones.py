@@ -7,7 +7,7 @@ import torch.utils.data
 from hw_base.errors import ConfigError, DataError
 from hw_base.registry import TEXT_ENCODERS
 from hw_base.synthetic import SyntheticSpeech
-from hw_tts.text import espeak_phones
+from hw_tts.text import spoken
 from hw_tts.text.espeak_phones import EspeakPhones
 
 pytest.importorskip("espeakng_loader", reason="phones need espeakng-loader")
@@ -75,7 +75,7 @@ def test_equal_texts_are_spoken_once(front_end, monkeypatch):
     front_end.close()
     assert front_end.symbols("one two ") == first
     assert not front_end._speaker.speaking
-    monkeypatch.setattr(espeak_phones, "MAX_CACHED", 1)
+    monkeypatch.setattr(spoken, "MAX_CACHED", 1)
     front_end.symbols("three")
     assert len(front_end._cache) == 1
 
