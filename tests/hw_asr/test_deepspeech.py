@@ -75,3 +75,15 @@ def test_empty_utterances_give_no_nan():
     assert out["log_probs_length"].tolist() == [4, 0]
     assert torch.isfinite(out["log_probs"]).all()
     assert torch.isfinite(small()(x[..., :0], torch.tensor([0, 0]))["log_probs"]).all()
+
+
+@torch.no_grad()
+def test_rectified_layers_begin_with_the_scale_of_the_input():
+    torch.manual_seed(0)
+    model = DeepSpeech(n_mels=40, n_tokens=29, n_hidden=256, dropout=0.0)
+    scales = {}
+    for name in ("fc1", "fc2", "fc3"):
+        layer = getattr(model.network, name)
+        layer.register_forward_hook(lambda _, __, x, name=name: scales.update({name: x.square().mean().sqrt()}))
+    model(torch.randn(4, 40, 100), torch.full((4,), 100))
+    assert all(0.8 < scale < 1.25 for scale in scales.values()), scales
