@@ -12,8 +12,8 @@ from hw_base.dataset import Limits, Split
 from hw_base.errors import ConfigError
 from hw_base.loaders import Loader, build_loader
 from hw_base.model import BaseModel
-from hw_base.optimization import Optimization
-from hw_base.schema import TRAIN_SPLIT, Config
+from hw_base.optimization import Optimization, trained_names
+from hw_base.schema import TRAIN_SPLIT, Config, OptimizerSection
 from hw_base.task import BaseTask
 from hw_base.trainer import BaseTrainer
 from hw_base.trainer_setup import Setup
@@ -60,7 +60,7 @@ class Experiment:
             seed=self.config.seed,
             on_bad_data=section.on_bad_data,
             evaluation=evaluation,
-            needs_text=needs_text,
+            needs_text=needs_text and self.task.needs_text,
         )
         for line in split.report:
             log.info("%s", line)
@@ -110,17 +110,22 @@ class Experiment:
             self._report_unknown(split)
         model = self.model()
         splits[TRAIN_SPLIT].leave_out(self.task.misfits(model, splits[TRAIN_SPLIT]))
-        self.task.prepare(model, splits, fresh=self.state is None and self.origin is None)
+        self.task.prepare(model, splits)
         loaders = {name: self.loader(split) for name, split in splits.items()}
+        if self.state is None:
+            self.task.begin(model, loaders[TRAIN_SPLIT])
         log.info("%s", model)
         amp_dtype = precision(config.trainer.amp, self.device)
+        optimizations = self._optimizations(model, len(loaders[TRAIN_SPLIT]), amp_dtype, schedules)
+        if self.origin is not None and config.init_optimizers:
+            self._adopt(model, optimizations, self.origin)
         setup = Setup(
             config=config,
             model=model,
             text_encoder=self.task.text_encoder,
             loaders=loaders,
             losses={name: build(f"losses.{name}", loss, registry.LOSSES) for name, loss in config.losses.items()},
-            optimizations=self._optimizations(model, len(loaders[TRAIN_SPLIT]), amp_dtype, schedules),
+            optimizations=optimizations,
             device=self.device,
             writers=self._writers(run_dir if distributed.is_main() else None),
             decoders=self.decoders(),
@@ -155,6 +160,13 @@ class Experiment:
             length = max(1, lengths[every])
             optimizations[name] = Optimization(name, network, optimizer, length, amp_dtype, self.device)
         return optimizations
+
+    def _adopt(self, model: BaseModel, optimizations: dict[str, Optimization], origin: dict[str, Any]) -> None:
+        sections = {name: OptimizerSection.model_validate(s) for name, s in origin["config"]["optimizers"].items()}
+        for name, network in model.parameter_groups().items():
+            if name not in sections or sections[name].type != self.config.optimizers[name].type:
+                raise ConfigError(f"init_optimizers: {self.config.init_from} has no {name!r} of the same type")
+            optimizations[name].adopt(origin["optimizations"][name], trained_names(network, sections[name]))
 
     def _writers(self, run_dir: Path | None) -> MultiWriter:
         if run_dir is None:

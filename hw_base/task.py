@@ -12,6 +12,7 @@ from hw_base import checkpoint, registry
 from hw_base.config import build
 from hw_base.dataset import Record, Split
 from hw_base.errors import ConfigError
+from hw_base.loaders import Loader
 from hw_base.model import BaseModel
 from hw_base.recognition import Recognizer
 from hw_base.registry import suggest
@@ -28,11 +29,13 @@ class BaseTask(ABC):
         defaults: whole sections that stand where a config is silent.
         default_collate: registered name, for every split.
         default_trainer: registered name.
+        needs_text: utterances without a transcript are of no use for training and evaluation.
     """
 
     defaults: ClassVar[dict[str, Any]] = {}
     default_collate: ClassVar[str]
     default_trainer: ClassVar[str]
+    needs_text: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -69,13 +72,20 @@ class BaseTask(ABC):
         """Give a new model the weights of the checkpoint that ``init_from`` names; `source` names it in messages."""
         checkpoint.load_weights(model, origin["model"], source)
 
-    def prepare(self, model: BaseModel, splits: dict[str, Split], fresh: bool) -> None:
-        """Last look at the data before training, for example to measure and to cache it.
+    def prepare(self, model: BaseModel, splits: dict[str, Split]) -> None:
+        """Look at the data before batches are made of it, for example to compute what is cached.
 
         Args:
             model: on its device.
             splits: by name, ``train`` among them.
-            fresh: the model has no weights of a checkpoint yet.
+        """
+
+    def begin(self, model: BaseModel, loader: Loader) -> None:
+        """Last step before a training that resumes nothing, for example to tell the model statistics of the data.
+
+        Args:
+            model: on its device, with the weights of ``init_from``, if any.
+            loader: of training.
         """
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from hw_tts import (
     losses,
     metrics,
     models,
+    new_speakers,
     task,
     text,
     trainer,
     vits2_losses,
+    vocoder_task,
 )
 
 __all__ = [
@@ -24,9 +26,11 @@ __all__ = [
     "losses",
     "metrics",
     "models",
+    "new_speakers",
     "synthetic",
     "task",
     "text",
     "trainer",
     "vits2_losses",
+    "vocoder_task",
 ]

@@ -1,0 +1,162 @@
+"""Training a vocoder against its discriminators, and listening to it on the way."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveInt
+from torch import Tensor
+
+from hw_base import distributed, plots
+from hw_base.losses import Mean
+from hw_base.registry import TRAINERS
+from hw_base.schema import Config
+from hw_base.trainer import BaseTrainer
+from hw_base.trainer_setup import Setup
+from hw_tts.gan_losses import WaveformMelLoss
+from hw_tts.metrics.base import Pair, SynthesisMetric
+from hw_tts.models.hifigan.generator import voice
+
+
+class VocoderScores:
+    """Every metric of a config; a vocoder keeps the recording's timing, so that all of them apply.
+
+    Args:
+        metrics: prototypes, by name.
+    """
+
+    def __init__(self, metrics: Mapping[str, SynthesisMetric]) -> None:
+        self._metrics = {name: copy.deepcopy(metric) for name, metric in metrics.items()}
+
+    def update(self, pair: Pair) -> None:
+        """Add one utterance."""
+        for metric in self._metrics.values():
+            metric.update(pair)
+
+    def compute(self) -> dict[str, float]:
+        """The figures over all processes; starts anew."""
+        values = {}
+        for name, metric in self._metrics.items():
+            metric.totals = distributed.sum_over_processes(metric.totals)
+            values[name] = metric.compute()
+            metric.reset()
+        return values
+
+
+def vocoder_pairs(batch: Mapping[str, Any], waveform: Tensor, sample_rate: int) -> list[Pair]:
+    """What was voiced beside what was recorded, both of the length that they share.
+
+    Args:
+        batch: of vocoding.
+        waveform (Tensor): (B, S), what was voiced.
+        sample_rate: of both, in Hz.
+    """
+    pairs = []
+    for i, utterance_id in enumerate(batch["utterance_id"]):
+        n_samples = min(int(batch["waveform_length"][i]), waveform.shape[1])
+        pairs.append(
+            Pair(
+                reference=batch["waveform"][i, :n_samples].cpu(),
+                synthesized=waveform[i, :n_samples].float().clamp(-1.0, 1.0).cpu(),
+                sample_rate=sample_rate,
+                text=batch["text"][i] or "",
+                speaker=batch["speaker"][i],
+                utterance_id=utterance_id,
+                reference_durations=None,
+                durations=None,
+                matched=True,
+            )
+        )
+    return pairs
+
+
+@TRAINERS.register()
+class VocoderTrainer(BaseTrainer):
+    """HiFi-GAN's two steps: the discriminators, then the generator (Kong, Kim and Bae 2020, section 2.4).
+
+    Training sees pieces of a few thousand samples, evaluations whole utterances.
+
+    Args:
+        segment_frames: length of the pieces.
+        mels: folder of predicted spectrograms ``<id>.npy`` or ``<id>.pt`` for fine-tuning, made with the recordings'
+            timing; None takes those of the recordings.
+    """
+
+    default_losses = {
+        "adversarial": "AdversarialLoss",
+        "feature_matching": "FeatureMatchingLoss",
+        "mel": "WaveformMelLoss",
+    }
+    # Lengths are looked at to group utterances; reading them from an accelerator would wait for it.
+    cpu_keys = frozenset({"waveform_length", "spectrogram_length"})
+
+    def __init__(self, setup: Setup, segment_frames: PositiveInt = 32, mels: str | None = None) -> None:
+        super().__init__(setup)
+        assert setup.task is not None
+        self.features = setup.task.features
+        self.scores = VocoderScores(setup.metrics)
+        self._shown: list[Pair] = []
+        for loss in self.loss_modules.values():
+            if isinstance(loss, WaveformMelLoss):
+                loss.prepare(self.features)
+                loss.to(self.device)
+
+    @classmethod
+    def metric_names(cls, config: Config) -> list[str]:
+        return list(config.metrics)
+
+    def losses(self, batch: dict[str, Any]) -> Iterator[tuple[str, dict[str, Tensor | Mean]]]:
+        modules: dict[str, Any] = self.loss_modules
+        judge = self.networks["discriminator"]
+        length = batch["spectrogram_length"].tolist()
+        fake = voice(self.networks["generator"], batch["spectrogram"], length, self.features.hop_length)
+        real = _fitted(batch["waveform"], fake.shape[1])
+        batch["waveform_predicted"] = fake
+        real_scores, _ = judge(real.unsqueeze(1))
+        fake_scores, _ = judge(fake.detach().unsqueeze(1))
+        yield "discriminator", {"adversarial": modules["adversarial"].discriminator(real_scores, fake_scores)}
+
+        values: dict[str, Tensor | Mean] = {}
+        fake_scores, fake_maps = judge(fake.unsqueeze(1))
+        values["adversarial"] = modules["adversarial"](fake_scores)
+        if "feature_matching" in modules:
+            with torch.no_grad():
+                _, real_maps = judge(real.unsqueeze(1))
+            values["feature_matching"] = modules["feature_matching"](real_maps, fake_maps)
+        if "mel" in modules:
+            n_samples = batch["waveform_length"].clamp(max=fake.shape[1])
+            values["mel"] = modules["mel"](real, fake, n_samples)
+        yield "generator", values
+
+    def measure(self, batch: dict[str, Any], split: str) -> None:
+        for pair in vocoder_pairs(batch, batch["waveform_predicted"], self.features.sample_rate):
+            self.scores.update(pair)
+            if len(self._shown) < self.section.examples:
+                self._shown.append(pair)
+
+    def measured(self, split: str) -> dict[str, float]:
+        for i, pair in enumerate(self._shown, start=1):
+            self._show(f"{split}/{i}", pair)
+        self._shown = []
+        return self.scores.compute()
+
+    def _show(self, name: str, pair: Pair) -> None:
+        """Give the writers the audio and the spectrograms of one utterance."""
+        writers, rate = self.setup.writers, self.features.sample_rate
+        writers.audio(f"{name}_synthesized", pair.synthesized, rate, self.step)
+        writers.audio(f"{name}_recorded", pair.reference, rate, self.step)
+        features = copy.deepcopy(self.features).cpu()
+        if len(pair.reference) >= features.min_samples:
+            pictures = {
+                f"vocoder: {pair.utterance_id}": features(pair.synthesized),
+                "recorded": features(pair.reference),
+            }
+            picture = plots.spectrograms_image(pictures, features.hop_length / rate, "mel band")
+            writers.image(f"{name}_spectrogram", picture, self.step)
+
+
+def _fitted(waveform: Tensor, n_samples: int) -> Tensor:
+    """Cut, or padded with silence: (B, n_samples)."""
+    return F.pad(waveform[:, :n_samples], (0, max(0, n_samples - waveform.shape[1])))
