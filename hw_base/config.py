@@ -18,7 +18,7 @@ from hw_base import config_files
 from hw_base.config_sites import Site, place, sites
 from hw_base.errors import ConfigError
 from hw_base.registry import TASKS, Registry, suggest
-from hw_base.schema import Component, Config
+from hw_base.schema import Component, Config, Of
 
 Errors = dict[str, str]
 
@@ -94,6 +94,12 @@ def build(where: str, component: Component, registry: Registry, **runtime: Any) 
         return target(**arguments, **{name: value for name, value in runtime.items() if name in accepted})
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+def nested_errors(component: Component, registry: Registry) -> Errors:
+    """What is wrong with a component within another one's arguments: path within it -> message."""
+    raw = {"type": component.type, "args": component.args}
+    return _component_errors(Site((), Component, Of(registry), raw, lambda value: None))
 
 
 @functools.cache
