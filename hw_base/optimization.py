@@ -210,6 +210,28 @@ class Optimization:
             "scaler": self.scaler.state_dict() if self.scaler is not None else None,
         }
 
+    def adopt(self, state: dict[str, Any], names: list[str]) -> None:
+        """Take the moments of another optimizer of the same type, by names of parameters.
+
+        A tensor that has more rows here than there gets zeros for the others, which is how moments begin.
+
+        Args:
+            state: as `state_dict` gave it.
+            names: of the parameters it was for, in its order.
+        """
+        theirs = {name: state["optimizer"]["state"].get(i, {}) for i, name in enumerate(names)}
+        own = self.optimizer.state_dict()
+        order = [i for group in own["param_groups"] for i in group["params"]]
+        grouped = [p for group in self.optimizer.param_groups for p in group["params"]]
+        name_of = {id(p): name for name, p in zip(self.names, self.parameters, strict=True)}
+        moments = {i: theirs.get(name_of[id(p)], {}) for i, p in zip(order, grouped, strict=True)}
+        own["state"] = {
+            i: {key: _rows(value, p) if value.dim() else value for key, value in moments[i].items()}
+            for i, p in zip(order, grouped, strict=True)
+            if moments[i]
+        }
+        self.optimizer.load_state_dict(own)
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state, with the hyper-parameters of *this* config: a changed rate or length counts."""
         configured = [{k: v for k, v in g.items() if k not in _SCHEDULED} for g in self.optimizer.param_groups]
@@ -228,6 +250,28 @@ class Optimization:
             self.scheduler.load_state_dict({**self.scheduler.state_dict(), **progress})
         if self.scaler is not None and state["scaler"] is not None:
             self.scaler.load_state_dict(state["scaler"])
+
+
+def trained_names(network: nn.Module, section: OptimizerSection) -> list[str]:
+    """Names of the parameters that an optimizer of this section was given, in its order."""
+    with_gradients = [p.requires_grad for p in network.parameters()]
+    network.requires_grad_(True)
+    freezing = plan("init_from", network, section.train, section.freeze, section.thaw, section.rates)
+    for parameter, needed in zip(network.parameters(), with_gradients, strict=True):
+        parameter.requires_grad_(needed)
+    groups: dict[float, list[str]] = {}
+    for name in freezing.trained:
+        groups.setdefault(freezing.factors.get(name, 1.0), []).append(name)
+    return [name for _, names in sorted(groups.items(), reverse=True) for name in names]
+
+
+def _rows(moment: Tensor, parameter: Tensor) -> Tensor:
+    """The moment with as many rows as the parameter has."""
+    missing = parameter.shape[0] - moment.shape[0]
+    if moment.shape[1:] != parameter.shape[1:] or missing < 0:
+        shapes = f"{tuple(moment.shape)}, the parameter {tuple(parameter.shape)}"
+        raise CheckpointError(f"init_optimizers: a moment is {shapes}; start without the moments")
+    return torch.cat([moment, moment.new_zeros(missing, *moment.shape[1:])])
 
 
 def _advance(scheduler: Any) -> None:

@@ -159,7 +159,9 @@ class Config(Section):
 
     Attributes:
         about: for people: the command and what to expect.
-        init_from: checkpoint whose weights training starts from; nothing else is taken from it.
+        init_from: checkpoint whose weights training starts from, with its text encoder.
+        init_optimizers: take the moments of its optimizers too, by names of parameters.
+        new_speakers: how speakers that it does not know are begun.
     """
 
     about: str | list[str] = ""
@@ -167,6 +169,8 @@ class Config(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: NonNegativeInt = 0
     init_from: str | None = None
+    init_optimizers: bool = False
+    new_speakers: Annotated[Component, Of(registry.SPEAKER_INITS)] | None = None
     data: dict[str, SplitSection] = Field(min_length=1)
     text_encoder: Annotated[Component, Of(registry.TEXT_ENCODERS)]
     features: Annotated[Component, Of(registry.FEATURES)]

@@ -24,8 +24,8 @@ class AdversarialTrainer(SynthesisTrainer):
 
     Losses by name: ``mel``, ``kl`` and ``duration`` of the variational autoencoder; ``subband_stft`` of multi-band
     decoders; ``adversarial`` and ``feature_matching``, which bring in the discriminator; ``adversarial_duration``,
-    which brings in the duration discriminator. A discriminator's own loss is logged under the adversarial one's name in its
-    own group.
+    which brings in the duration discriminator. A discriminator's own loss is logged under the adversarial one's name in
+    its own group.
     """
 
     default_losses = {

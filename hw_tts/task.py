@@ -5,14 +5,17 @@ from argparse import Namespace
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from hw_base import checkpoint
 from hw_base.dataset import Split
 from hw_base.errors import CheckpointError, ConfigError
+from hw_base.loaders import Loader
 from hw_base.model import BaseModel
 from hw_base.registry import MODELS, TASKS
 from hw_base.schema import Config
 from hw_base.task import BaseTask
-from hw_tts import statistics
+from hw_tts import speaker_table, statistics
 from hw_tts.evaluation import test
 from hw_tts.feature_cache import FeatureCache
 from hw_tts.features import TTSFeatures
@@ -29,6 +32,7 @@ class SynthesisTask(BaseTask):
 
     Attributes:
         speakers: names by id, as training met them.
+        voices: what was measured of their recordings, see `hw_tts.speaker_table.measure`.
     """
 
     defaults = {
@@ -50,6 +54,8 @@ class SynthesisTask(BaseTask):
         if not isinstance(self.text_encoder, BaseTextFrontEnd):
             raise ConfigError(f"text_encoder: synthesis needs a text front end, found {config.text_encoder.type}")
         self.speakers: list[str] = []
+        self.voices: dict[str, Tensor] = {}
+        self._known: list[str] = []  # of the speakers, those that `init_from` has
         self.cache = FeatureCache(None, self.features)
         self._ids: dict[str, int] = {}
 
@@ -76,11 +82,19 @@ class SynthesisTask(BaseTask):
         """Learn symbols and speakers; those of ``init_from`` come first, so that its ids keep their meaning."""
         if origin is not None:
             self.text_encoder.load_state_dict(origin["text_encoder"])
-            self._set_speakers(list(origin.get("task", {}).get("speakers", [])))
+            self.load_state_dict(origin.get("task", {}))
+            self._known = list(self.speakers)
         else:
             self.text_encoder.fit_symbols(self._symbols(split))
         found = dict.fromkeys(record.speaker for record in split.records)
         self._set_speakers([*self.speakers, *(name for name in found if name not in self._ids)])
+
+    def initialize(self, model: BaseModel, origin: dict[str, Any], source: str) -> None:
+        """Take the weights of ``init_from``, with more rows in the table of speakers where there are new ones."""
+        weights = origin["model"]
+        if self._known and len(self.speakers) > len(self._known):
+            weights = speaker_table.extended(weights, model, len(self.speakers) - len(self._known), source)
+        checkpoint.load_weights(model, weights, source)
 
     def _symbols(self, split: Split) -> Any:
         for record in split.records:
@@ -109,25 +123,34 @@ class SynthesisTask(BaseTask):
                     reasons[record.utterance_id] = f"its {len(tokens)} symbols do not fit into {frames} frames"
         return reasons
 
-    def prepare(self, model: BaseModel, splits: dict[str, Split], fresh: bool) -> None:
-        """Compute the features of all splits, in parallel, and tell a new model their statistics."""
+    def prepare(self, model: BaseModel, splits: dict[str, Split]) -> None:
+        """Compute the features of all splits, in parallel."""
         for split in splits.values():
             split.leave_out(self.cache.fill(split))
-        if fresh and hasattr(model, "set_statistics"):
-            train = splits["train"]
-            found = statistics.collect(self.cache.get(record, None) for record in train.records)
+
+    def begin(self, model: BaseModel, loader: Loader) -> None:
+        """Measure the recordings, tell a new model their statistics, and begin the rows of new speakers."""
+        records = loader.split.records
+        self.voices |= speaker_table.measure(records, lambda record: self.cache.get(record, None))
+        if self._known:
+            new = self.speakers[len(self._known) :]
+            if new:
+                speaker_table.begin(model, self.config, self._known, new, self.voices, loader)
+        elif hasattr(model, "set_statistics"):
+            found = statistics.collect(self.cache.get(record, None) for record in records)
             model.set_statistics(found)  # type: ignore[operator]
             shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
             log.info("statistics of training: %s", shown)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"speakers": list(self.speakers)}
+        return {"speakers": list(self.speakers), "voices": dict(self.voices)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         speakers = state.get("speakers")
         if not isinstance(speakers, list):
             raise CheckpointError("the checkpoint has no table of speakers: it is not one of synthesis")
-        self._set_speakers(speakers)
+        self._set_speakers(list(speakers))
+        self.voices = dict(state.get("voices", {}))
 
     @staticmethod
     def folder_dataset(folder: str) -> dict[str, Any]:

@@ -74,6 +74,7 @@ class FastSpeech2(BaseModel):
     """
 
     needs_durations = True
+    speaker_tables = ("encoder.speakers.weight",)
 
     def __init__(
         self,

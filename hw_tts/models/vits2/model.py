@@ -81,6 +81,7 @@ class VITS2(BaseModel):
 
     parameter_group_names = ("duration_discriminator", "discriminator", "generator")
     trains_on_waveform = True
+    speaker_tables = ("generator.emb_g.weight",)
 
     def __init__(
         self,
