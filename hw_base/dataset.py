@@ -57,7 +57,10 @@ class BaseDataset:
     Attributes:
         records (list[Record]): in an order that depends on the corpus alone.
         name (str): for messages.
+        shortens (bool): `read` may give less than the record's duration, which is the file's.
     """
+
+    shortens = False
 
     def __init__(self, records: Sequence[Record], name: str | None = None) -> None:
         self.records = list(records)
@@ -219,12 +222,12 @@ class Split(torch.utils.data.Dataset[Item]):
         Raises:
             DataError: it cannot be used; the message names the utterance.
         """
-        record = self.records[index]
+        record, dataset = self.records[index], self._datasets[self._sources[index]]
         try:
-            waveform, rate = self._datasets[self._sources[index]].read(record)
+            waveform, rate = dataset.read(record)
         except DataError as error:
             raise DataError(f"{self.name}: utterance {record.utterance_id!r}: {error}") from error
-        fault = self._fault(record, waveform, waveform.shape[-1] / rate)
+        fault = self._fault(record, waveform, waveform.shape[-1] / rate, dataset.shortens)
         if fault:
             raise DataError(f"{self.name}: utterance {record.utterance_id!r} ({record.audio_path}): {fault}")
         return audio.resample(waveform, rate, self.sample_rate)
@@ -242,12 +245,12 @@ class Split(torch.utils.data.Dataset[Item]):
                 self.skipped[utterance_id] = reason
                 logger.warning("skipped: %s", reason)
 
-    def _fault(self, record: Record, waveform: Tensor, seconds: float) -> str | None:
+    def _fault(self, record: Record, waveform: Tensor, seconds: float, shortens: bool) -> str | None:
         if waveform.numel() == 0:
             return "the file holds no samples"
         if not bool(torch.isfinite(waveform).all()):
             return "samples are NaN or infinite"
-        if record.duration - seconds > max(0.1, 0.1 * record.duration):
+        if not shortens and record.duration - seconds > max(0.1, 0.1 * record.duration):
             return f"truncated: {seconds:.2f} s of audio where the index says {record.duration:.2f} s"
         if seconds < self.limits.min_seconds:
             return f"{seconds:.3f} s of audio is less than min_seconds = {self.limits.min_seconds:g}"

@@ -37,6 +37,8 @@ MD5 = {
     "train-other-500": "d1a0fd59409feb2c614ce4d30c387708",
 }
 Speakers = Annotated[list[str], Field(min_length=1)]
+# For `pick`; not the first utterance, which names the book and its reader.
+_PERIOD = 20
 UNIONS = {"train-960": ("train-clean-100", "train-clean-360", "train-other-500")}
 
 
@@ -55,6 +57,8 @@ class LibriSpeech(BaseDataset):
         base_url: where ``<part>.tar.gz`` lies; the official site or one of its mirrors.
         speakers: keep these only, by the names of their folders: some speakers of a part to validate with.
         without_speakers: leave these out: the others of that part to train with.
+        pick: ``val`` keeps every twentieth utterance of a chapter, ``train`` the others: to train and validate with
+            the same speakers.
 
     Raises:
         ConfigError: a speaker is named who is not in the part, or nobody is left.
@@ -69,6 +73,7 @@ class LibriSpeech(BaseDataset):
         base_url: str = "https://www.openslr.org/resources/12",
         speakers: Speakers | None = None,
         without_speakers: Speakers | None = None,
+        pick: Literal["all", "train", "val"] = "all",
     ) -> None:
         folder = Path(root).expanduser()
         parts = UNIONS.get(part, (part,))
@@ -83,7 +88,15 @@ class LibriSpeech(BaseDataset):
         kept = (everybody if speakers is None else set(speakers)) - set(without_speakers or ())
         if not kept:
             raise ConfigError("without_speakers: nobody is left")
-        super().__init__([record for record in records if record.speaker in kept], name=f"LibriSpeech {part}")
+        picked = [r for r in records if r.speaker in kept and pick in ("all", _pick(r.utterance_id))]
+        if not picked:
+            raise DataError(f"LibriSpeech: {folder} has no utterances of {part!r} for pick = {pick!r}")
+        super().__init__(picked, name=f"LibriSpeech {part}")
+
+
+def _pick(utterance_id: str) -> str:
+    number = utterance_id.rpartition("-")[2]
+    return "val" if number.isdecimal() and int(number) % _PERIOD == _PERIOD // 2 else "train"
 
 
 def _check_speakers(key: str, names: list[str] | None, everybody: set[str]) -> None:
