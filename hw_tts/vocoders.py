@@ -18,11 +18,19 @@ from hw_base.registry import FEATURES
 from hw_base.schema import Component
 from hw_tts.griffin_lim import GriffinLim
 from hw_tts.models.hifigan.convert import constants_of, from_public_generator, sizes_of
-from hw_tts.models.hifigan.generator import Generator, remove_weight_norm, voice
+from hw_tts.models.hifigan.generator import Generator, GeneratorSizes, remove_weight_norm, voice
 from hw_tts.models.hifigan.model import generator_sizes
 from hw_tts.vocoder_base import BaseVocoder
 
-__all__ = ["BaseVocoder", "GriffinLim", "HiFiGANVocoder", "check_constants", "load_vocoder", "open_vocoder"]
+__all__ = [
+    "BaseVocoder",
+    "GriffinLim",
+    "HiFiGANVocoder",
+    "check_constants",
+    "load_vocoder",
+    "open_vocoder",
+    "read_public",
+]
 
 # Where a frame lies on the waveform is a shift of half a hop, which every vocoder takes over unheard.
 _UNHEARD = frozenset({"padding"})
@@ -74,7 +82,7 @@ def open_vocoder(path: str | Path) -> HiFiGANVocoder:
     """The vocoder of a checkpoint, whatever spectrograms it was made for; see `load_vocoder`."""
     state = checkpoint.load_untrusted(path)
     if isinstance(state, dict) and "generator" in state:
-        return _public(Path(path), state)
+        return _public(path)
     return _own(path, checkpoint.load(path))
 
 
@@ -120,15 +128,31 @@ def _own(path: str | Path, state: dict[str, Any]) -> HiFiGANVocoder:
     return HiFiGANVocoder(generator, constants)
 
 
-def _public(path: Path, state: dict[str, Any]) -> HiFiGANVocoder:
-    described = path.with_name("config.json")
+def read_public(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], GeneratorSizes]:
+    """A public generator with its ``config.json`` beside it.
+
+    Returns:
+        Its weights under today's names, the constants of its spectrograms, its sizes.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or holds something else.
+        ConfigError: sizes that contradict each other.
+    """
+    state = checkpoint.load_untrusted(path)
+    described = Path(path).with_name("config.json")
     try:
         config = json.loads(described.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: needs its config.json beside it: {error}") from None
+    if not isinstance(state, dict) or not isinstance(config, dict):
+        raise CheckpointError(f"{path}: not a public HiFi-GAN: the file or its config.json holds no mapping")
     constants, sizes = constants_of(config, str(described)), sizes_of(config, str(described))
     sizes.check(constants["hop_length"])
-    weights = from_public_generator(state, str(path))
+    return from_public_generator(state, str(path)), constants, sizes
+
+
+def _public(path: str | Path) -> HiFiGANVocoder:
+    weights, constants, sizes = read_public(path)
     generator = Generator(constants["n_mels"], sizes)
     if "conv_pre.weight" in weights:  # saved after its weight norm was removed
         remove_weight_norm(generator)
