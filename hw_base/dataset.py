@@ -40,7 +40,8 @@ class Record:
         text: the transcript, or None where there is none.
         speaker: who speaks; empty where it is not known.
         extra: what only some datasets know, for example ``"phones": [[symbol, start_s, end_s], ...]``. The key
-            ``"audio_error"`` says why the audio could not be read when the index was made.
+            ``"audio_error"`` says why the audio could not be read when the index was made, and ``"reading"`` how the
+            dataset reads the file, where that is not simply all of it: whoever caches what was read needs it.
     """
 
     utterance_id: str

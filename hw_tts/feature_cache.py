@@ -165,7 +165,9 @@ class FeatureCache:
 
     def _key(self, record: Record, key_extra: str) -> str:
         try:
-            return _digest([self._digests.of(record.audio_path), key_extra])
+            # How the dataset reads the file, where that is not simply all of it.
+            reading = [record.extra["reading"]] if "reading" in record.extra else []
+            return _digest([self._digests.of(record.audio_path), key_extra, *reading])
         except DataError as error:
             raise DataError(f"utterance {record.utterance_id!r}: {error}") from error
 
