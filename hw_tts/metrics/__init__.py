@@ -1,5 +1,16 @@
-"""Measures of synthetic speech; importing this package registers them."""
+"""Measures of synthetic speech."""
 
-from hw_tts.metrics import cepstral, prosody, spectral
+from hw_tts.metrics import cepstral, pretrained, prosody, spectral, timbre, transcripts
+from hw_tts.metrics.base import MeanMetric, Pair, SynthesisMetric
 
-__all__ = ["cepstral", "prosody", "spectral"]
+__all__ = [
+    "MeanMetric",
+    "Pair",
+    "SynthesisMetric",
+    "cepstral",
+    "pretrained",
+    "prosody",
+    "spectral",
+    "timbre",
+    "transcripts",
+]

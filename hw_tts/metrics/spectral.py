@@ -139,6 +139,8 @@ class STOI(MeanMetric):
         if not pair.matched:
             return None
         a, b = (waveform.double().numpy() for waveform in pair.same_length())
+        if not a.any():  # a recording without speech would be compared with pystoi's own rounding guard
+            return None
         try:
             with warnings.catch_warnings():
                 # With too few frames of speech it would warn and return a constant.

@@ -49,7 +49,7 @@ class SynthesisErrorRate(SynthesisMetric):
     def units(self, text: str) -> Sequence[str]:
         """What a normalised text is counted in."""
 
-    @property  # type: ignore[override]
+    @property
     def totals(self) -> Tensor:
         """The sums, over everything that was added."""
         for sample_rate in list(self._waiting):
@@ -82,7 +82,7 @@ class SynthesisErrorRate(SynthesisMetric):
         waiting = self._waiting.pop(sample_rate)
         key = (*self._where, self.audio)
         new = [pair for pair in waiting if key not in pair.transcripts]  # another metric may have asked before
-        heard = recognizer.transcribe([getattr(pair, self.audio) for pair in new], sample_rate)
+        heard = recognizer.transcribe([getattr(pair, self.audio) for pair in new], sample_rate) if new else []
         for pair, text in zip(new, heard, strict=True):
             pair.transcripts[key] = recognizer.normalize(text)
         for pair in waiting:
