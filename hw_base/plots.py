@@ -1,6 +1,6 @@
 """Pictures for writers, drawn without pyplot's global state, so that nothing piles up over a long run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,40 @@ def spectrograms_image(
         axes.set_title(_one_line(title, int(10 * width)), loc="left", fontsize="medium")
         if place == len(arrays):
             axes.set_xlabel("frame" if seconds_per_frame is None else "time, s")
+    return _rendered(figure)
+
+
+def curves_image(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], x_label: str, width: float = 5.0
+) -> Image:
+    """Curves side by side, three panels a row, for example metrics against epochs.
+
+    Args:
+        panels: title -> name of a curve -> its points (x, y).
+        x_label: what x is.
+        width: of each panel, in units of 100 pixels; its height is three quarters of that.
+
+    Returns:
+        uint8, ``(height, width, 3)``.
+
+    Raises:
+        ValueError: there is no panel.
+        MissingPackageError: matplotlib is not installed.
+    """
+    if not panels:
+        raise ValueError("there is no curve to draw")
+    columns = min(3, len(panels))
+    n_rows = -(-len(panels) // columns)
+    figure = _figure(width * columns, 0.75 * width * n_rows)
+    for place, (title, curves) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(n_rows, columns, place)
+        for name, points in curves.items():
+            axes.plot([x for x, _ in points], [y for _, y in points], marker="o", markersize=3, label=name)
+        axes.set(xlabel=x_label)
+        axes.set_title(_one_line(title, int(10 * width)), loc="left", fontsize="medium")
+        axes.grid(alpha=0.3)
+        if place == 1:
+            axes.legend(fontsize="small")
     return _rendered(figure)
 
 

@@ -130,6 +130,7 @@ class TrainerSection(Component):
         amp: precision of forward passes; ``auto`` is bf16 where the device has it, else fp16 on a GPU, off on a CPU.
         log_every: steps between rows of training figures; tensors are read only then.
         eval_every: steps between evaluations; each epoch if not given.
+        eval_first: evaluate before the first step too, which shows what fine-tuning starts from.
         save_every: steps between checkpoints; at each evaluation if not given.
         keep: newest checkpoints that are kept; the best one is kept besides, as ``model_best.pth``.
         keep_best: so many of the best are kept too, for ``python -m hw_base.average``.
@@ -145,6 +146,7 @@ class TrainerSection(Component):
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     log_every: PositiveInt = 50
     eval_every: PositiveInt | None = None
+    eval_first: bool = False
     save_every: PositiveInt | None = None
     keep: int = Field(default=2, ge=2)
     keep_best: NonNegativeInt = 0

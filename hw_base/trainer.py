@@ -280,6 +280,7 @@ class BaseTrainer(ABC):
 
     def _evaluate_if_due(self, progress: Progress) -> dict[str, float]:
         due = self.step > 0 and (self._due(self.eval_every) or self._finished())
+        due = due or (self.step == 0 and self.section.eval_first)
         if not due or self.evaluated_at == self.step:
             return {}
         values: dict[str, float] = {}

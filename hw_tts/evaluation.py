@@ -4,7 +4,7 @@ import copy
 import logging
 import math
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hw_base import audio, distributed, outputs
 from hw_base.config import build
+from hw_base.dataset import Split
 from hw_base.errors import ConfigError
 from hw_base.experiment import Experiment
 from hw_base.registry import METRICS
@@ -23,16 +24,21 @@ from hw_tts.vocoders import BaseVocoder, load_vocoder
 
 log = logging.getLogger(__name__)
 
+# Figures of single speakers are told for as many at most.
+MAX_SPEAKERS = 12
+
 
 class Scores:
-    """Every metric of a config, each with the pairs it is meant for.
+    """Every metric of a config, each with the pairs it is meant for: over all of them, and for each speaker.
 
     Args:
         metrics: prototypes, by name.
+        speakers: names; the figures of one are ``mcd/NAME``. A single one, or too many to look at, are left out.
     """
 
-    def __init__(self, metrics: Mapping[str, SynthesisMetric]) -> None:
-        self._metrics = {name: copy.deepcopy(metric) for name, metric in metrics.items()}
+    def __init__(self, metrics: Mapping[str, SynthesisMetric], speakers: Sequence[str] = ()) -> None:
+        shown = speakers if 1 < len(speakers) <= MAX_SPEAKERS else ()
+        self._metrics = {(name, speaker): copy.deepcopy(m) for speaker in ("", *shown) for name, m in metrics.items()}
 
     def wants_matched(self) -> bool:
         """Whether some metric needs synthesis with the recording's own timing."""
@@ -40,20 +46,25 @@ class Scores:
 
     def update(self, pair: Pair) -> None:
         """Add one pair: of matched timing for the metrics that need it, of free timing for all the others."""
-        for metric in self._metrics.values():
-            if metric.matched_only == pair.matched:
+        for (_, speaker), metric in self._metrics.items():
+            if metric.matched_only == pair.matched and speaker in ("", pair.speaker):
                 metric.update(pair)
 
     def compute(self) -> dict[str, float]:
         """The figures over all processes; starts anew. A metric that no pair is defined for is left out."""
         values = {}
-        for name, metric in self._metrics.items():
+        for (name, speaker), metric in self._metrics.items():
             metric.totals = distributed.sum_over_processes(metric.totals)
             value = metric.compute()
             if not math.isnan(value):
-                values[name] = value
+                values[f"{name}/{speaker}" if speaker else name] = value
             metric.reset()
         return values
+
+
+def speakers_of(*splits: Split) -> list[str]:
+    """Whom the recordings of some splits are of, in the order they are met."""
+    return list(dict.fromkeys(record.speaker for split in splits for record in split.records if record.speaker))
 
 
 def pairs_of(batch: Mapping[str, Any], waveforms: list[Tensor], sample_rate: int, matched: bool = False) -> list[Pair]:
@@ -127,8 +138,9 @@ def test(config: Config, arguments: Namespace, state: dict[str, Any], device: to
     rows: list[dict[str, Any]] = []
     figures: dict[str, dict[str, float]] = {}
     for name in config.test_splits():
-        scores = Scores({key: build(f"metrics.{key}", m, METRICS) for key, m in config.metrics.items()})
         split = experiment.split(name, evaluation=True)
+        metrics = {key: build(f"metrics.{key}", m, METRICS) for key, m in config.metrics.items()}
+        scores = Scores(metrics, speakers_of(split))
         split.leave_out(task.cache.fill(split))
         for batch in experiment.loader(split):
             batch = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}

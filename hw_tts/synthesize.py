@@ -44,7 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     source.add_argument("--file", metavar="F", help="a text a line, perhaps <id>|<text>")
     source.add_argument("--transcriptions", metavar="DIR", help="folder of <id>.txt")
     source.add_argument("--course", action="store_true", help="the course's three sentences, each in nine renders")
+    source.add_argument("--convert", metavar="WAV", help="say a recording with another voice; needs --from")
+    parser.add_argument("--from", dest="source", metavar="NAME", help="who speaks in the recording")
     parser.add_argument("--speaker", metavar="NAME", help="who speaks (default: the first)")
+    parser.add_argument("--mix", metavar="A=0.7,B=0.3", help="a voice between speakers")
     for name in ("speed", "pitch", "energy"):
         parser.add_argument(f"--{name}", type=cli.positive(float), help="factor (default: 1)")
     for name in ("noise", "duration-noise"):
@@ -56,10 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _speak(arguments: argparse.Namespace) -> int:
-    texts = _texts(arguments)
+    texts = {} if arguments.convert else _texts(arguments)
     synthesizer = Synthesizer.load(arguments.resume, arguments.vocoder, distributed.start(arguments.device))
+    if arguments.convert:
+        return _convert(arguments, synthesizer)
     given = {name: getattr(arguments, name) for name in ("speed", "pitch", "energy", "noise", "duration_noise")}
-    controls = {name: value for name, value in given.items() if value is not None}
+    controls: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if arguments.mix:
+        controls |= synthesizer.mixed(_shares(arguments.mix))
     renders = course_controls() if arguments.course else {"": controls}
     folder = Path(arguments.output)
     for identifier, text in texts.items():
@@ -68,6 +75,28 @@ def _speak(arguments: argparse.Namespace) -> int:
             name = f"{identifier}_{render}" if render else identifier
             _write(folder, name, text, waveform, synthesizer)
     return 0
+
+
+def _convert(arguments: argparse.Namespace, synthesizer: Synthesizer) -> int:
+    if not arguments.source or not arguments.speaker:
+        raise ConfigError("--convert: say who speaks in the recording (--from NAME) and who shall (--speaker NAME)")
+    waveform, rate = audio.load(arguments.convert)
+    converted = synthesizer.convert(waveform, rate, arguments.source, arguments.speaker)
+    name = f"{Path(arguments.convert).stem}_{arguments.speaker}"
+    _write(Path(arguments.output), name, f"{arguments.source} as {arguments.speaker}", converted, synthesizer)
+    return 0
+
+
+def _shares(text: str) -> dict[str, float]:
+    """``A=0.7,B=0.3`` as numbers."""
+    shares = {}
+    for part in text.split(","):
+        name, _, number = part.rpartition("=")
+        try:
+            shares[name.strip()] = float(number)
+        except ValueError:
+            raise ConfigError(f"--mix {text}: expected NAME=WEIGHT,NAME=WEIGHT, found {part!r}") from None
+    return shares
 
 
 def _write(folder: Path, name: str, text: str, waveform: Any, synthesizer: Synthesizer) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hw_base import checkpoint, packages
+from hw_base import audio, checkpoint, packages
 from hw_base.collate import pad_stack
 from hw_base.config import build, resolve
 from hw_base.errors import CheckpointError, ConfigError, DataError
@@ -131,6 +131,45 @@ class Synthesizer:
             **given,
         )
         return waveforms_of(output, self.vocoder)
+
+    def mixed(self, shares: Mapping[str, float]) -> dict[str, Tensor]:
+        """The control for `speak` that gives a voice between known ones.
+
+        Args:
+            shares: speaker -> weight; they are normed to sum to 1.
+
+        Raises:
+            ConfigError: the model cannot, or knows no such speaker.
+        """
+        if not hasattr(self.model, "mix_speakers"):
+            raise ConfigError(f"{type(self.model).__name__} cannot mix speakers")
+        weights = {self.speaker_id(name): share for name, share in shares.items()}
+        return {"speaker_embedding": self.model.mix_speakers(weights)}  # type: ignore[operator]
+
+    @torch.inference_mode()
+    def convert(self, waveform: Tensor, sample_rate: int, source: str, target: str) -> Tensor:
+        """Say a recording with another voice.
+
+        Args:
+            waveform: (S,), float32.
+            sample_rate: of it, in Hz.
+            source: who speaks in it.
+            target: who shall speak.
+
+        Returns:
+            Tensor: (S',), at the rate of the model.
+
+        Raises:
+            ConfigError: the model cannot, or knows no such speaker.
+            DataError: the recording is too short.
+        """
+        if not hasattr(self.model, "voice_conversion"):
+            raise ConfigError(f"{type(self.model).__name__} cannot convert voices; a VITS2 can")
+        ids = [torch.tensor([self.speaker_id(name)], device=self._device) for name in (source, target)]
+        spectrogram = self.task.features(audio.resample(waveform, sample_rate, self.sample_rate))[None].to(self._device)
+        length = torch.tensor([spectrogram.shape[-1]], device=self._device)
+        output = self.model.voice_conversion(spectrogram, length, *ids)  # type: ignore[operator]
+        return waveforms_of(output, None)[0]
 
     def _tokens(self, text: str) -> list[int]:
         unknown = self.task.text_encoder.unknown(text)

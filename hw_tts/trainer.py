@@ -12,7 +12,7 @@ from hw_base.registry import TRAINERS
 from hw_base.schema import Config
 from hw_base.trainer import BaseTrainer
 from hw_base.trainer_setup import Setup
-from hw_tts.evaluation import Scores, matched_waveforms, pairs_of, speak_batch, vocoder_for
+from hw_tts.evaluation import Scores, matched_waveforms, pairs_of, speak_batch, speakers_of, vocoder_for
 from hw_tts.metrics.base import Pair
 
 
@@ -32,7 +32,8 @@ class SynthesisTrainer(BaseTrainer):
         task: Any = setup.task
         self.features = task.features
         self.vocoder = vocoder_for(self.model, vocoder, self.features, self.device)
-        self.scores = Scores(setup.metrics)
+        evaluated = [setup.loaders[name].split for name in setup.config.evaluation_splits()]
+        self.scores = Scores(setup.metrics, speakers_of(*evaluated))
         self._shown: list[Pair] = []
 
     @classmethod

@@ -1,0 +1,142 @@
+"""Compare ways to learn new voices: ``python -m hw_tts.compare_finetunings -c configs/vits2_finetune.json -o DIR``."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from hw_base import checkpoint, cli, config_files, distributed, outputs, packages, plots, training
+from hw_base.config import resolve
+from hw_base.errors import ConfigError
+from hw_base.experiment import Experiment
+from hw_base.registry import suggest
+from hw_base.schema import Config
+from hw_base.writers.media import png_bytes
+
+log = logging.getLogger(__name__)
+
+# What each strategy changes in the config that all share; the parameter names are VITS2's.
+STRATEGIES: dict[str, list[str]] = {
+    "random": ["new_speakers=RandomSpeakers"],
+    "mean": ["new_speakers=MeanSpeaker"],
+    "nearest": ["new_speakers=NearestSpeaker"],
+    "mixed": ["new_speakers=MixedSpeakers"],
+    "estimated": ["new_speakers=EstimatedSpeakers"],
+    "table_only": ["new_speakers=NearestSpeaker", 'optimizers.generator.train=["emb_g.*"]'],
+    "frozen_text_and_flow": ["new_speakers=NearestSpeaker", 'optimizers.generator.freeze=["enc_p.*", "flow.*"]'],
+    "table_first": [
+        "new_speakers=NearestSpeaker",
+        'optimizers.generator.train=["emb_g.*"]',
+        'optimizers.generator.thaw={"enc_p.*": 2, "enc_q.*": 2, "flow.*": 2, "dp.*": 2, "dec.*": 2}',
+    ],
+    "scratch": ["init_from=null", "new_speakers=null", "init_optimizers=false"],
+}
+DEFAULT = ("mean", "nearest", "estimated", "table_only", "scratch")
+
+Curves = dict[str, list[tuple[float, float]]]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser(
+        prog="hw_tts.compare_finetunings",
+        description="Train one config by several strategies under the same budget, and compare what was measured.",
+        epilog="strategies: " + "; ".join(f"{name}: {' '.join(sets) or '-'}" for name, sets in STRATEGIES.items()),
+        allow_abbrev=False,
+    )
+    parser.add_argument("-c", "--config", metavar="FILE", required=True, help="config of a fine-tuning, with init_from")
+    parser.add_argument("-s", "--strategies", metavar="A,B", default=",".join(DEFAULT), help="which, by name")
+    parser.add_argument("--more", metavar="FILE", help='JSON of further strategies: {"name": ["key=value", ...]}')
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key for all of them")
+    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
+    parser.add_argument("-o", "--output", metavar="DIR", required=True, help="one run folder for each, and the table")
+    arguments = parser.parse_args(argv)
+    return cli.run(lambda: _compare(arguments))
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    packages.import_all()
+    raw = config_files.read(arguments.config)
+    known = STRATEGIES | (_more(arguments.more) if arguments.more else {})
+    names = [name.strip() for name in arguments.strategies.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"--strategies: none is named {name!r}. {suggest(name, known)}")
+    # The stage before the first update belongs to the comparison.
+    configs = {name: resolve(raw, ["trainer.eval_first=true", *arguments.set, *known[name]]) for name in names}
+    device = distributed.start(arguments.device)
+    folder = Path(arguments.output)
+    for name, config in configs.items():
+        _train(name, config, folder / name, device)
+    curves = {name: read_curves(folder / name / "metrics.jsonl") for name in names}
+    _report(folder, configs, curves)
+    return 0
+
+
+def _more(path: str) -> dict[str, list[str]]:
+    found = config_files.read(path)
+    for name, sets in found.items():
+        if not isinstance(sets, list) or not all(isinstance(item, str) and "=" in item for item in sets):
+            raise ConfigError(f'--more {path}: {name}: expected a list of "key=value", found {sets!r}')
+    return found
+
+
+def _train(name: str, config: Config, path: Path, device: torch.device) -> None:
+    """Train, or go on where an interrupted comparison left; of a finished run nothing is left to do."""
+    source = checkpoint.newest_good(path) if path.is_dir() else None
+    state = checkpoint.load(source) if source is not None else None
+    log.info("strategy %s%s", name, f", from step {state['step']}" if state else "")
+    training.run(Experiment(config, device, state), path, source)
+
+
+def read_curves(path: Path) -> Curves:
+    """The evaluations of a run: ``val/mcd`` -> (epoch, value) in order; the epoch of step 0 is 0."""
+    curves: Curves = {}
+    epochs = {0: 0.0}
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        if "epoch" in row:
+            epochs[row["step"]] = row["epoch"]
+    for row in rows:
+        if row.get("split") != "train" and "step" in row and "split" in row:
+            for key, value in row.items():
+                if key not in ("step", "split") and isinstance(value, int | float):
+                    epoch = epochs.get(row["step"], float(row["step"]))
+                    curves.setdefault(f"{row['split']}/{key}", []).append((epoch, float(value)))
+    return curves
+
+
+def _report(folder: Path, configs: Mapping[str, Config], curves: Mapping[str, Curves]) -> None:
+    """Write the table as text and as JSON, and the picture."""
+    first = next(iter(configs.values()))
+    wanted = [f"{split}/{metric}" for split in first.evaluation_splits() for metric in first.metrics]
+    speakers = sorted({key for found in curves.values() for key in found if key.rpartition("/")[0] in wanted})
+    metrics = [key for key in wanted if any(key in found for found in curves.values())]
+    lines = ["| strategy | " + " | ".join(f"{m}, first | last" for m in metrics) + " |"]
+    lines.append("|---" * (1 + 2 * len(metrics)) + "|")
+    for name, found in curves.items():
+        cells = [f"{found[m][place][1]:.4f}" if found.get(m) else "" for m in metrics for place in (0, -1)]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    if speakers:
+        lines += ["", "| strategy | " + " | ".join(speakers) + " |", "|---" * (1 + len(speakers)) + "|"]
+        for name, found in curves.items():
+            cells = [f"{found[key][-1][1]:.4f}" if key in found else "" for key in speakers]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    table = "\n".join(lines) + "\n"
+    try:
+        (folder / "table.md").write_text(table, encoding="utf-8")
+        panels = {m: {name: found[m] for name, found in curves.items() if m in found} for m in metrics}
+        (folder / "metrics.png").write_bytes(png_bytes(plots.curves_image(panels, "epoch")))
+    except OSError as error:
+        raise ConfigError(f"--output {folder}: cannot be written: {error.strerror}") from None
+    outputs.write_json(folder / "table.json", {name: dict(found) for name, found in curves.items()})
+    print(table)
+    print(f"{folder / 'table.md'}, table.json, metrics.png; audio of every stage in {folder}/*/media")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
