@@ -19,7 +19,7 @@ from hw_tts.pitch import PitchMethod, track
 RATE, HOP = 22050, 256
 METHODS: tuple[PitchMethod, ...] = ("dio", "harvest", "yin")
 CORPORA = {"LJSpeech": "LJSpeech-1.1/**/*.wav", "LibriSpeech": "LibriSpeech/t*/**/*.flac", "VCTK": "VCTK*/**/*.flac"}
-REPEATS = 3
+REPEATS = 2
 
 
 def clips(folder: Path, pattern: str, count: int) -> list[Tensor]:
@@ -56,7 +56,7 @@ def compared(a: Tensor, b: Tensor, among: Tensor | None = None) -> str:
 def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(1)
     folder = Path(arguments[0] if arguments else "../shared/data")
-    count = int(arguments[1]) if len(arguments) > 1 else 12
+    count = int(arguments[1]) if len(arguments) > 1 else 6
     seconds, length = dict.fromkeys(METHODS, 0.0), 0
     everything: dict[str, list[Tensor]] = {method: [] for method in METHODS}
     rows = []
