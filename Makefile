@@ -3,13 +3,18 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-RUN := saved/ds2/demo-$(shell date +%Y%m%d-%H%M%S)
+NOW := $(shell date +%Y%m%d-%H%M%S)
+RUN := saved/ds2/demo-$(NOW)
+TTS_RUN := saved/fastspeech2/demo-$(NOW)
+# Measures how well the speech is understood; the newest one that `make demo` left.
+RECOGNIZER ?= $(lastword $(sort $(wildcard saved/ds2/*/model_best.pth)))
+CER = --set 'metrics.cer={"type": "SynthesisCER", "args": {"recognizer": "$(RECOGNIZER)"}}'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint types smoke
+.PHONY: help demo demo-tts test slow lint types smoke
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 # Made anew only when requirements.txt changes. kenlm has no wheels and needs a C++ compiler: without one, what reads
 # KenLM's files is missing, and its tests are skipped.
@@ -25,6 +30,11 @@ $(READY): requirements.txt
 demo: $(READY) ## train DeepSpeech2 on the embedded corpus (minutes on a CPU) and show what it recognises
 	$(BIN)/python train.py -c configs/ds2.json --run-dir $(RUN)
 	$(BIN)/python test.py -r $(RUN)/model_best.pth -o $(RUN)/output.json
+
+demo-tts: $(READY) ## train FastSpeech2 on the embedded corpus (minutes on a CPU), measure it and let it speak
+	$(BIN)/python train.py -c configs/fastspeech2.json --run-dir $(TTS_RUN)
+	$(BIN)/python test.py -r $(TTS_RUN)/model_best.pth -o $(TTS_RUN)/output.json $(if $(RECOGNIZER),$(CER))
+	$(BIN)/python -m hw_tts.synthesize -r $(TTS_RUN)/model_best.pth --text "We will see ten keys next week." -o $(TTS_RUN)/speech
 
 test: $(READY) ## run the tests (minutes, no GPU, no internet)
 	$(BIN)/python -m pytest

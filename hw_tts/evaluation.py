@@ -156,9 +156,21 @@ def test(config: Config, arguments: Namespace, state: dict[str, Any], device: to
     outputs.write_json(output, rows)
     outputs.write_json(output.with_name("metrics.json"), figures)
     for name, values in figures.items():
-        print(f"{name}: " + (", ".join(f"{key} {value:.4f}" for key, value in values.items()) or "no metrics"))
+        _print_figures(name, values)
     print(f"{len(rows)} utterances -> {output}, {_folder(output)}/ and {output.with_name('metrics.json')}")
     return 0
+
+
+def _print_figures(split: str, values: Mapping[str, float]) -> None:
+    """One line for the whole split, one for each speaker."""
+    lines: dict[str, list[str]] = {}
+    for key, value in values.items():
+        name, _, speaker = key.partition("/")
+        lines.setdefault(speaker, []).append(f"{name} {value:.4f}")
+    for speaker, parts in lines.items():
+        print(f"{split}{', ' + speaker if speaker else ''}: {', '.join(parts)}")
+    if not lines:
+        print(f"{split}: no metrics")
 
 
 def _matched_waveforms(model: Any, batch: dict[str, Any], vocoder: BaseVocoder | None) -> list[Tensor]:
