@@ -1,0 +1,153 @@
+"""Alignments by a recogniser: ``python -m hw_tts.align -r RECOGNIZER.pth (-c CONFIG | --audio DIR) -o FOLDER``."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from hw_base import cli, config, distributed, outputs, packages
+from hw_base.dataset import BaseDataset, Record
+from hw_base.errors import ConfigError, DataError
+from hw_base.progress import Progress
+from hw_base.recognition import Recognizer, load_recognizer
+from hw_base.registry import DATASETS
+from hw_base.schema import TRAIN_SPLIT, Component
+from hw_tts.alignment.forced import align
+
+log = logging.getLogger(__name__)
+
+# One line for each utterance: no utterance's own file is called like it.
+INDEX = "index.jsonl"
+_MAX_NAMED = 20
+
+Work = tuple[BaseDataset, Record]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hw_tts.align",
+        description="Find out when the tokens of known texts are spoken, by a recogniser's checkpoint.",
+        epilog=f"writes <id>.json ([[symbol, start, end], ...], seconds) and {INDEX}; files that are there are kept.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("-r", "--recognizer", metavar="CKPT", required=True, help="checkpoint of a recogniser")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("-c", "--config", metavar="FILE", help="align a split of this config")
+    source.add_argument("--audio", metavar="DIR", help="folder with audio/ and transcriptions/, or with both in it")
+    parser.add_argument("--split", default=TRAIN_SPLIT, help=f"of the config; default: {TRAIN_SPLIT}")
+    parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="where the alignments go")
+    parser.add_argument("--min-score", type=float, default=-1.0, help="lower ones are listed; default: -1.0")
+    parser.add_argument("-b", "--batch-size", type=cli.positive(int), default=8, help="default: 8")
+    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key: a.b.c=value; any number of times"
+    )
+    arguments = parser.parse_args(argv)
+
+    def work() -> int:
+        datasets = _datasets(arguments)
+        recognizer = load_recognizer(arguments.recognizer, distributed.start(arguments.device))
+        align_all(recognizer, datasets, Path(arguments.output), arguments.batch_size, arguments.min_score)
+        return 0
+
+    return cli.run(work)
+
+
+def align_all(
+    recognizer: Recognizer, datasets: Sequence[BaseDataset], folder: Path, batch_size: int, min_score: float
+) -> None:
+    """Align every utterance that has no file yet, shortest first, and list those that look wrong.
+
+    Args:
+        recognizer: that gives the probabilities.
+        datasets: whose utterances have texts.
+        folder: is made; gets a file for each utterance and the index.
+        batch_size: utterances that are recognised at a time.
+        min_score: utterances below are listed as doubtful.
+
+    Raises:
+        ConfigError: the folder cannot be written to.
+        DataError: audio cannot be read.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output {folder}: cannot be made: {error.strerror}") from None
+    work = [(dataset, record) for dataset in datasets for record in dataset.records]
+    open_work = [(d, r) for d, r in work if not _file(folder, r).is_file()]
+    log.info("%d utterances, %d of them are aligned already", len(work), len(work) - len(open_work))
+    open_work.sort(key=lambda item: item[1].duration)
+    doubtful: dict[str, str] = {}
+    with Progress(0, len(open_work)) as progress, (folder / INDEX).open("a", encoding="utf-8") as index:
+        for start in range(0, len(open_work), batch_size):
+            for record, row in _align_batch(recognizer, open_work[start : start + batch_size], folder):
+                index.write(json.dumps({"utterance_id": record.utterance_id, **row}, ensure_ascii=False) + "\n")
+                if row["score"] is None or row["score"] < min_score:
+                    doubtful[record.utterance_id] = row.get("error") or f"score {row['score']:.2f}"
+                progress.advance()
+            index.flush()
+    log.info("%d alignments in %s", sum(_file(folder, record).is_file() for _, record in work), folder)
+    if doubtful:
+        named = "; ".join(f"{name}: {why}" for name, why in list(doubtful.items())[:_MAX_NAMED])
+        log.warning("%d of %d look wrong, see %s: %s", len(doubtful), len(open_work), folder / INDEX, named)
+
+
+def _align_batch(
+    recognizer: Recognizer, batch: Sequence[Work], folder: Path
+) -> Iterator[tuple[Record, dict[str, Any]]]:
+    """Write the alignments of some utterances; what the index says of each."""
+    by_rate: dict[int, list[tuple[Record, Tensor]]] = {}
+    for dataset, record in batch:
+        try:
+            waveform, rate = dataset.read(record)
+        except DataError as error:
+            raise DataError(f"utterance {record.utterance_id!r}: {error}") from error
+        by_rate.setdefault(rate, []).append((record, waveform))
+    for rate, group in by_rate.items():
+        log_probs, lengths = recognizer.posteriors([waveform for _, waveform in group], rate)
+        for (record, waveform), row, length in zip(group, log_probs.cpu(), lengths.tolist(), strict=True):
+            try:
+                found = align(recognizer, record.text or "", row[:length], len(waveform) / rate)
+            except DataError as error:
+                yield record, {"score": None, "error": str(error)}
+                continue
+            phones = [[symbol, round(start, 5), round(end, 5)] for symbol, start, end in found.phones]
+            outputs.write_json(_file(folder, record), phones)
+            yield record, {"score": round(found.score, 4), "tokens": len(found.phones), "frames": length}
+
+
+def _file(folder: Path, record: Record) -> Path:
+    return folder / outputs.file_name(record.utterance_id, ".json")
+
+
+def _datasets(arguments: argparse.Namespace) -> list[BaseDataset]:
+    """What is to be aligned, with texts."""
+    if arguments.audio is not None:
+        folder = Path(arguments.audio)
+        args: dict[str, Any] = {"root": str(folder)}
+        if not (folder / "audio").is_dir():
+            args = {"audio_dir": str(folder), "transcription_dir": str(folder)}
+        sections = {"--audio": Component(type="CustomDir", args=args)}
+    else:
+        packages.import_all()  # a config of any task will do: only its data is looked at
+        checked = config.load(arguments.config, arguments.set)
+        if arguments.split not in checked.data:
+            raise ConfigError(f"--split {arguments.split}: {arguments.config} has {', '.join(checked.data)}")
+        where = f"data.{arguments.split}.datasets"
+        sections = {f"{where}.{i}": part for i, part in enumerate(checked.data[arguments.split].datasets)}
+    datasets: list[BaseDataset] = [config.build(where, section, DATASETS) for where, section in sections.items()]
+    records = [record for dataset in datasets for record in dataset.records]
+    silent = [record.utterance_id for record in records if not (record.text or "").strip()]
+    if silent:
+        raise DataError(f"{len(silent)} of {len(records)} utterances have no text, for example {silent[0]!r}")
+    return datasets
+
+
+if __name__ == "__main__":
+    sys.exit(main())
