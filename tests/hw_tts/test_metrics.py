@@ -206,6 +206,7 @@ def test_arguments_that_cannot_be():
         made("MultiResolutionSTFT", resolutions=[[512, 100, 600]])
 
 
+@pytest.mark.slow
 def test_speaker_similarity(real_data):
     pytest.importorskip("resemblyzer", reason="Resemblyzer is not installed")
     one, same, other = utterances(real_data, "19", "19", "26")
@@ -216,6 +217,7 @@ def test_speaker_similarity(real_data):
     assert metric.details()["skipped"] == 1
 
 
+@pytest.mark.slow
 def test_dnsmos(real_data):
     pytest.importorskip("speechmos", reason="speechmos is not installed")
     (clean,) = utterances(real_data, "19")
