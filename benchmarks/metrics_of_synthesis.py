@@ -1,4 +1,4 @@
-"""Seconds for distortion, pitch and voicing of a pair of 3 s: ours, and the package pymcd where it is installed.
+"""CPU seconds for distortion, pitch and voicing of a pair of 3 s: ours, and the package pymcd where it is installed.
 
     python -m benchmarks.metrics_of_synthesis
 
@@ -31,12 +31,12 @@ def voices():
 
 
 def best(work):
-    """The least time of several."""
+    """The least CPU time of several, which other programs disturb less."""
     times = []
     for _ in range(REPEATS):
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times)
 
 
