@@ -122,9 +122,10 @@ class Decoder(nn.Module):
 
     def trunk(self, z: Tensor, speaker: Tensor | None) -> Tensor:
         """(B, C, T) -> (B, C', T x product of the upsampling rates)."""
-        x = self.conv_pre(z)
+        dtype = next(self.parameters()).dtype
+        x = self.conv_pre(z.to(dtype))
         if self.cond is not None and speaker is not None:
-            x = x + self.cond(speaker)
+            x = x + self.cond(speaker.to(dtype))
         n_blocks = len(self.resblocks) // len(self.ups)
         for index, up in enumerate(self.ups):
             x = up(F.leaky_relu(x, SLOPE))
@@ -133,7 +134,14 @@ class Decoder(nn.Module):
             for block in others:
                 total = total + block(x)
             x = total / n_blocks
-        return F.leaky_relu(x)
+        # Under autocast the last layer chooses its precision itself; after `convert` it has its own.
+        return F.leaky_relu(x) if dtype == z.dtype else F.leaky_relu(x).to(z.dtype)
+
+    def convert(self, dtype: torch.dtype) -> None:
+        """Let the trunk compute in another precision; the last layer, whose phases ask for more, stays as it is."""
+        for part in (self.conv_pre, self.ups, self.resblocks, self.cond):
+            if part is not None:
+                part.to(dtype)
 
     def forward(self, z: Tensor, speaker: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Make audio.

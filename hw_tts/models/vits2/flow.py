@@ -48,7 +48,7 @@ class Coupling(nn.Module):
 
     def shift(self, half: Tensor, mask: Tensor | None, speaker: Tensor | None) -> Tensor:
         """What is added to the other half, (B, C / 2, T)."""
-        hidden = masked(self.pre(half), mask)
+        hidden = masked(self.pre(half.to(self.pre.weight.dtype)), mask)
         if self.pre_transformer is not None:
             hidden = hidden + self.pre_transformer(hidden, mask)
         return masked(self.post(self.enc(hidden, mask, speaker)), mask)
@@ -93,6 +93,11 @@ class Flow(nn.Module):
             )
             self.flows.append(Flip())
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the couplings compute in; the latent keeps its own."""
+        return next(self.parameters()).dtype
+
     def forward(self, z: Tensor, mask: Tensor | None, speaker: Tensor | None = None, inverse: bool = False) -> Tensor:
         """The posterior's latent to the prior's, or back.
 
@@ -103,10 +108,11 @@ class Flow(nn.Module):
             inverse: from the prior's to the posterior's.
         """
         sign = -1 if inverse else 1
+        speaker = speaker if speaker is None else speaker.to(self.dtype)
         for step in reversed(self.flows) if inverse else self.flows:
             if isinstance(step, Coupling):
                 kept, moved = z.chunk(2, dim=1)
-                z = torch.cat([kept, moved + sign * step.shift(kept, mask, speaker)], dim=1)
+                z = torch.cat([kept, moved + sign * step.shift(kept, mask, speaker).to(z.dtype)], dim=1)
             else:
                 z = step(z)
         return z

@@ -325,13 +325,18 @@ class VITS2(BaseModel):
         return self.generator.speaker(speaker_id)
 
     def prepare_for_inference(self, dtype: torch.dtype = torch.float32) -> "VITS2":
-        """Fold the weight norms and drop the discriminators; training ends.
+        """Fold the weight norms; training ends, and no checkpoint of training can be loaded any more.
 
         Args:
-            dtype: of the decoder and the flow; bfloat16 is faster where the device computes in it.
+            dtype: of the flow's couplings and the decoder's trunk; bfloat16 is faster where the device computes in it.
+
+        Returns:
+            VITS2: the model itself.
         """
         self.eval().requires_grad_(False)
         fold_weight_norm(self.generator)
+        self.generator.flow.to(dtype)
+        self.generator.dec.convert(dtype)
         return self
 
 
