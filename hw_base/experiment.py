@@ -114,7 +114,7 @@ class Experiment:
         loaders = {name: self.loader(split) for name, split in splits.items()}
         if self.state is None:
             self.task.begin(model, loaders[TRAIN_SPLIT])
-        log.info("%s", model)
+        log.info("%s", model.summary())
         amp_dtype = precision(config.trainer.amp, self.device)
         optimizations = self._optimizations(model, len(loaders[TRAIN_SPLIT]), amp_dtype, schedules)
         if self.origin is not None and config.init_optimizers:

@@ -5,6 +5,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+# A model whose modules take more lines is summed up.
+MAX_LINES = 60
+
 
 class BaseModel(nn.Module):
     """A network whose parameters may be trained by several optimizers.
@@ -30,6 +33,19 @@ class BaseModel(nn.Module):
     def n_parameters(self) -> int:
         """How many numbers training can change."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def summary(self) -> str:
+        """The modules; of a large model only how many parameters each part has."""
+        whole = repr(self)
+        if whole.count("\n") <= MAX_LINES:
+            return whole
+        lines = [f"{type(self).__name__}: {self.n_parameters():,} trainable parameters"]
+        for name, child in self.named_children():
+            parts = dict(child.named_children()) or {"": child}
+            counts = {part: sum(p.numel() for p in module.parameters()) for part, module in parts.items()}
+            shown = ", ".join(f"{part} {count:,}".strip() for part, count in counts.items() if count)
+            lines.append(f"  {name} ({type(child).__name__}): {shown}")
+        return "\n".join(lines)
 
     def extra_repr(self) -> str:
         return f"{self.n_parameters():,} trainable parameters"
