@@ -13,7 +13,15 @@ from torch import Tensor
 
 from hw_asr.decoders.base import BaseDecoder, Hypothesis
 from hw_asr.decoders.checks import check_posteriors
-from hw_asr.decoders.fusion import FusionOptions, Level, choose_level, empty_model, known_words, match_tokens
+from hw_asr.decoders.fusion import (
+    FusionOptions,
+    Level,
+    choose_level,
+    empty_model,
+    known_words,
+    match_tokens,
+    token_units,
+)
 from hw_asr.decoders.lexicon import read_words, spell
 from hw_asr.decoders.tokens import BLANK_NAME, describe_tokens
 from hw_asr.language_models.arpa import UNKNOWN
@@ -71,7 +79,10 @@ class FlashlightBeamSearch(BaseDecoder):
         if word_score and not self.has_words:
             raise ConfigError("word_score: flashlight has no bonus for tokens; use BeamSearch, or a lexicon")
         self.lm_weight, self.word_score = float(lm_weight), float(word_score)
-        self.units, _ = match_tokens(self.tokens, self.model)
+        if lm is not None and not self.has_words:
+            self.units = token_units(lm, self.tokens, self.model)
+        else:
+            self.units, _ = match_tokens(self.tokens, self.model)
         arguments = {
             "lm": lm,
             "nbest": n_best,

@@ -91,9 +91,8 @@ def build_fusion(options: FusionOptions, text_encoder: BaseTextEncoder) -> Fusio
     tokens = describe_tokens(text_encoder)
     model = open_ngram(options.lm) if options.lm is not None else empty_model()
     level = choose_level(options, model, tokens)
-    unit_of_token, matched = match_tokens(tokens, model)
-    if options.lm is not None and level == "token" and matched < _MATCHING_SHARE:
-        raise ConfigError(_mismatch(options.lm, tokens, model))
+    checked = options.lm if level == "token" else None
+    unit_of_token = match_tokens(tokens, model)[0] if checked is None else token_units(checked, tokens, model)
     units = WORD_UNITS if level == "word" else TOKEN_UNITS
     lexicon = _lexicon(options, model, text_encoder, tokens) if units == WORD_UNITS else _no_lexicon()
     hot = build_hot_words(options.hot_words, text_encoder, tokens) if options.hot_words else no_hot_words()
@@ -136,6 +135,18 @@ def match_tokens(tokens: Tokens, model: NgramModel) -> tuple[np.ndarray, float]:
     n_words = sum(1 for word in ids if word not in SPECIAL_WORDS)
     n_matched = int((units[1:] != model.unknown_id).sum())
     return units, n_matched / max(1, min(len(units) - 1, n_words))
+
+
+def token_units(path: str, tokens: Tokens, model: NgramModel) -> np.ndarray:
+    """Language-model word of each token, (V,), int64.
+
+    Raises:
+        ConfigError: too few of the words of the model at ``path`` are tokens.
+    """
+    units, matched = match_tokens(tokens, model)
+    if matched < _MATCHING_SHARE:
+        raise ConfigError(_mismatch(path, tokens, model))
+    return units
 
 
 def choose_level(options: FusionOptions, model: NgramModel, tokens: Tokens) -> str:

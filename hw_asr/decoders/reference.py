@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hw_asr.decoders.base import BaseDecoder, Hypothesis
 from hw_asr.decoders.checks import check_posteriors
-from hw_asr.decoders.fusion import match_tokens
+from hw_asr.decoders.fusion import token_units
 from hw_asr.decoders.tokens import describe_tokens
 from hw_asr.language_models.cache import open_ngram
 from hw_base.registry import DECODERS
@@ -75,6 +75,10 @@ class ReferenceBeamSearch(BaseDecoder):
         n_best: hypotheses returned.
         lm: ARPA file of a token n-gram model.
         lm_weight, word_score: see ``BeamSearch``.
+
+    Raises:
+        ConfigError: the language model's words are not the tokens.
+        DataError: a language model that cannot be read.
     """
 
     def __init__(
@@ -90,7 +94,9 @@ class ReferenceBeamSearch(BaseDecoder):
         self.beam_size, self.n_best = beam_size, n_best
         self.lm_weight, self.word_score = lm_weight if lm is not None else 0.0, word_score
         self.model = open_ngram(lm) if lm is not None else None
-        self.units = match_tokens(describe_tokens(text_encoder), self.model)[0].tolist() if self.model else []
+        self.units: list[int] = []
+        if lm is not None and self.model is not None:
+            self.units = token_units(lm, describe_tokens(text_encoder), self.model).tolist()
 
     def __call__(self, log_probs: Tensor, log_probs_length: Tensor) -> list[list[Hypothesis]]:
         check_posteriors(log_probs, log_probs_length, len(self.text_encoder))

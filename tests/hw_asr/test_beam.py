@@ -345,8 +345,9 @@ def test_options_that_do_not_fit_are_named(tmp_path):
     chars = random_lm(tmp_path / "char.arpa", ["a", "b", "c", "▁", "e"], 2)
     with pytest.raises(ConfigError, match="scores tokens only"):
         BeamSearch(encoder, engine="tensor", lm=words)
-    with pytest.raises(ConfigError, match=r"its words are like \['abc', 'cab', 'bee'\], the tokens like \['a'"):
-        BeamSearch(encoder, lm=words, lm_level="token")
+    for decoder, level in ((BeamSearch, {"lm_level": "token"}), (ReferenceBeamSearch, {})):
+        with pytest.raises(ConfigError, match=r"its words are like \['abc', 'cab', 'bee'\], the tokens like \['a'"):
+            decoder(encoder, lm=words, **level)
     with pytest.raises(ConfigError, match="lm_level 'word' needs"):
         BeamSearch(encoder, lm_level="word")
     with pytest.raises(ConfigError, match="words cannot be told apart"):

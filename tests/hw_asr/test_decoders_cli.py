@@ -111,7 +111,7 @@ def test_a_decoder_alone_gives_what_it_gives_among_others(trained, tmp_path):
 def test_a_language_model_of_other_tokens_is_refused(trained, tmp_path, capsys):
     (tmp_path / "text").write_text("ξ ψ ω\n" * 3)
     assert train_lm.main(["--text", str(tmp_path / "text"), "--order", "1", "-o", str(tmp_path / "lm.arpa")]) == 0
-    for kind in ("BeamSearch", "FlashlightBeamSearch"):
+    for kind in ("BeamSearch", "FlashlightBeamSearch", "ReferenceBeamSearch"):
         section = component(kind, lm=str(tmp_path / "lm.arpa"))
         arguments = ["-r", str(trained / "run" / "model_best.pth"), "-d", "cpu", "-o", str(tmp_path / "output.json")]
         code = test_script.main([*arguments, "--set", f"decoders.beam={json.dumps(section)}"])
