@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from hw_base.audio import EXTENSIONS
@@ -38,7 +38,8 @@ class VCTK(BaseDataset):
         root: the folder that holds both.
         part: a fixed split by the number of the sentence: multiples of 20 are ``test``, 10, 30, 50 ... are ``val`` (5 %
             each), the others ``train``; ``all`` is everything.
-        speakers: keep these only, such as ``["p225", "p226"]``.
+        speakers: keep these only, such as ``["p225", "p226"]``, in this order.
+        sentences: keep these numbers only, such as ``[1, 24]``: to divide a part of the corpus as one likes.
         microphone: 1 or 2; p280 and p315 have only the first.
         trim_db: cut silence off both ends, that is, what is so many decibels below the loudest 20 ms; None keeps it.
         trim_margin: seconds of silence that stay at either end.
@@ -54,6 +55,7 @@ class VCTK(BaseDataset):
         root: str,
         part: Literal["train", "val", "test", "all"],
         speakers: Annotated[list[str], Field(min_length=1)] | None = None,
+        sentences: Annotated[list[PositiveInt], Field(min_length=1)] | None = None,
         microphone: Literal[1, 2] = 1,
         trim_db: PositiveFloat | None = None,
         trim_margin: NonNegativeFloat = 0.05,
@@ -61,10 +63,12 @@ class VCTK(BaseDataset):
         folder = Path(root).expanduser()
         audio = _audio_folder(folder)
         names = _speakers(audio, speakers)
-        records = [r for name in names for r in _records(audio / name, folder / "txt" / name, part, microphone)]
+        wanted = frozenset(sentences) if sentences is not None else None
+        records = [r for n in names for r in _records(audio / n, folder / "txt" / n, part, wanted, microphone)]
         silent = [name for name in names if name not in {record.speaker for record in records}]
         if silent and (speakers is not None or not records):
-            raise DataError(f"VCTK: {audio} has no recordings of {part!r} by microphone {microphone} of {silent[:10]}")
+            which = f"{part!r}" if sentences is None else f"{part!r} among sentences {sentences}"
+            raise DataError(f"VCTK: {audio} has no recordings of {which} by microphone {microphone} of {silent[:10]}")
         untold = [record.utterance_id for record in records if record.text is None]
         if untold:
             logger.warning("VCTK %s: %d recordings have no transcript (first: %s)", part, len(untold), untold[0])
@@ -102,10 +106,10 @@ def _speakers(audio: Path, wanted: list[str] | None) -> list[str]:
     faults = [f"speakers: VCTK has no {name!r} in {audio}. {suggest(name, found)}" for name in strangers]
     if faults:
         raise ConfigError("\n".join(faults))
-    return sorted(set(wanted))
+    return list(dict.fromkeys(wanted))
 
 
-def _records(audio: Path, texts: Path, part: str, microphone: int) -> list[Record]:
+def _records(audio: Path, texts: Path, part: str, sentences: frozenset[int] | None, microphone: int) -> list[Record]:
     """Of one speaker, by the number of the sentence; of one sentence in several formats the first of `EXTENSIONS`."""
     found: dict[str, tuple[int, Path]] = {}
     files = [path for path in audio.iterdir() if path.suffix.lower() in EXTENSIONS]
@@ -114,6 +118,8 @@ def _records(audio: Path, texts: Path, part: str, microphone: int) -> list[Recor
         if match is None or int(match["microphone"] or 1) != microphone:
             continue
         number = int(match["number"])
+        if sentences is not None and number not in sentences:
+            continue
         if part in ("all", _HELD_OUT.get(number % _PERIOD, "train")):
             found.setdefault(match["sentence"], (number, file))
     ordered = sorted(found.items(), key=lambda item: item[1][0])

@@ -73,13 +73,22 @@ def test_one_sentence_in_two_formats_is_one_utterance(tmp_path):
 
 def test_chosen_speakers(tmp_path):
     root = vctk(tmp_path, speakers=["p225", "p226", "p227"], numbers=[1, 2])
-    assert [r.speaker for r in VCTK(root, "all", speakers=["p227", "p225"]).records] == ["p225"] * 2 + ["p227"] * 2
+    assert [r.speaker for r in VCTK(root, "all", speakers=["p227", "p225"]).records] == ["p227"] * 2 + ["p225"] * 2
     with pytest.raises(ConfigError) as caught:
         VCTK(root, "all", speakers=["p22", "225", "p226"])
     assert len(str(caught.value).splitlines()) == 2
     assert "Did you mean 'p22" in str(caught.value)
     with pytest.raises(DataError, match=r"no recordings of 'val' by microphone 1 of \['p226'\]"):
         VCTK(root, "val", speakers=["p226"])
+
+
+def test_chosen_sentences(tmp_path):
+    root = vctk(tmp_path, numbers=range(1, 13))
+    picked = VCTK(root, "all", sentences=[2, 10]).records
+    assert [r.utterance_id for r in picked] == ["p225_002", "p225_010", "p226_002", "p226_010"]
+    assert [r.utterance_id for r in VCTK(root, "val", sentences=[2, 10]).records] == ["p225_010", "p226_010"]
+    with pytest.raises(DataError, match=r"no recordings of 'train' among sentences \[10\]"):
+        VCTK(root, "train", sentences=[10])
 
 
 def test_recordings_without_transcripts(tmp_path, caplog):
