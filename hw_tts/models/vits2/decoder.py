@@ -21,6 +21,7 @@ from hw_tts.models.vits2.layers import normed
 DecoderKind = Literal["multi_band_istft", "multi_stream_istft", "istft", "hifigan"]
 SLOPE = 0.1
 INIT_STD = 0.01
+WIDE = 16
 STREAM_KERNEL = 63
 
 
@@ -53,9 +54,23 @@ class ResBlock2(nn.Module):
         return x
 
 
+class SameConv1d(nn.Conv1d):
+    """A convolution that keeps the number of frames.
+
+    Wide padding is laid out beforehand: with 25 frames of it (kernel 11, dilation 5) a bfloat16 convolution took twice
+    as long on a CPU as with frames that are already there.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T) -> (B, C, T)."""
+        width = (self.kernel_size[0] - 1) * self.dilation[0] // 2
+        if width > WIDE:
+            return F.conv1d(F.pad(x, (width, width)), self.weight, self.bias, dilation=self.dilation)
+        return F.conv1d(x, self.weight, self.bias, padding=width, dilation=self.dilation)
+
+
 def _same(channels: int, kernel_size: int, dilation: int) -> nn.Conv1d:
-    padding = (kernel_size - 1) * dilation // 2
-    return normed(nn.Conv1d(channels, channels, kernel_size, dilation=dilation, padding=padding), INIT_STD)
+    return normed(SameConv1d(channels, channels, kernel_size, dilation=dilation), INIT_STD)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hw_tts.models.vits2.overlap_add import overlap_add, phases
+
 Bank = Literal["public", "exact"]
 BETA = 9.0
 PUBLIC_TAPS, PUBLIC_CUTOFF = 62, 0.15
@@ -77,8 +79,9 @@ class FilterBank(nn.Module):
         analysis, synthesis = filters(subbands, bank)
         self.padding = analysis.shape[1] // 2
         self.register_buffer("analysis_filter", analysis.float().unsqueeze(1), persistent=False)
-        # Inserting zeros and filtering is one transposed convolution with the filter read backwards.
-        self.register_buffer("synthesis_filter", subbands * synthesis.flip(1).float().unsqueeze(1), persistent=False)
+        # Inserting zeros and filtering is laying the filter, read backwards, at each value's place.
+        laid = phases(subbands * synthesis.flip(1).float(), subbands)
+        self.register_buffer("synthesis_filter", laid, persistent=False)
 
     def analysis(self, waveform: Tensor) -> Tensor:
         """``waveform`` (B, S) -> sub-bands (B, M, S / M)."""
@@ -86,11 +89,5 @@ class FilterBank(nn.Module):
 
     def synthesis(self, subbands: Tensor) -> Tensor:
         """Sub-bands (B, M, S / M) -> waveform (B, S)."""
-        joined = F.conv_transpose1d(
-            subbands,
-            self.synthesis_filter,
-            stride=self.subbands,
-            padding=self.padding,
-            output_padding=self.subbands - 1,
-        )
-        return joined.squeeze(1)
+        size = subbands.shape[2] * self.subbands
+        return overlap_add(subbands, self.synthesis_filter)[:, self.padding : self.padding + size]

@@ -1,10 +1,11 @@
-"""Inverse short-time Fourier transform as one transposed convolution, which never waits for the GPU."""
+"""Inverse short-time Fourier transform as one convolution, which never waits for the GPU."""
 
 import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from hw_tts.models.vits2.overlap_add import overlap_add, phases
 
 
 class InverseSTFT(nn.Module):
@@ -26,8 +27,9 @@ class InverseSTFT(nn.Module):
         share = torch.full((n_fft // 2 + 1, 1), 2.0 / n_fft, dtype=torch.float64)
         share[[0, -1]] = 1.0 / n_fft  # the other bins stand for their conjugates too
         basis = torch.cat([share * torch.cos(angle), -share * torch.sin(angle)]) * window
-        self.register_buffer("basis", basis.float().unsqueeze(1), persistent=False)
-        self.register_buffer("squared_window", window.square().float().view(1, 1, -1), persistent=False)
+        self.register_buffer("basis", phases(basis.float(), hop_length), persistent=False)
+        squared = window.square().float().unsqueeze(0)
+        self.register_buffer("squared_window", phases(squared, hop_length), persistent=False)
 
     def forward(self, magnitude: Tensor, phase: Tensor) -> Tensor:
         """Two (B, n_fft / 2 + 1, T), the phase in radians -> (B, (T - 1) hop)."""
@@ -35,7 +37,5 @@ class InverseSTFT(nn.Module):
             magnitude, phase = magnitude.float(), phase.float()
             parts = torch.cat([magnitude * torch.cos(phase), magnitude * torch.sin(phase)], dim=1)
             ones = parts.new_ones(1, 1, parts.shape[-1])
-            trim = self.n_fft // 2
-            signal = F.conv_transpose1d(parts, self.basis, stride=self.hop_length, padding=trim)
-            envelope = F.conv_transpose1d(ones, self.squared_window, stride=self.hop_length, padding=trim)
-            return (signal / envelope).squeeze(1)
+            inside = slice(self.n_fft // 2, -(self.n_fft // 2))
+            return overlap_add(parts, self.basis)[:, inside] / overlap_add(ones, self.squared_window)[:, inside]

@@ -12,6 +12,7 @@ from hw_tts.models.vits2.filter_bank import FilterBank
 from hw_tts.models.vits2.flow import Flow
 from hw_tts.models.vits2.inverse_stft import InverseSTFT
 from hw_tts.models.vits2.layers import fold_weight_norm, length_mask
+from hw_tts.models.vits2.overlap_add import overlap_add, phases
 from hw_tts.models.vits2.spline import rational_quadratic
 from hw_tts.models.vits2.stochastic_duration_predictor import StochasticDurationPredictor
 from tests.hw_tts.vits2.small import wake
@@ -188,3 +189,14 @@ def test_folding_weight_norm_changes_no_number(kind):
     fold_weight_norm(decoder)
     assert not any("parametrizations" in key for key in decoder.state_dict())
     torch.testing.assert_close(decoder(z)[0], before, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(16, 4), (63, 4), (5, 3), (2, 4)])
+def test_overlap_add_is_a_transposed_convolution(size, stride):
+    torch.manual_seed(0)
+    x, filters = torch.randn(2, 3, 7), torch.randn(3, size)
+    expected = F.conv_transpose1d(x, filters.unsqueeze(1), stride=stride).squeeze(1)
+    made = overlap_add(x, phases(filters, stride))
+    assert made.shape[1] == 6 * stride + -(-size // stride) * stride
+    torch.testing.assert_close(made[:, : expected.shape[1]], expected)
+    assert not made[:, expected.shape[1] :].any()
