@@ -173,7 +173,7 @@ class Decoder(nn.Module):
 
     def out_channels(self, sizes: DecoderSizes) -> int:
         """Channels of the trunk's output."""
-        return sizes.upsample_initial_channels // 2 ** len(self.ups)
+        return sizes.upsample_initial_channels >> len(self.ups)
 
 
 class HiFiGANDecoder(Decoder):
