@@ -38,7 +38,7 @@ class BeamSearch(BaseDecoder):
         beam_threshold: prefixes this far behind the best one are dropped, natural log; null for none.
         blank_skip: frames whose blank is more probable than this count as certain blanks and take no time; 1 skips
             none and is exact, 0.99 makes peaky posteriors several times faster.
-        lm: ARPA file (``.gz`` allowed) of an n-gram model over tokens or words.
+        lm: ARPA file (``.gz`` allowed) or KenLM binary of an n-gram model over tokens or words.
         lm_level: what the model's words are; ``auto`` finds out.
         lm_weight: factor of the language model's natural-log probability.
         word_score: bonus for each unit, natural log; balances the model's liking for short texts.

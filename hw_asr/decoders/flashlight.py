@@ -44,7 +44,7 @@ class FlashlightBeamSearch(BaseDecoder):
         n_best: hypotheses returned.
         tokens_per_frame: only the most probable tokens of a frame are tried, this many; null for all.
         beam_threshold: hypotheses this far behind the best one are dropped, natural log.
-        lm: ARPA file of an n-gram model over tokens or words.
+        lm: ARPA file or KenLM binary of an n-gram model over tokens or words.
         lm_level: what the model's words are; ``auto`` finds out.
         lm_weight: factor of the language model's natural-log probability.
         word_score: bonus for each word, natural log; for searches with words only.

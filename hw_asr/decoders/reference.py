@@ -73,7 +73,7 @@ class ReferenceBeamSearch(BaseDecoder):
         text_encoder: vocabulary of the posteriors, blank at 0.
         beam_size: prefixes kept after each frame.
         n_best: hypotheses returned.
-        lm: ARPA file of a token n-gram model.
+        lm: ARPA file or KenLM binary of a token n-gram model.
         lm_weight, word_score: see ``BeamSearch``.
 
     Raises:

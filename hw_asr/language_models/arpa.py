@@ -84,8 +84,6 @@ def read_arpa(path: "str | Path") -> Arpa:
 
 def _read(lines: _Lines) -> Arpa:
     first = lines.next()
-    if first.startswith(b"mmap lm"):
-        raise lines.error("a KenLM binary keeps hashes instead of words: give the ARPA file that it was made of")
     while first != b"\\data\\":
         if lines.number > 1000:
             raise lines.error("no \\data\\ section: not an ARPA language model")

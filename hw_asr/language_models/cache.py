@@ -1,4 +1,4 @@
-"""Opens language models, and keeps the arrays of an ARPA file in the user's cache so that it is parsed once."""
+"""Opens language models, and keeps their arrays in the user's cache so that each file is parsed once."""
 
 import contextlib
 import hashlib
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hw_asr.language_models.arpa import read_arpa
+from hw_asr.language_models.kenlm_binary import is_kenlm_binary, read_kenlm
 from hw_asr.language_models.ngram import NgramArrays, NgramModel
 from hw_base.errors import DataError
 
@@ -23,22 +24,26 @@ def cache_folder() -> Path:
 
 
 def open_ngram(path: "str | Path", use_cache: bool = True) -> NgramModel:
-    """The model of an ARPA file (``.gz`` allowed), from the cache if the file has not changed since.
+    """The model of an ARPA file (``.gz`` allowed) or KenLM binary, from the cache if the file has not changed since.
 
     Raises:
-        DataError: the file is missing or not a sound ARPA model.
+        DataError: the file is missing or not a sound model.
     """
     path = Path(path)
     if not use_cache:
-        return NgramModel.from_arpa(read_arpa(path))
+        return _parse(path)
     cached = _cache_path(path)
     try:
         return _load(cached)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent, or cut short by a full disk
-        model = NgramModel.from_arpa(read_arpa(path))
+        model = _parse(path)
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
         _save(model, cached)
     return model
+
+
+def _parse(path: Path) -> NgramModel:
+    return NgramModel.from_arpa(read_kenlm(path) if is_kenlm_binary(path) else read_arpa(path))
 
 
 def _cache_path(path: Path) -> Path:

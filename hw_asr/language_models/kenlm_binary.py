@@ -1,0 +1,31 @@
+"""Reading of the binary models that KenLM's ``build_binary`` makes."""
+
+from pathlib import Path
+
+from hw_asr.language_models import kenlm_probing, kenlm_trie
+from hw_asr.language_models.arpa import Arpa
+from hw_asr.language_models.kenlm_header import MAGIC, PROBING, REST_PROBING, open_binary
+
+
+def is_kenlm_binary(path: "str | Path") -> bool:
+    """Whether a file begins like one; a missing file does not."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+def read_kenlm(path: "str | Path") -> Arpa:
+    """The n-grams of a binary, in any of KenLM's layouts.
+
+    A trie holds its words as such. A probing table, KenLM's default, only holds hashes of whole n-grams: they are found
+    again by trying the n-grams that the shorter ones allow, which is refused where that would take minutes.
+
+    Raises:
+        DataError: another version, a damaged file, one without words, a probing table with too many words.
+    """
+    binary = open_binary(Path(path))
+    if binary.layout in (PROBING, REST_PROBING):
+        return kenlm_probing.read(binary)
+    return kenlm_trie.read(binary)
