@@ -40,6 +40,7 @@ class BaseTrainer(ABC):
     Attributes:
         default_losses: loss name -> registered type that a bare weight in the config stands for.
         cpu_keys: tensors of the batch that stay on the CPU, where they are checked or only shown.
+        judged: what ``--one-batch`` looks at; one batch is learnt when it has fallen to `learnt_share` of what it was.
         step: batches seen.
         epoch: passes over the data that are complete.
         batch: batches of the epoch at hand that are done.
@@ -47,6 +48,8 @@ class BaseTrainer(ABC):
 
     default_losses: ClassVar[Mapping[str, str]] = {}
     cpu_keys: ClassVar[frozenset[str]] = frozenset()
+    judged: ClassVar[str] = "loss"
+    learnt_share: ClassVar[float] = 0.1
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup

@@ -16,8 +16,6 @@ from hw_base.trainer import BaseTrainer
 
 log = logging.getLogger(__name__)
 
-# One batch counts as learnt when its loss has fallen to this share of what it was.
-LEARNT_SHARE = 0.1
 ONE_BATCH_STEPS = 300
 
 
@@ -148,11 +146,11 @@ def one_batch(experiment: Experiment) -> bool:
         if step == 0 or (step + 1) % 10 == 0:
             last = _mean_loss(trainer)
             first = last if step == 0 else first
-            log.info("step %d: loss %.4f", step + 1, last)
-        if last <= LEARNT_SHARE * first * 0.5:
+            log.info("step %d: %s %.4f", step + 1, trainer.judged, last)
+        if last <= trainer.learnt_share * first * 0.5:
             break
-    verdict = f"loss {first:.4f} -> {last:.4f} on one batch of {len(batch['utterance_id'])} after {step + 1} steps"
-    if not last <= LEARNT_SHARE * first:
+    verdict = f"{trainer.judged} {first:.4f} -> {last:.4f} on one batch of {len(batch['utterance_id'])} after {step + 1} steps"
+    if not last <= trainer.learnt_share * first:
         raise ConfigError(
             f"one batch: NOT learnt: {verdict}. Try another learning rate, more steps (trainer.max_steps), no dropout; "
             "if nothing helps, look for a fault in the model, the lengths or the loss"
@@ -163,4 +161,4 @@ def one_batch(experiment: Experiment) -> bool:
 
 def _mean_loss(trainer: BaseTrainer) -> float:
     values = trainer.window.read()
-    return sum(value for name, value in values.items() if name.rpartition("/")[2] == "loss")
+    return sum(value for name, value in values.items() if name.rpartition("/")[2] == trainer.judged)

@@ -28,6 +28,8 @@ class AdversarialTrainer(SynthesisTrainer):
     its own group.
     """
 
+    judged = "mel"  # discriminators see to it that the total does not fall
+    learnt_share = 0.5
     default_losses = {
         "mel": "WaveformMelLoss",
         "kl": "KLLoss",

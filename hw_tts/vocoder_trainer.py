@@ -84,6 +84,8 @@ class VocoderTrainer(BaseTrainer):
             timing; None takes those of the recordings.
     """
 
+    judged = "mel"  # discriminators see to it that the total does not fall
+    learnt_share = 0.5
     default_losses = {
         "adversarial": "AdversarialLoss",
         "feature_matching": "FeatureMatchingLoss",
