@@ -149,7 +149,8 @@ def one_batch(experiment: Experiment) -> bool:
             log.info("step %d: %s %.4f", step + 1, trainer.judged, last)
         if last <= trainer.learnt_share * first * 0.5:
             break
-    verdict = f"{trainer.judged} {first:.4f} -> {last:.4f} on one batch of {len(batch['utterance_id'])} after {step + 1} steps"
+    size = len(batch["utterance_id"])
+    verdict = f"{trainer.judged} {first:.4f} -> {last:.4f} on one batch of {size} after {step + 1} steps"
     if not last <= trainer.learnt_share * first:
         raise ConfigError(
             f"one batch: NOT learnt: {verdict}. Try another learning rate, more steps (trainer.max_steps), no dropout; "
