@@ -36,7 +36,7 @@ class SentencePieceTextEncoder(BaseTextEncoder):
 
     def __init__(
         self,
-        vocab_size: Annotated[int, Field(ge=2)] = 96,
+        vocab_size: Annotated[int, Field(ge=2)] = 48,
         model_type: Literal["bpe", "unigram"] = "bpe",
         alphabet: Annotated[str, Field(min_length=1)] = ENGLISH,
         model_path: str | None = None,
