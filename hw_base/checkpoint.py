@@ -27,6 +27,8 @@ FORMAT = 1
 BEST = "model_best.pth"
 _MARK = b"sha256:"
 _COMMENT_SIZE = len(_MARK) + 64
+# Tensors that do not fit are listed up to so many.
+_MAX_NAMED = 40
 _NAME = re.compile(r"checkpoint-(\d+)\.pth")
 
 
@@ -245,6 +247,7 @@ def load_weights(model: torch.nn.Module, weights: dict[str, Any], path: str | Pa
         if own[name].shape != weights[name].shape
     ]
     if problems:
-        shown = "; ".join(sorted(problems)[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+        more = len(problems) - _MAX_NAMED
+        shown = "; ".join(sorted(problems)[:_MAX_NAMED]) + (f"; and {more} more" if more > 0 else "")
         raise CheckpointError(f"{path}: made for another model: {shown}")
     model.load_state_dict(weights)

@@ -182,7 +182,7 @@ class Experiment:
         """Say what the text encoder cannot spell, instead of losing it silently."""
         counts: dict[str, int] = {}
         for record in split.records:
-            for symbol in self.task.text_encoder.unknown(record.text or ""):
+            for symbol in self.task.unknown(record):
                 counts[symbol] = counts.get(symbol, 0) + 1
         if counts:
             most = sorted(counts.items(), key=lambda pair: -pair[1])[:10]

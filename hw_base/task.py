@@ -50,6 +50,10 @@ class BaseTask(ABC):
     def model_arguments(self) -> dict[str, Any]:
         """Arguments of the model that only data and text encoder know."""
 
+    def unknown(self, record: Record) -> list[str]:
+        """What of an utterance the text encoder's vocabulary lacks, in order."""
+        return self.text_encoder.unknown(record.text or "")
+
     def misfits(self, model: BaseModel, split: Split) -> dict[str, str]:
         """Utterances of a training split that the model cannot learn from: id -> reason."""
         return {}

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from hw_base import checkpoint
-from hw_base.dataset import Split
-from hw_base.errors import CheckpointError, ConfigError
+from hw_base.config import build
+from hw_base.dataset import Record, Split
+from hw_base.errors import CheckpointError, ConfigError, DataError
 from hw_base.loaders import Loader
 from hw_base.model import BaseModel
-from hw_base.registry import MODELS, TASKS
-from hw_base.schema import Config
+from hw_base.registry import FEATURES, MODELS, TASKS
+from hw_base.schema import Component, Config
 from hw_base.task import BaseTask
 from hw_tts import speaker_table, statistics
 from hw_tts.evaluation import test
@@ -24,6 +25,9 @@ from hw_tts.text.base import BaseTextFrontEnd
 from hw_tts.text.durations import phones_of
 
 log = logging.getLogger(__name__)
+
+# What the frames that a model was trained on mean.
+_CONSTANTS = ("sample_rate", "n_fft", "win_length", "hop_length", "n_mels", "f_min", "f_max", "padding")
 
 
 @TASKS.register("tts")
@@ -66,8 +70,9 @@ class SynthesisTask(BaseTask):
 
     def _aligned(self) -> bool:
         """Whether the model is told durations; one that learns them itself is not."""
-        needs_durations = getattr(MODELS[self.config.model.type], "needs_durations", False)
-        return bool(needs_durations) and self.config.model.args.get("alignment", "given") == "given"
+        model = MODELS[self.config.model.type]
+        alignment = self.config.model.args.get("alignment", getattr(model, "default_alignment", "given"))
+        return getattr(model, "needs_durations", False) and alignment == "given"
 
     def model_arguments(self) -> dict[str, Any]:
         return {
@@ -81,6 +86,7 @@ class SynthesisTask(BaseTask):
     def fit(self, split: Split, origin: dict[str, Any] | None) -> None:
         """Learn symbols and speakers; those of ``init_from`` come first, so that its ids keep their meaning."""
         if origin is not None:
+            self._refuse_others(origin["config"])
             self.text_encoder.load_state_dict(origin["text_encoder"])
             self.load_state_dict(origin.get("task", {}))
             self._known = list(self.speakers)
@@ -96,10 +102,40 @@ class SynthesisTask(BaseTask):
             weights = speaker_table.extended(weights, model, len(self.speakers) - len(self._known), source)
         checkpoint.load_weights(model, weights, source)
 
+    def _refuse_others(self, origin: dict[str, Any]) -> None:
+        """Raise ConfigError, with every difference, where the weights of ``init_from`` mean other symbols or frames."""
+        trained = build("features", Component.model_validate(origin["features"]), FEATURES)
+        there = {key: getattr(trained, key, None) for key in _CONSTANTS}
+        here = {key: getattr(self.features, key) for key in _CONSTANTS}
+        problems = [
+            f"features: {key} is {there[key]} there, {here[key]} here" for key in here if there[key] != here[key]
+        ]
+        kinds = [Component.model_validate(origin["text_encoder"]).type, self.config.text_encoder.type]
+        if kinds[0] != kinds[1]:
+            problems.append(f"text_encoder: {kinds[0]} there, {kinds[1]} here")
+        if problems:
+            raise ConfigError(
+                f"init_from: {self.config.init_from} was trained on something else: {'; '.join(problems)}. Set "
+                "them here to what they are there"
+            )
+
     def _symbols(self, split: Split) -> Any:
         for record in split.records:
-            phones = phones_of(record, self.text_encoder)
+            try:
+                phones = phones_of(record, self.text_encoder)
+            except DataError:  # `misfits` tells
+                continue
             yield [p[0] for p in phones] if phones is not None else self.text_encoder.symbols(record.text or "")
+
+    def unknown(self, record: Record) -> list[str]:
+        """Symbols that the table lacks: of the alignment, or of the text where there is none."""
+        try:
+            phones = phones_of(record, self.text_encoder)
+        except DataError:  # the alignment fits nothing, which is told when the item is made
+            return []
+        if phones is not None:
+            return self.text_encoder.unknown_symbols([p[0] for p in phones])
+        return self.text_encoder.unknown(record.text or "")
 
     def _set_speakers(self, names: list[str]) -> None:
         self.speakers = names
@@ -107,21 +143,27 @@ class SynthesisTask(BaseTask):
         self._ids.update({name: i for i, name in enumerate(names)})
 
     def misfits(self, model: BaseModel, split: Split) -> dict[str, str]:
-        """Utterances with more symbols than frames, which no alignment can be found for, and without alignment."""
+        """Utterances without alignment or with one that does not fit, with nothing to say, or with too much."""
         reasons = {}
         for record in split.records:
-            phones = phones_of(record, self.text_encoder)
-            if phones is None and self._aligned():
-                reasons[record.utterance_id] = (
-                    "it has no alignment; give the dataset one, or set model.args.alignment to learned"
-                )
-            elif not self._aligned():
-                symbols = [p[0] for p in phones] if phones else self.text_encoder.symbols(record.text or "")
-                tokens = self.text_encoder.encode_symbols(symbols) if symbols else []
-                frames = int(self.features.frames(round(record.duration * self.features.sample_rate)))
-                if len(tokens) > frames:
-                    reasons[record.utterance_id] = f"its {len(tokens)} symbols do not fit into {frames} frames"
+            try:
+                reason = self._misfit(record)
+            except DataError as error:
+                reason = str(error)
+            if reason is not None:
+                reasons[record.utterance_id] = reason
         return reasons
+
+    def _misfit(self, record: Record) -> str | None:
+        phones = phones_of(record, self.text_encoder)
+        if phones is None and self._aligned():
+            return "it has no alignment; give the dataset one, or set model.args.alignment to learned"
+        if self._aligned():
+            return None
+        symbols = [p[0] for p in phones] if phones else self.text_encoder.symbols(record.text or "")
+        tokens = self.text_encoder.encode_symbols(symbols)
+        frames = int(self.features.frames(round(record.duration * self.features.sample_rate)))
+        return f"its {len(tokens)} symbols do not fit into {frames} frames" if len(tokens) > frames else None
 
     def prepare(self, model: BaseModel, splits: dict[str, Split]) -> None:
         """Compute the features of all splits, in parallel."""

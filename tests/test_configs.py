@@ -15,7 +15,15 @@ TINY = [path for path in FILES if path.parent.name == "tiny"]
 
 
 def test_the_folders_are_found():
-    assert {path.parent.name for path in FILES} >= {"configs", "tiny", "fsdd", "librispeech", "ljspeech", "vctk", "vctk_mini"}
+    assert {path.parent.name for path in FILES} >= {
+        "configs",
+        "tiny",
+        "fsdd",
+        "librispeech",
+        "ljspeech",
+        "vctk",
+        "vctk_mini",
+    }
     assert TINY
 
 
