@@ -1,10 +1,12 @@
 """The part of the model that speaks: encoders, flow, duration predictor, decoder and the table of speakers."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from hw_base.errors import ConfigError
+from hw_tts.alignment.regulator import frame_tokens
 from hw_tts.alignment.search import search_path
 from hw_tts.models.vits2.alignment_scores import add_search_noise, negative_cross_entropy
 from hw_tts.models.vits2.decoder import Decoder
@@ -15,6 +17,8 @@ from hw_tts.models.vits2.posterior_encoder import PosteriorEncoder
 from hw_tts.models.vits2.segments import cut, random_starts
 from hw_tts.models.vits2.stochastic_duration_predictor import StochasticDurationPredictor
 from hw_tts.models.vits2.text_encoder import TextEncoder
+
+Alignment = Literal["searched", "given"]
 
 
 class Generator(nn.Module):
@@ -30,6 +34,7 @@ class Generator(nn.Module):
         segment_frames: what is decoded of each utterance in training.
         hop_length: samples of a frame.
         search_noise: whether the alignment search is noisy in the first 5000 steps.
+        alignment: ``searched``, or ``given`` by the durations of the batch.
 
     Attributes:
         step: of the training, for the noise of the alignment search; the trainer keeps it, it is no part of the state.
@@ -46,10 +51,12 @@ class Generator(nn.Module):
         segment_frames: int,
         hop_length: int,
         search_noise: bool,
+        alignment: Alignment = "searched",
     ) -> None:
         super().__init__()
         self.enc_p, self.dec, self.enc_q, self.flow, self.dp, self.emb_g = enc_p, dec, enc_q, flow, dp, emb_g
         self.segment_frames, self.hop_length, self.search_noise = segment_frames, hop_length, search_noise
+        self.alignment = alignment
         self.step = 0
 
     def speaker(self, speaker_id: Tensor | None) -> Tensor | None:
@@ -68,6 +75,7 @@ class Generator(nn.Module):
         spectrogram_length: Tensor,
         waveform: Tensor,
         speaker_id: Tensor | None = None,
+        durations: Tensor | None = None,
         **batch: Any,
     ) -> dict[str, Tensor]:
         """The training pass; see `VITS2.forward`."""
@@ -78,8 +86,11 @@ class Generator(nn.Module):
         mean, log_scale = self.enc_q(spectrogram, frames_mask, speaker)
         latent = (mean + torch.randn_like(mean) * torch.exp(log_scale)) * frames_mask
         prior_latent = self.flow(latent, frames_mask, speaker)
-        path = self.align(prior_latent, prior_mean, prior_log_scale, spectrogram_length, tokens_length)
-        durations = path.sum(dim=1)
+        if self.alignment == "given":
+            path = given_path(durations, frames_mask)
+        else:
+            path = self.align(prior_latent, prior_mean, prior_log_scale, spectrogram_length, tokens_length)
+        frames = path.sum(dim=1)
         start = random_starts(spectrogram_length, self.segment_frames)
         predicted, subbands = self.dec(cut(latent, start, self.segment_frames), speaker)
         outputs = {
@@ -89,20 +100,21 @@ class Generator(nn.Module):
             "hidden": hidden,
             "tokens_mask": tokens_mask,
             "frames_mask": frames_mask,
-            "durations": durations.long(),
+            "durations": frames.long(),
             "alignment_hard": path,
             "prior_latent": prior_latent,
             "prior_mean": prior_mean @ path.mT.to(prior_mean.dtype),
             "prior_log_scale": prior_log_scale @ path.mT.to(prior_log_scale.dtype),
             "posterior_log_scale": log_scale,
         }
-        outputs |= self._duration_outputs(hidden, tokens_mask, durations, speaker)
+        outputs |= self._duration_outputs(hidden, tokens_mask, frames, speaker)
         return outputs if subbands is None else outputs | {"subbands_predicted": subbands}
 
     def _duration_outputs(
         self, hidden: Tensor, mask: Tensor, durations: Tensor, speaker: Tensor | None
     ) -> dict[str, Tensor]:
-        target = torch.log(durations.float() + 1e-6) * mask.squeeze(1)
+        # A given alignment may have symbols of no frames, a searched one never has.
+        target = torch.log(durations.float().clamp(min=0.5) + 1e-6) * mask.squeeze(1)
         outputs = {"log_durations_target": target, "log_durations_predicted": self.dp(hidden, mask, speaker)}
         if isinstance(self.dp, StochasticDurationPredictor):
             outputs["durations_nll"] = self.dp.nll(hidden, mask, durations, speaker)
@@ -125,3 +137,16 @@ class Generator(nn.Module):
                 valid = frames.mT & length_mask(tokens_length, scores.shape[2])
                 scores = add_search_noise(scores, valid, self.step)
             return search_path(scores, spectrogram_length, tokens_length)
+
+
+def given_path(durations: Tensor | None, frames_mask: Tensor) -> Tensor:
+    """Durations in frames, int64, (B, L), as an alignment of 0 and 1, (B, T, L).
+
+    Raises:
+        ConfigError: the data has no alignments.
+    """
+    if durations is None:
+        raise ConfigError("model.args.alignment is given, but the data has no alignments; set it to searched")
+    tokens = frame_tokens(durations, frames_mask.shape[2]).unsqueeze(2)
+    path = tokens == torch.arange(durations.shape[1], device=durations.device)
+    return (path & frames_mask.mT).float()

@@ -21,7 +21,7 @@ from hw_tts.models.vits2.duration_discriminator import DurationDiscriminator
 from hw_tts.models.vits2.duration_predictors import DurationPredictor
 from hw_tts.models.vits2.filter_bank import Bank
 from hw_tts.models.vits2.flow import Flow, FlowKind
-from hw_tts.models.vits2.generator import Generator
+from hw_tts.models.vits2.generator import Alignment, Generator
 from hw_tts.models.vits2.layers import fold_weight_norm
 from hw_tts.models.vits2.posterior_encoder import PosteriorEncoder
 from hw_tts.models.vits2.stochastic_duration_predictor import StochasticDurationPredictor
@@ -71,6 +71,7 @@ class VITS2(BaseModel):
         istft_hop_length: of its inverse transform.
         subbands: of ``multi_band_istft`` and ``multi_stream_istft``.
         segment_frames: what is decoded of each utterance in training.
+        alignment: ``searched`` in training, as published, or ``given`` by the data, which needs far fewer steps.
         search_noise: whether the alignment search is noisy in the first 5000 steps (VITS2, section 2.2).
         discriminator_periods: one judge of waveforms each, besides the one over samples.
         discriminator_channels: of their widest layers.
@@ -81,6 +82,8 @@ class VITS2(BaseModel):
 
     parameter_group_names = ("duration_discriminator", "discriminator", "generator")
     trains_on_waveform = True
+    needs_durations = True
+    default_alignment = "searched"
     speaker_tables = ("generator.emb_g.weight",)
 
     def __init__(
@@ -118,6 +121,7 @@ class VITS2(BaseModel):
         istft_hop_length: PositiveInt = 4,
         subbands: PositiveInt = 4,
         segment_frames: PositiveInt = 32,
+        alignment: Alignment = "searched",
         search_noise: bool = True,
         discriminator_periods: Positives = (2, 3, 5, 7, 11),
         discriminator_channels: PositiveInt = 1024,
@@ -176,6 +180,7 @@ class VITS2(BaseModel):
             segment_frames=segment_frames,
             hop_length=hop_length,
             search_noise=search_noise,
+            alignment=alignment,
         )
         self.discriminator = Discriminators(discriminator_periods, discriminator_channels)
         self.duration_discriminator = DurationDiscriminator(hidden_channels, hidden_channels)
@@ -196,6 +201,7 @@ class VITS2(BaseModel):
         spectrogram_length: Tensor,
         waveform: Tensor,
         speaker_id: Tensor | None = None,
+        durations: Tensor | None = None,
         **batch: Any,
     ) -> dict[str, Tensor]:
         """The generator's training pass, the same as ``model.generator(**batch)``.
@@ -207,6 +213,7 @@ class VITS2(BaseModel):
             spectrogram_length (Tensor): int64, (B,).
             waveform (Tensor): (B, S); frame t of the spectrogram begins at sample ``t * hop_length``.
             speaker_id (Tensor): int64, (B,); not needed for a single voice.
+            durations (Tensor): frames of each token, int64, (B, L); only of given alignments.
             batch: not used.
 
         Returns:
@@ -226,6 +233,7 @@ class VITS2(BaseModel):
             spectrogram_length=spectrogram_length,
             waveform=waveform,
             speaker_id=speaker_id,
+            durations=durations,
         )
         return outputs
 
