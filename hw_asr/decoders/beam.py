@@ -27,7 +27,8 @@ class BeamSearch(BaseDecoder):
 
     The engines give the same hypotheses. ``tensor`` runs a batch at once, on a GPU too, without reading anything back
     before the last frame; ``compiled`` takes utterance after utterance on the CPU, in ``n_threads`` threads, and is the
-    faster one there. Words need ``compiled``.
+    faster one there. Words need ``compiled``. ``fused`` is ``tensor`` with all frames in one Triton kernel, on a GPU;
+    it has not been measured yet, so ``auto`` never takes it.
 
     Args:
         text_encoder: vocabulary of the posteriors, blank at 0.
@@ -58,7 +59,7 @@ class BeamSearch(BaseDecoder):
         text_encoder: BaseTextEncoder,
         beam_size: PositiveInt = 50,
         n_best: PositiveInt = 1,
-        engine: Literal["auto", "tensor", "compiled"] = "auto",
+        engine: Literal["auto", "tensor", "compiled", "fused"] = "auto",
         tokens_per_frame: PositiveInt | None = 20,
         beam_threshold: PositiveFloat | None = 20.0,
         blank_skip: Annotated[float, Field(gt=0, le=1)] = 1.0,
@@ -84,14 +85,15 @@ class BeamSearch(BaseDecoder):
             blank_skip=float(blank_skip),
             n_best=n_best,
         )
-        if engine == "tensor" and self.fusion.units == WORD_UNITS:
-            raise ConfigError("engine 'tensor' scores tokens only: for words and lexicons use 'compiled' or 'auto'")
+        if engine in ("tensor", "fused") and self.fusion.units == WORD_UNITS:
+            raise ConfigError(f"engine {engine!r} scores tokens only: for words and lexicons use 'compiled' or 'auto'")
         has_numba = importlib.util.find_spec("numba") is not None
         if not has_numba and (engine == "compiled" or self.fusion.units == WORD_UNITS):
             raise MissingPackageError("BeamSearch with engine 'compiled'", "numba")
         self.engine = "tensor" if engine == "auto" and not has_numba else engine
         self.n_threads = n_threads
-        self._tensor_search = TensorSearch(self.options, self.fusion)
+        search = _fused_search() if engine == "fused" else TensorSearch
+        self._tensor_search = search(self.options, self.fusion)
 
     def __call__(self, log_probs: Tensor, log_probs_length: Tensor) -> list[list[Hypothesis]]:
         check_posteriors(log_probs, log_probs_length, len(self.text_encoder))
@@ -135,3 +137,11 @@ class BeamSearch(BaseDecoder):
         text = self.text_encoder.decode(found.tokens)
         scores = (found.score, found.acoustic_score, found.lm_score)
         return Hypothesis(text, tuple(found.tokens), *scores, timesteps=tuple(found.frames))
+
+
+def _fused_search() -> type[TensorSearch]:
+    try:
+        from hw_asr.decoders.fused_search import FusedSearch
+    except ImportError as error:
+        raise MissingPackageError("BeamSearch with engine 'fused'", "triton") from error
+    return FusedSearch

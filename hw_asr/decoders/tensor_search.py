@@ -17,10 +17,10 @@ from hw_asr.decoders.search_options import Found, SearchOptions
 from hw_asr.decoders.tensor_ngram import TensorNgram
 
 _TINY = 1e-300
-_HASH_MULTIPLIER, _TOKEN_MULTIPLIER, _HASH_STEP = 6364136223846793005, 2654435761, 1442695040888963407
+HASH_MULTIPLIER, TOKEN_MULTIPLIER, HASH_STEP = 6364136223846793005, 2654435761, 1442695040888963407
 
 
-class _Frames(NamedTuple):
+class Frames(NamedTuple):
     """Posteriors of the frames that are kept, padded with certain blanks.
 
     Attributes:
@@ -32,6 +32,7 @@ class _Frames(NamedTuple):
         rank: position of each token among these, C if it is none of them, (T', B, V), int16.
         after_gap: whether blanks were skipped just before the frame, (T', B, 1), bool.
         number: original number of each frame, (T', B), int64.
+        n_kept: frames that are kept of each utterance, (B,), int64.
         skipped: log-probability of the skipped blanks, (B,), float64.
     """
 
@@ -43,10 +44,11 @@ class _Frames(NamedTuple):
     rank: Tensor
     after_gap: Tensor
     number: Tensor
+    n_kept: Tensor
     skipped: Tensor
 
 
-def _prepare(log_probs: Tensor, lengths: Tensor, options: SearchOptions, unit_of_token: Tensor) -> _Frames:
+def _prepare(log_probs: Tensor, lengths: Tensor, options: SearchOptions, unit_of_token: Tensor) -> Frames:
     """Move the frames that are kept to the front of each utterance and pick the tokens of each."""
     _, T, V = log_probs.shape
     valid = torch.arange(T, device=log_probs.device) < lengths[:, None]
@@ -63,7 +65,7 @@ def _prepare(log_probs: Tensor, lengths: Tensor, options: SearchOptions, unit_of
     rank = torch.full(kept.shape, C, dtype=torch.int16, device=kept.device)
     rank.scatter_(2, best_id, torch.arange(C, dtype=torch.int16, device=kept.device).expand(best_id.shape))
     previous = torch.nn.functional.pad(order, (1, 0), value=-1)[:, :-1]
-    return _Frames(
+    return Frames(
         log_probs=kept,
         blank=kept[:, :, :1].double().exp(),
         best=best.double().exp()[:, :, None],
@@ -72,6 +74,7 @@ def _prepare(log_probs: Tensor, lengths: Tensor, options: SearchOptions, unit_of
         rank=rank,
         after_gap=((order - previous > 1) & ~padded).T[:, :, None],
         number=order.T,
+        n_kept=keep.sum(1),
         skipped=log_probs[:, :, 0].double().masked_fill(~skip, 0.0).sum(1),
     )
 
@@ -105,19 +108,36 @@ class TensorSearch:
         """Search a batch of posteriors (B, T, V), natural log, float32, with lengths (B,) on the same device."""
         self._place(log_probs.device)
         frames = _prepare(log_probs, lengths, self.options, self.unit_of_token)
-        n_frames, B, _ = frames.log_probs.shape
-        shape = (n_frames, B, self.options.beam_size)
-        path = torch.zeros(shape, dtype=torch.int64, device=self.device)
-        scale = torch.ones(n_frames, B, dtype=torch.float64, device=self.device)
-        beam = _Beam(self, B, frames.best.shape[3])
-        for t in range(n_frames):
-            path[t], scale[t] = beam.step(frames, t)
+        beam, path, log_scale = self.advance(frames)
         n_best = min(self.options.n_best, self.options.beam_size)
         total, bonus, lm = beam.final()
         best, slot = total.topk(n_best, dim=1)
-        score = best.log() + (scale.log().sum(0) + frames.skipped)[:, None]
+        score = best.log() + (log_scale + frames.skipped)[:, None]
         scores = torch.stack([score, score - bonus.gather(1, slot), lm.gather(1, slot)], dim=2)
-        return _collect(scores, _trace(path, slot), frames.number)
+        return _collect(scores, self.trace(path, slot, frames), frames.number)
+
+    def advance(self, frames: Frames) -> "tuple[Beam, Tensor, Tensor]":
+        """Take the beams through all frames.
+
+        Returns:
+            The last beam; for each frame and slot the slot it came from and the token that was added, packed,
+            (T', B, K), int64; the logarithm of all factors that were divided out, (B,), float64.
+        """
+        n_frames, B, _ = frames.log_probs.shape
+        path = torch.zeros(n_frames, B, self.options.beam_size, dtype=torch.int64, device=self.device)
+        scale = torch.ones(n_frames, B, dtype=torch.float64, device=self.device)
+        beam = Beam(self, B, frames.best.shape[3])
+        for t in range(n_frames):
+            path[t], scale[t] = beam.step(frames, t)
+        return beam, path, scale.log().sum(0)
+
+    def trace(self, path: Tensor, slot: Tensor, frames: Frames) -> Tensor:
+        """Follow slots (B, n_best) back: the token that each frame added, 0 for none, (T', B, n_best), int64."""
+        added = torch.empty(len(path), *slot.shape, dtype=torch.int64, device=path.device)
+        for t in range(len(path) - 1, -1, -1):
+            added[t] = step = path[t].gather(1, slot)
+            slot = step >> 32
+        return added & 0xFFFFFFFF
 
 
 class _Gain(NamedTuple):
@@ -130,7 +150,7 @@ class _Gain(NamedTuple):
     hot_next: "Tensor | None"
 
 
-class _Beam:
+class Beam:
     """The K prefixes of each utterance and how they change by a frame.
 
     Attributes:
@@ -161,7 +181,7 @@ class _Beam:
         self.candidates = torch.zeros(B, K + K * C + 1, dtype=torch.float64, device=device)
         self.keep_above = math.exp(-search.options.beam_threshold)
 
-    def step(self, frames: _Frames, t: int) -> tuple[Tensor, Tensor]:
+    def step(self, frames: Frames, t: int) -> tuple[Tensor, Tensor]:
         """Take in a frame.
 
         Returns:
@@ -228,7 +248,7 @@ class _Beam:
     def _extend(self, is_new: Tensor, token: Tensor, extension: Tensor, gain: "_Gain | None") -> None:
         """Give the slots of new prefixes their own identity and states."""
         hashes, last, B = self.ints[0], self.ints[2], len(token)
-        grown = hashes * _HASH_MULTIPLIER + (token * _TOKEN_MULTIPLIER + _HASH_STEP)
+        grown = hashes * HASH_MULTIPLIER + (token * TOKEN_MULTIPLIER + HASH_STEP)
         new = [grown, hashes, token, (token == last).long()]
         if gain is not None:
             factor, lm, bonus = (part.view(B, -1).gather(1, extension) for part in gain[:3])
@@ -269,15 +289,6 @@ def _find(wanted: Tensor, hashes: Tensor) -> tuple[Tensor, Tensor]:
     ordered, order = hashes.sort(dim=1)
     at = torch.searchsorted(ordered, wanted).clamp_(max=hashes.shape[1] - 1)
     return order.gather(1, at), ordered.gather(1, at) == wanted
-
-
-def _trace(path: Tensor, slot: Tensor) -> Tensor:
-    """Follow the slots back: the token that each frame added to each hypothesis, 0 for none, (T', B, n_best)."""
-    added = torch.empty(len(path), *slot.shape, dtype=torch.int64, device=path.device)
-    for t in range(len(path) - 1, -1, -1):
-        added[t] = step = path[t].gather(1, slot)
-        slot = step >> 32
-    return added & 0xFFFFFFFF
 
 
 def _collect(scores: Tensor, tokens: Tensor, number: Tensor) -> list[list[Found]]:
