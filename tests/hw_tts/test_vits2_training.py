@@ -38,7 +38,7 @@ def steps(trainer, n):
 
 
 @pytest.mark.parametrize("name", ["vits2", "fastspeech2"])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [2, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_run_resumed_in_the_middle_of_an_epoch_ends_bit_equal(tmp_path, name, workers):
     """Weights, moments and schedules of every optimizer, random numbers, and what was written."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -172,14 +172,18 @@ def test_one_utterance_is_a_batch(name):
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
 def test_low_precision_trains_all_three(amp):
-    exact, trainer = trainer_of("trainer.amp=off"), trainer_of(f"trainer.amp={amp}")
-    list(steps(exact, 1))
-    list(steps(trainer, 1))
-    seen, expected = trainer.window.read(), exact.window.read()
-    assert seen.keys() == expected.keys()
-    for key in ("generator/mel", "generator/kl", "generator/duration", "discriminator/adversarial"):
-        assert seen[key] == pytest.approx(expected[key], rel=0.15), key  # other noise is drawn
-        assert seen[key] != expected[key], key
+    first = []
+    for kind in ("off", amp):
+        trainer = trainer_of(f"trainer.amp={kind}")
+        batch = next(iter(trainer.loader))
+        torch.manual_seed(0)
+        trainer.train_step(batch)
+        first.append(trainer.window.read())
+    exact, low = first
+    assert low.keys() == exact.keys()
+    for key in ("generator/mel", "generator/kl", "discriminator/adversarial"):
+        assert low[key] == pytest.approx(exact[key], rel=0.1), key  # the alignments differ, and so do the segments
+        assert low[key] != exact[key], key
     changed: dict[str, bool] = {}
     for _ in range(4):  # of fp16 the first steps find the loss scale
         changed = list(steps(trainer, 3))[-1]
