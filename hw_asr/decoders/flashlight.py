@@ -26,7 +26,9 @@ from hw_asr.decoders.lexicon import read_words, spell
 from hw_asr.decoders.tokens import BLANK_NAME, describe_tokens
 from hw_asr.language_models.arpa import UNKNOWN
 from hw_asr.language_models.cache import open_ngram
-from hw_asr.language_models.ngram import LN10
+from hw_asr.language_models.kenlm_binary import is_kenlm_binary
+from hw_asr.language_models.kenlm_scorer import KenlmScorer
+from hw_asr.language_models.ngram import LN10, NgramModel
 from hw_base.errors import ConfigError, MissingPackageError
 from hw_base.registry import DECODERS
 from hw_base.text import BaseTextEncoder
@@ -44,7 +46,7 @@ class FlashlightBeamSearch(BaseDecoder):
         n_best: hypotheses returned.
         tokens_per_frame: only the most probable tokens of a frame are tried, this many; null for all.
         beam_threshold: hypotheses this far behind the best one are dropped, natural log.
-        lm: ARPA file or KenLM binary of an n-gram model over tokens or words.
+        lm: ARPA file or KenLM binary, of any size, of an n-gram model over tokens or words.
         lm_level: what the model's words are; ``auto`` finds out.
         lm_weight: factor of the language model's natural-log probability.
         word_score: bonus for each word, natural log; for searches with words only.
@@ -73,7 +75,12 @@ class FlashlightBeamSearch(BaseDecoder):
     ) -> None:
         super().__init__(text_encoder)
         self.tokens = describe_tokens(text_encoder)
-        self.model = open_ngram(lm) if lm is not None else empty_model()
+        self.scorer: KenlmScorer | NgramModel
+        if lm is not None and is_kenlm_binary(lm):
+            self.scorer = KenlmScorer(lm)
+            self.model = self.scorer.unigrams
+        else:
+            self.scorer = self.model = open_ngram(lm) if lm is not None else empty_model()
         level = choose_level(FusionOptions(lm, lm_level, lexicon=lexicon), self.model, self.tokens)
         self.has_words, self.has_lm = level == "word", lm is not None
         if word_score and not self.has_words:
@@ -156,8 +163,8 @@ class FlashlightBeamSearch(BaseDecoder):
 
     def _lm_score(self, tokens: tuple[int, ...], words: list[str]) -> float:
         if not self.has_words:
-            return self.model.score_ids(self.units[list(tokens)].tolist())
-        return self.model.score(" ".join(words))
+            return self.scorer.score_ids(self.units[list(tokens)].tolist())
+        return self.scorer.score(" ".join(words))
 
 
 def _library(needs_kenlm: bool) -> Any:

@@ -22,8 +22,12 @@ _MOST_CANDIDATES = 2_000_000_000
 _CHUNK = 1 << 22
 
 
-def read(binary: KenlmBinary) -> Arpa:
+def read(binary: KenlmBinary, unigrams_only: bool = False) -> Arpa:
     """The n-grams of the tables; those that KenLM added, so that every end of an n-gram is one, included.
+
+    Args:
+        binary: the file.
+        unigrams_only: leave the others out; they need no search then.
 
     Raises:
         DataError: a damaged file, or so many words that to try their combinations would take too long.
@@ -45,7 +49,7 @@ def read(binary: KenlmBinary) -> Arpa:
     unigrams = unigrams[: len(words)]
     grams = [_grams(np.arange(len(words), dtype=np.int32)[:, None], unigrams)]
     keys = np.arange(len(words), dtype=np.uint64)
-    for table in tables:
+    for table in [] if unigrams_only else tables:
         rows = _find(binary, grams[-1].words, keys, table["key"])
         grams.append(_grams(rows, table))
         keys = table["key"]
@@ -74,8 +78,8 @@ def _find(binary: KenlmBinary, shorter: np.ndarray, keys: np.ndarray, wanted: np
     if ends[-1] > _MOST_CANDIDATES:
         raise DataError(
             f"{binary.path}: a probing table keeps hashes of n-grams only, and with {binary.counts[0]} words too "
-            f"many {order}-grams are possible to find them again; give the ARPA file, or a trie "
-            "(build_binary trie)"
+            f"many {order}-grams are possible to find them again; give the ARPA file or a trie (build_binary trie), "
+            "or use FlashlightBeamSearch"
         )
     log.info("%s: trying %d %d-grams", binary.path, ends[-1], order)
     prefix_term = (shorter[by_tail, 0].astype(np.uint64) + np.uint64(1)) * _WORD_MULTIPLIER

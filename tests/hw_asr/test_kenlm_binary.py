@@ -118,8 +118,9 @@ def test_decoders_take_it(name):
         assert hypothesis.lm_score == pytest.approx(open_ngram(path).score(text), abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["probing", "trie", "quantized"])
-def test_flashlight_takes_it(name):
+@pytest.mark.parametrize("name", ["probing", "rest", "trie", "quantized"])
+def test_flashlight_takes_it_whatever_its_size(name, monkeypatch):
+    monkeypatch.setattr(kenlm_probing, "_MOST_CANDIDATES", 0)
     kenlm = pytest.importorskip("kenlm")
     pytest.importorskip("flashlight.lib.text")
     encoder, path = CharTextEncoder(" abcdé"), str(FOLDER / f"{name}.binary")
@@ -176,6 +177,13 @@ def test_a_damaged_header_is_named(offset, value, message, tmp_path):
     (tmp_path / "lm.binary").write_bytes(content)
     with pytest.raises(DataError, match=message):
         open_ngram(tmp_path / "lm.binary")
+
+
+@pytest.mark.parametrize("name", ["probing", "array"])
+def test_the_unigrams_alone_are_those_of_the_whole(name):
+    whole, alone = (read_kenlm(FOLDER / f"{name}.binary", only) for only in (False, True))
+    assert (alone.vocabulary, len(alone.grams)) == (whole.vocabulary, 1)
+    assert as_dict(alone, 1) == as_dict(whole, 1)
 
 
 def test_a_file_without_its_words_is_refused():
