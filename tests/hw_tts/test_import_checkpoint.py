@@ -7,12 +7,13 @@ import pickle
 import pytest
 import torch
 
+import train as train_script
 from hw_base import checkpoint, config
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.experiment import Experiment
 from hw_tts import import_checkpoint
 from hw_tts.synthesizer import Synthesizer
-from tests.conftest import same
+from tests.conftest import ROOT, same
 from tests.hw_tts.vits2.small import reference, small_model
 
 SYMBOLS = ["_", " ", *"abcdefghijklmnopqrstuvwxyz.,!?;:'-\"()/"]
@@ -318,3 +319,24 @@ def test_names_of_public_checkpoints():
     names = [import_checkpoint.public_name(key) for key in small_model().generator.state_dict()]
     assert "dec.conv_pre.weight_g" in names
     assert not any("parametrizations" in name for name in names)
+
+
+def test_the_recipe_of_fine_tuning_begins_with_it(imported, real_data, tmp_path):
+    """Two new voices for the five of the public model, as ``configs/vctk/vits2_finetune.json`` says."""
+    before = checkpoint.load(imported)
+    sets = [f"init_from={imported}", "init_optimizers=true", "new_speakers=MeanSpeaker", "metrics={}"]
+    sets += [f"model.args={json.dumps(before['config']['model']['args'])}", "trainer.monitor=null"]
+    sets += ["trainer.epochs=null", "trainer.max_steps=1", "data.train.workers=0", "trainer.eval_first=false"]
+    for split, sentences in (("train", [3, 8]), ("val", [19])):
+        args = {"root": str(real_data / "VCTK-Corpus-0.92"), "part": "all", "speakers": ["p227", "p225"]}
+        dataset = {"type": "VCTK", "args": args | {"sentences": sentences}}
+        sets.append(f"data.{split}.datasets={json.dumps([dataset])}")
+    flags = [part for item in sets for part in ("--set", item)]
+    recipe = str(ROOT / "configs" / "vctk" / "vits2_finetune.json")
+    assert train_script.main(["-c", recipe, "--run-dir", str(tmp_path / "run"), "-d", "cpu", *flags]) == 0
+    after = checkpoint.load(tmp_path / "run" / "checkpoint-00000001.pth")
+    assert after["task"]["speakers"] == ["0", "1", "2", "3", "4", "p227", "p225"]
+    old, new = before["model"]["generator.emb_g.weight"], after["model"]["generator.emb_g.weight"]
+    assert torch.allclose(new[:5], old, atol=1e-3)
+    assert torch.allclose(new[5:], old.mean(dim=0).expand(2, -1), atol=1e-3)
+    assert all(state["step"] == 2 for state in after["optimizations"]["generator"]["optimizer"]["state"].values())
