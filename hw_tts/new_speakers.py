@@ -12,7 +12,6 @@ from torch import Tensor
 from hw_base.errors import ConfigError
 from hw_base.registry import SPEAKER_INITS, suggest
 
-
 T = TypeVar("T")
 
 
