@@ -87,7 +87,7 @@ def test_rates_are_shares_of_the_optimizers_own():
     optimization = Optimization("model", network, optimizer, length=10)
     optimization.backward(network(torch.tensor([0, 1])))
     optimization.update(torch.tensor(True))
-    moved = {name: float((p - before[name]).abs().max()) for name, p in network.named_parameters()}
+    moved = {name: float((p.detach() - before[name]).abs().max()) for name, p in network.named_parameters()}
     assert moved["table.weight"] == pytest.approx(0.01, rel=1e-3)
     assert moved["encoder.0.weight"] == pytest.approx(0.1, rel=1e-3)
 
