@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 
-from hw_asr.models.conformer.attention import RelativeSelfAttention, SelfAttention
+from hw_asr.models.conformer.attention import RelativeSelfAttention
 from hw_asr.models.conformer.positions import RelativePositions, SinusoidalPositions, relative_shift, sinusoids
+from hw_base.attention import SelfAttention
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 8, 33])

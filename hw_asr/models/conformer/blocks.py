@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hw_asr.models.conformer.attention import RelativeSelfAttention, SelfAttention
+from hw_asr.models.conformer.attention import RelativeSelfAttention
 from hw_asr.models.conformer.norms import NormName, make_norm
+from hw_base.attention import SelfAttention
 from hw_base.layers import length_mask
 
 PositionName = Literal["relative", "absolute", "none"]

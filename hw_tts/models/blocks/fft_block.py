@@ -6,8 +6,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hw_base.attention import SelfAttention
 from hw_base.errors import ConfigError
-from hw_tts.models.blocks.attention import SelfAttention
 
 NormPlace = Literal["pre", "post"]
 
@@ -83,10 +83,10 @@ class FFTBlock(nn.Module):
             Tensor: (B, T, D); what the padding holds means nothing.
         """
         if self.norm == "pre":
-            x = x + self.dropout(self.attention(self.attention_norm(x), key_mask))
+            x = x + self.dropout(self.attention(self.attention_norm(x), key_mask[:, None, None]))
             out: Tensor = x + self.feed_forward(self.feed_forward_norm(x), mask)
         else:
-            x = self.attention_norm(x + self.dropout(self.attention(x, key_mask)))
+            x = self.attention_norm(x + self.dropout(self.attention(x, key_mask[:, None, None])))
             out = self.feed_forward_norm(x + self.feed_forward(x, mask))
         return out
 

@@ -44,10 +44,10 @@ def test_where_the_norms_stand(norm):
         return (y - y.mean(-1, keepdim=True)) / (y.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
 
     if norm == "pre":
-        y = x + block.attention(layer_norm(x), mask)
+        y = x + block.attention(layer_norm(x), mask[:, None, None])
         expected = y + feed_forward(layer_norm(y))
     else:
-        y = layer_norm(x + block.attention(x, mask))
+        y = layer_norm(x + block.attention(x, mask[:, None, None]))
         expected = layer_norm(y + feed_forward(y))
     torch.testing.assert_close(block(x, mask, mask), expected, atol=1e-5, rtol=0)
 

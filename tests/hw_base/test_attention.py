@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+from hw_base.attention import SelfAttention
 from hw_base.layers import length_mask
-from hw_tts.models.blocks.attention import SelfAttention
 
 LENGTH = torch.tensor([7, 3, 1])
 
@@ -13,7 +13,7 @@ def test_equals_the_formula_head_by_head():
     torch.manual_seed(0)
     attention = SelfAttention(6, 2, dropout=0.5).eval()
     x = torch.randn(3, 7, 6)
-    out = attention(x, length_mask(LENGTH, 7))
+    out = attention(x, length_mask(LENGTH, 7)[:, None, None])
     for b, n in enumerate(LENGTH):
         query, key, value = attention.in_projection(x[b]).split(6, dim=-1)
         heads = []
@@ -34,12 +34,12 @@ def test_equals_torch(n_heads):
     ours.out_projection.load_state_dict(theirs.out_proj.state_dict())
     x, mask = torch.randn(3, 7, 8), length_mask(LENGTH, 7)
     expected = theirs(x, x, x, key_padding_mask=~mask, need_weights=False)[0]
-    torch.testing.assert_close(ours(x, mask)[mask], expected[mask], atol=1e-6, rtol=0)
+    torch.testing.assert_close(ours(x, mask[:, None, None])[mask], expected[mask], atol=1e-6, rtol=0)
 
 
 def test_dropout_is_of_training_alone():
     attention, x = SelfAttention(8, 2, dropout=0.5), torch.randn(2, 7, 8)
-    mask = length_mask(torch.tensor([7, 7]), 7)
+    mask = length_mask(torch.tensor([7, 7]), 7)[:, None, None]
     assert not torch.equal(attention(x, mask), attention(x, mask))
     attention.eval()
     assert torch.equal(attention(x, mask), attention(x, mask))
