@@ -148,8 +148,8 @@ def test(config: Config, arguments: Namespace, state: dict[str, Any], device: to
             for pair in pairs_of(batch, waveforms, task.features.sample_rate):
                 scores.update(pair)
                 rows.append(_row(name, pair, _write_audio(output, name, pair)))
-            if scores.wants_matched():
-                matched = _matched_waveforms(model, batch, vocoder)
+            if scores.wants_matched() and vocoder is not None:
+                matched = matched_waveforms(batch | model(**batch), vocoder)
                 for pair in pairs_of(batch, matched, task.features.sample_rate, matched=True):
                     scores.update(pair)
         figures[name] = scores.compute()
@@ -173,21 +173,14 @@ def _print_figures(split: str, values: Mapping[str, float]) -> None:
         print(f"{split}: no metrics")
 
 
-def _matched_waveforms(model: Any, batch: dict[str, Any], vocoder: BaseVocoder | None) -> list[Tensor]:
-    return matched_waveforms(batch | dict(model(**batch)), vocoder)
-
-
 def matched_waveforms(results: Mapping[str, Any], vocoder: BaseVocoder | None) -> list[Tensor]:
     """Audio with the recording's timing, from what the model's training pass gave; empty where it gives none.
 
     Args:
-        results: the batch with the model's outputs; ``spectrogram_refined`` or ``spectrogram_predicted`` (B, F, T), or
-            ``waveform_matched`` (B, S) of models that make audio themselves.
+        results: the batch with the model's outputs; ``spectrogram_refined`` or ``spectrogram_predicted`` (B, F, T) are
+            wanted, which models that make audio themselves do not give.
         vocoder: for spectrograms.
     """
-    if "waveform_matched" in results:
-        given = {"waveform": results["waveform_matched"], "waveform_length": results["waveform_length"]}
-        return waveforms_of(given, None)
     spectrogram = results.get("spectrogram_refined", results.get("spectrogram_predicted"))
     if spectrogram is None:
         return []
