@@ -7,7 +7,7 @@ import torch
 
 from hw_base import checkpoint
 from hw_base.errors import ConfigError
-from hw_tts.vits2_losses import DurationAdversarialLoss, KLLoss, LogDurationLoss, SubbandSTFTLoss
+from hw_tts.vits2_losses import DurationAdversarialLoss, KLLoss, LogDurationLoss, Magnitudes, SubbandSTFTLoss
 from tests.conftest import SHARED
 
 REFERENCE = SHARED / "reference" / "mb_istft_vits2_small.pt"
@@ -64,6 +64,21 @@ def test_subbands_are_compared_at_every_resolution():
     assert 0 < near < far
     # Twice as loud: |2x| - |x| has the norm of |x|, and the logarithms differ by ln 2.
     assert float(loss(real, 2 * real)) == pytest.approx(1.0 + math.log(2.0), rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [(384, 30, 150), (683, 60, 300), (171, 10, 60), (16, 4, 16), (9, 2, 5), (10, 3, 5)])
+@pytest.mark.parametrize("length", [512, 1023])
+def test_magnitudes_are_those_of_a_fourier_transform(size, length):
+    torch.manual_seed(0)
+    (n_fft, hop, window), x = size, torch.randn(3, length, dtype=torch.float64)
+    taper = torch.hann_window(window, dtype=torch.float64)
+    expected = torch.stft(x, n_fft, hop, window, taper, return_complex=True).abs().clamp(min=1e-7**0.5)
+    torch.testing.assert_close(Magnitudes(*size)(x.float()).double().mT, expected, atol=2e-5, rtol=1e-5)
+
+
+def test_a_window_longer_than_its_frame_is_refused():
+    with pytest.raises(ConfigError, match="window of 400 samples does not fit into an FFT of 384"):
+        SubbandSTFTLoss(window_sizes=(400, 300, 60))
 
 
 def test_resolutions_of_different_counts_are_refused():
