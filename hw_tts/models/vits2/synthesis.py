@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from hw_base.errors import ConfigError
+from hw_tts.models.blocks.durations import whole_durations
 from hw_tts.models.vits2.generator import Generator
 from hw_tts.models.vits2.layers import length_mask
 from hw_tts.models.vits2.segments import expand
@@ -44,12 +45,20 @@ def predict_durations(
     speed: float,
     duration_noise: float,
 ) -> Tensor:
-    """Frames of each token, int64, (B, L); at least one each, none in the padding."""
+    """Frames of each token, int64, (B, L), none in the padding.
+
+    As published, at least one each and rounded up: a searched alignment gives every token a frame. Where durations were
+    given in training, rounding up would make speech too slow, by half a frame for each token; they are rounded.
+    """
     if isinstance(generator.dp, StochasticDurationPredictor):
         log_durations = generator.dp(hidden, mask, speaker, duration_noise)
     else:
         log_durations = generator.dp(hidden, mask, speaker)
-    durations = torch.ceil(torch.exp(log_durations) / speed).clamp(1, MAX_FRAMES).long()
+    frames = torch.exp(log_durations).clamp(max=MAX_FRAMES)
+    if generator.alignment == "given":
+        valid = torch.ones_like(frames, dtype=torch.bool) if mask is None else mask.squeeze(1)
+        return whole_durations(frames, valid, "linear", speed)
+    durations = torch.ceil(frames / speed).clamp(1, MAX_FRAMES).long()
     return durations if mask is None else durations * mask.squeeze(1)
 
 

@@ -152,3 +152,20 @@ def test_prepared_models_speak_the_same(given, flow):
     assert rough["waveform"].dtype == torch.float32
     error = float((rough["waveform"] - before["waveform"]).norm() / before["waveform"].norm())
     assert 0 < error < 0.1
+
+
+@pytest.mark.parametrize(
+    ("alignment", "frames", "whole"),
+    [("searched", 2.2, 3), ("searched", 0.4, 1), ("given", 2.2, 2), ("given", 2.7, 3), ("given", 0.4, 0)],
+)
+def test_given_durations_are_rounded_and_searched_ones_rounded_up(given, alignment, frames, whole):
+    model = small_model(alignment=alignment).eval()
+    with torch.no_grad():
+        model.generator.dp.proj.weight.zero_()
+        model.generator.dp.proj.bias.fill_(frames).log_()
+    durations = model.synthesize(*given)["durations"]
+    expected = whole * (torch.arange(11) < given[1].unsqueeze(1))
+    if whole == 0:  # an utterance cannot be of no length at all
+        assert durations.sum(dim=1).tolist() == [1, 1, 1]
+    else:
+        assert torch.equal(durations, expected)
