@@ -87,7 +87,7 @@ def import_files(
         "batch": 0,
         "evaluated_at": -1,
         "monitor": {"best": None, "best_step": 0, "stale": 0, "ranking": []},
-        "guard": {"skipped": 0, "in_row": 0},
+        "guard": {"skipped": 0, "in_row": {}},
         "window": [{"sums": {}, "counts": {}}],
         "rng": [rng],
         "writers": {},

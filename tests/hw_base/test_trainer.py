@@ -153,6 +153,30 @@ def test_too_many_bad_updates_end_the_run_with_good_weights(tmp_path):
     assert all(torch.isfinite(value).all() for value in state["model"].values())
 
 
+class LostGeneratorTrainer(GanTrainer):
+    """From the third step on the generator's loss, and no other, is not a number."""
+
+    def losses(self, batch):
+        for name, values in super().losses(batch):
+            lost = name == "generator" and self.step >= 2
+            yield name, {**values, "mel": values["mel"] * torch.nan} if lost else values
+
+
+def test_good_updates_of_a_discriminator_do_not_keep_a_bad_generator_alive():
+    torch.manual_seed(0)
+    trainer = make(
+        LostGeneratorTrainer, Gan(), batches(12), SECTION, {"mel": 1.0}, max_steps=12, max_bad_steps=4,
+    )  # fmt: skip
+    with pytest.raises(DivergedError, match=r"update of 'generator' skipped.*4 in a row"):
+        trainer.train()
+    assert trainer.step == 6
+    again = make(GanTrainer, Gan(), batches(12), SECTION, {"mel": 1.0}, max_steps=12)
+    again.guard.load_state_dict(trainer.guard.state_dict())
+    assert again.guard.in_row["generator"] == 4
+    again.guard.load_state_dict({"skipped": 5, "in_row": 3})  # as it stood in older checkpoints
+    assert (again.guard.skipped, again.guard.in_row) == (5, {})
+
+
 def test_a_bad_value_never_counts_as_the_best():
     trainer = make(RegressorTrainer, Regressor(), batches(4), SECTION, {"mse": 1.0}, max_steps=4, monitor="min val/mse")
     assert trainer.monitor.update(2.0, 1)
