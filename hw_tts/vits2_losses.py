@@ -164,9 +164,8 @@ class Magnitudes(nn.Module):
         n_frames = 1 + (x.shape[1] + 2 * (self.n_fft // 2) - self.n_fft) // self.hop
         padded = F.pad(x.unsqueeze(1), (self.n_fft // 2,) * 2, mode="reflect").squeeze(1)
         windows = padded[:, (self.n_fft - self.window) // 2 :].unfold(1, self.window, self.hop)[:, :n_frames]
-        real, imaginary = (windows.flatten(0, 1) @ self.basis).view(len(x), n_frames, -1).split(self.n_bins, dim=2)
-        magnitudes: Tensor = (real.square() + imaginary.square()).clamp(min=_SMALLEST_POWER).sqrt()
-        return magnitudes
+        spectrum = (windows.flatten(0, 1) @ self.basis).view(len(x), n_frames, 2, self.n_bins)
+        return spectrum.square().sum(dim=2).clamp(min=_SMALLEST_POWER).sqrt()
 
 
 @LOSSES.register()
