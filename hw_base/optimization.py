@@ -137,9 +137,13 @@ class Optimization:
                 parameter.requires_grad_(epoch >= first)
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of a scalar loss."""
+        """Add the gradients of a scalar loss to this group's parameters; those of other groups cost nothing."""
         scaled = loss if self.scaler is None else self.scaler.scale(loss)
-        torch.autograd.backward(scaled)
+        own = [parameter for parameter in self.parameters if parameter.requires_grad]
+        if distributed.active():  # DDP waits for a gradient of everything that it saw in the forward pass
+            torch.autograd.backward(scaled)
+        elif own:  # else all of them thaw later
+            torch.autograd.backward(scaled, inputs=own)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -175,14 +179,22 @@ class Optimization:
         return norm
 
     def _scaled_update(self, scaler: GradScaler, loss_is_finite: Tensor) -> tuple[Tensor, Tensor]:
-        if not bool(loss_is_finite):  # not an overflow of the scale, which must not pay for it
-            return torch.full((), math.nan, device=loss_is_finite.device), loss_is_finite
+        """As `update`, all on the device: to ask for the scale is to wait for the GPU."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if not gradients:
+            return self._clip(), loss_is_finite
+        # The scaler skips an update by its gradients alone.
+        gradients[0] += torch.zeros((), device=loss_is_finite.device).masked_fill(~loss_is_finite, math.nan)
+        one = torch.ones((), device=loss_is_finite.device)
+        before = scaler.scale(one)
         scaler.unscale_(self.optimizer)
         norm = self._clip()
         scaler.step(self.optimizer)
         scaler.update()
+        # A loss that is not finite is no overflow of the scale, which must not pay for it.
+        scaler.update(torch.where(loss_is_finite, scaler.scale(one), before))
         # An overflow of the scale is how the scale is found; it is a fault only where there is no scale left to lower.
-        return norm, torch.isfinite(norm) | (scaler.get_scale() > 1.0)
+        return norm, loss_is_finite & (torch.isfinite(norm) | (scaler.scale(one) > 1.0))
 
     def end_epoch(self, epoch: int) -> None:
         """Step a schedule that counts epochs; `epoch` is the one that begins."""

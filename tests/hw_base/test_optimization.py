@@ -47,3 +47,27 @@ def test_a_schedule_is_resumed(schedule):
     second = made(schedule)
     second.load_state_dict(first.state_dict())
     assert run(second, 5) == whole[4:]
+
+
+def test_a_loss_gives_gradients_to_its_own_group_alone():
+    torch.manual_seed(0)
+    mine, others = nn.Linear(2, 1), nn.Linear(1, 1)
+    section = OptimizerSection.model_validate({"type": "AdamW"})
+    Optimization("model", mine, section, 10).backward(others(mine(torch.ones(1, 2))).sum())
+    assert all(parameter.grad is not None for parameter in mine.parameters())
+    assert all(parameter.grad is None for parameter in others.parameters())
+
+
+@pytest.mark.parametrize("amp_dtype", [None, torch.float16])
+def test_a_group_that_thaws_later_waits_without_updates(amp_dtype):
+    network = nn.Linear(2, 1)
+    before = network.weight.detach().clone()
+    section = OptimizerSection.model_validate({"type": "AdamW", "freeze": ["*"], "thaw": {"*": 1}})
+    optimization = Optimization("model", network, section, 10, amp_dtype)
+    for epoch, waits in ((0, True), (1, False)):
+        optimization.set_epoch(epoch)
+        optimization.zero_grad()
+        optimization.backward(1e-3 * network(torch.ones(1, 2)).sum())
+        _, taken = optimization.update(torch.tensor(True))
+        assert bool(taken)
+        assert torch.equal(network.weight, before) is waits
