@@ -5,12 +5,15 @@ Only folders, batch sizes, workers, the length of training and the sizes of mode
 
 import json
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 import test as test_script
 import train as train_script
-from hw_base import checkpoint
+from hw_base import checkpoint, config
+from hw_base.experiment import Experiment
 from tests.conftest import ROOT
 
 SPLITS = ("train", "val", "test")
@@ -18,10 +21,10 @@ SHORT = ["trainer.max_steps=2", "trainer.epochs=null", "trainer.eval_every=2", "
 ACOUSTIC = ["width=16", "ff_width=16", "predictor_width=16", "n_encoder_layers=1", "n_decoder_layers=1"]
 
 
-def run(config, folder, sets, device="cpu"):
+def run(recipe, folder, sets, device="cpu"):
     """Train for two steps; the checkpoint."""
     flags = [part for item in sets for part in ("--set", item)]
-    path = str(ROOT / "configs" / config)
+    path = str(ROOT / "configs" / recipe)
     assert train_script.main(["-c", path, "--run-dir", str(folder), "-d", device, *flags]) == 0
     return folder / "checkpoint-00000002.pth"
 
@@ -106,3 +109,71 @@ def test_a_small_model_of_librispeech_readers_learns_vctk_voices(real_data, tmp_
     assert after["text_encoder"] == before["text_encoder"]
     assert finite(after)
     assert figures(tuned, tmp_path)["val"]["log_mel_l1"] > 0
+
+
+NEW = ["p329", "p294", "p257", "p276", "p308"]
+
+
+def vctk(root, speakers):
+    """A corpus of the official tree with a second of noise where each of these speakers said sentences 1 and 10."""
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, 22050)
+    for speaker in speakers:
+        audio, texts = root / "wav48_silence_trimmed" / speaker, root / "txt" / speaker
+        audio.mkdir(parents=True)
+        texts.mkdir(parents=True)
+        for number in (1, 10):
+            soundfile.write(audio / f"{speaker}_{number:03}_mic1.flac", noise, 22050)
+            (texts / f"{speaker}_{number:03}.txt").write_text("Please call Stella.")
+    return root
+
+
+def experiment(name, root, *sets):
+    """What trains by a recipe of VCTK, with its speakers known."""
+    sets = [*(rooted(split, root) for split in SPLITS), *sets]
+    made = Experiment(config.load(ROOT / "configs" / "vctk" / f"{name}.json", sets), torch.device("cpu"))
+    made.task.fit(made.split("train", evaluation=False), made.origin)
+    return made
+
+
+def test_new_speakers_get_the_homeworks_ids(tmp_path):
+    named = json.loads((ROOT / "configs" / "vctk" / "vits2.json").read_text())
+    known = named["data"]["train"]["datasets"][0]["args"]["speakers"]
+    root = vctk(tmp_path / "VCTK", sorted([*known, *NEW]))
+    first = experiment("vits2", root)
+    assert first.task.speakers == known
+    assert first.task.model_arguments()["n_speakers"] == 103
+    trained = {"text_encoder": first.task.text_encoder.state_dict(), "task": first.task.state_dict()}
+    checkpoint.save(tmp_path / "first.pth", {"config": config.as_dict(first.config), **trained})
+    tuned = experiment("vits2_finetune", root, f"init_from={tmp_path / 'first.pth'}")
+    assert tuned.task.model_arguments()["n_speakers"] == 108
+    ids = {r.speaker: tuned.task.item_maker(True).speaker_id(r) for r in tuned.split("train", evaluation=False).records}
+    assert ids == {"p329": 103, "p294": 104, "p257": 105, "p276": 106, "p308": 107}
+    assert experiment("vits2_scratch", root).task.speakers == NEW
+
+
+@pytest.mark.parametrize("name", ["vits2", "vits2_finetune", "vits2_scratch"])
+def test_recipes_of_vctk_have_the_homeworks_constants(name):
+    recipe = config.load(ROOT / "configs" / "vctk" / f"{name}.json")
+    features, model = recipe.features.args, recipe.model.args
+    assert [features[key] for key in ("sample_rate", "n_fft", "hop_length", "win_length")] == [22050, 1024, 256, 1024]
+    assert (features["n_mels"], features["f_min"], features["f_max"]) == (80, 0.0, None)
+    assert model["segment_frames"] * features["hop_length"] == 8192
+    assert (model["decoder"], model["flow"], model["bank"]) == ("multi_band_istft", "pre_conv2", "exact")
+    assert recipe.text_encoder.args["add_blank"]
+    assert recipe.data["train"].batch_size == 32
+    assert {key: loss.weight for key, loss in recipe.losses.items() if loss.weight != 1.0} == {"mel": 45.0}
+    assert recipe.losses["subband_stft"].args == {
+        "fft_sizes": [384, 683, 171],
+        "hop_sizes": [30, 60, 10],
+        "window_sizes": [150, 300, 60],
+    }
+    for optimizer in recipe.optimizers.values():
+        wanted = {"lr": 2e-4, "betas": [0.8, 0.99], "eps": 1e-9, "weight_decay": 0.01}
+        assert {key: optimizer.args[key] for key in wanted} == wanted
+        assert optimizer.scheduler.args["gamma"] == 0.999875
+        assert (optimizer.scheduler.type, optimizer.scheduler.every) == ("ExponentialLR", "epoch")
+    trainer = recipe.trainer
+    if name == "vits2":
+        assert trainer.max_steps == 312_000
+    else:  # an evaluation every five epochs of 61 batches, about 1940 utterances
+        assert (trainer.epochs, trainer.eval_first, trainer.eval_every, trainer.save_every) == (50, True, 305, 305)
