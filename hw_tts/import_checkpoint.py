@@ -9,35 +9,24 @@ The files are read as tensors and plain containers only; whatever else they hold
 import argparse
 import json
 import logging
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hw_base import checkpoint, cli, config_files, packages, seeding
 from hw_base.config import as_dict, build, resolve
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.registry import MODELS, TEXT_ENCODERS
 from hw_base.schema import Config
-from hw_tts import public_config
+from hw_tts import public_checkpoint, public_config
 from hw_tts.models.vits2 import VITS2
+from hw_tts.public_checkpoint import PREFIXES, PublicFile, public_name
 
 log = logging.getLogger(__name__)
-
-PREFIXES = {"generator": "G", "discriminator": "D", "duration_discriminator": "DUR"}
-NORM_NAMES = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
-_NUMBERED = re.compile(r"(?:G|D|DUR)_(\d+)\.pth")
-
-
-def public_name(name: str) -> str:
-    """The name of a tensor in a public checkpoint."""
-    for ours, theirs in NORM_NAMES.items():
-        name = name.replace(ours, theirs)
-    return name
 
 
 def import_files(
@@ -56,34 +45,36 @@ def import_files(
             another shape than the config says.
         ConfigError: everything in the config that this model does not offer.
     """
-    found = _by_group(files)
-    embedding = found["generator"]["model"]["enc_p.emb.weight"]
-    if symbols is not None and len(symbols) + 1 != len(embedding):
+    found = public_checkpoint.read(files)
+    generator = found["generator"]
+    n_tokens = len(generator.weights["enc_p.emb.weight"])
+    if symbols is not None and len(symbols) + 1 != n_tokens:
         raise ConfigError(
-            f"--symbols: {len(symbols)} symbols and the padding do not fit the checkpoint's table of {len(embedding)}"
+            f"--symbols: {len(symbols)} symbols and the padding do not fit the checkpoint's table of {n_tokens}"
         )
-    tree = public_config.convert(original, name, len(embedding), symbols)
+    tree = public_config.convert(original, name, n_tokens, symbols)
     if "discriminator" in found:  # the public configs do not say how wide it is
-        widest = found["discriminator"]["model"]["discriminators.0.conv_post.weight_v"]
+        widest = found["discriminator"].weights["discriminators.0.conv_post.weight_v"]
         tree["model"]["args"]["discriminator_channels"] = widest.shape[1]
     config = resolve(tree)
     for key in public_config.left_out(original):
         log.info("not taken over from the config: %s", key)
-    n_speakers = max(1, int((original.get("data") or {}).get("n_speakers", 0)))
+    n_speakers = max(1, original["data"].get("n_speakers", 0))
     with seeding.isolated(config.seed):
-        model = _model(config, len(embedding), n_speakers)
+        model = _model(config, n_tokens, n_speakers)
         rng = seeding.rng_state()
-    _load(model, found)
-    epoch = int(found["generator"].get("iteration", 0))
     groups = model.parameter_groups()
+    for group in groups.keys() - found.keys():
+        log.warning("no file of the %s (%s_<step>.pth): it begins anew", group.replace("_", " "), PREFIXES[group])
+    public_checkpoint.load(groups, found)
     return {
         "config": as_dict(config),
         "text_encoder": _symbol_state(config),
         "task": {"speakers": [str(speaker) for speaker in range(n_speakers)]},
         "model": model.state_dict(),
-        "optimizations": {key: _optimization(key, network, found, config) for key, network in groups.items()},
-        "step": _step(files),
-        "epoch": epoch,
+        "optimizations": {key: _optimization(key, network, found.get(key), config) for key, network in groups.items()},
+        "step": public_checkpoint.step_of(files),
+        "epoch": generator.epoch,
         "batch": 0,
         "evaluated_at": -1,
         "monitor": {"best": None, "best_step": 0, "stale": 0, "ranking": []},
@@ -93,35 +84,6 @@ def import_files(
         "writers": {},
         "original_config": dict(original),
     }
-
-
-def _by_group(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """The files' contents by what they hold."""
-    marks = {
-        "enc_p.emb.weight": "generator",
-        "discriminators.0.conv_post.weight_v": "discriminator",
-        "dur_proj.weight": "duration_discriminator",
-    }
-    found: dict[str, dict[str, Any]] = {}
-    for path in files:
-        content = checkpoint.load_untrusted(path)
-        weights = content.get("model") if isinstance(content, dict) else None
-        if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-            raise CheckpointError(f"{path}: not a public checkpoint: it has no table of tensors named 'model'")
-        weights = {key.removeprefix("module."): value for key, value in weights.items()}
-        group = next((group for mark, group in marks.items() if mark in weights), None)
-        if group is None:
-            raise CheckpointError(f"{path}: holds neither a generator nor a discriminator: {sorted(weights)[:3]} ...")
-        if group in found:
-            raise CheckpointError(f"{path}: a second {group.replace('_', ' ')}; give one file of each kind")
-        found[group] = {**content, "model": weights, "path": path}
-    if "generator" not in found:
-        raise CheckpointError("none of the files is a generator's (G_<step>.pth), and nothing works without it")
-    return found
-
-
-def _step(files: Sequence[Path]) -> int:
-    return max((int(match[1]) for path in files if (match := _NUMBERED.fullmatch(path.name))), default=0)
 
 
 def _model(config: Config, n_tokens: int, n_speakers: int) -> VITS2:
@@ -136,57 +98,27 @@ def _model(config: Config, n_tokens: int, n_speakers: int) -> VITS2:
     return model
 
 
-def _load(model: VITS2, found: Mapping[str, Mapping[str, Any]]) -> None:
-    """Take over the weights; every difference is named, of all files at once."""
-    problems: list[str] = []
-    for group, network in model.parameter_groups().items():
-        if group not in found:
-            log.warning("no file of the %s (%s_<step>.pth): it begins anew", group.replace("_", " "), PREFIXES[group])
-            continue
-        own = {public_name(key): (key, value) for key, value in network.state_dict().items()}
-        weights, path = found[group]["model"], found[group]["path"]
-        problems += [f"{path}: {key} is missing" for key in own if key not in weights]
-        problems += [f"{path}: {key} is not part of the model" for key in weights if key not in own]
-        problems += [
-            f"{path}: {key} is {tuple(weights[key].shape)}, the config makes it {tuple(value.shape)}"
-            for key, (_, value) in own.items()
-            if key in weights and weights[key].shape != value.shape
-        ]
-        if not problems:
-            network.load_state_dict({key: weights[theirs] for theirs, (key, _) in own.items()})
-    if problems:
-        raise CheckpointError("\n".join(problems))
-
-
 def _symbol_state(config: Config) -> dict[str, Any]:
     state: dict[str, Any] = build("text_encoder", config.text_encoder, TEXT_ENCODERS).state_dict()
     return state
 
 
-def _optimization(
-    group: str, network: nn.Module, found: Mapping[str, Mapping[str, Any]], config: Config
-) -> dict[str, Any]:
+def _optimization(group: str, network: nn.Module, file: PublicFile | None, config: Config) -> dict[str, Any]:
     """An optimizer's state with the moments in this model's order of parameters."""
-    lr = float(config.optimizers[group].args["lr"])
-    names = [public_name(name) for name, _ in network.named_parameters()]
-    content = found.get(group, {})
-    epoch = int(content.get("iteration", 0))
-    optimizer = content.get("optimizer")
-    if group in found and not optimizer:
-        log.warning("%s: no moments of the optimizer, which begins anew", content["path"])
-    if not optimizer:
-        fresh = torch.optim.AdamW(network.parameters(), **config.optimizers[group].args).state_dict()
+    args = config.optimizers[group].args
+    lr = float(args["lr"]) if file is None or file.learning_rate is None else file.learning_rate
+    if file is None or file.state is None:
+        if file is not None:
+            log.warning("%s: no moments of the optimizer, which begins anew", file.path)
+        fresh = torch.optim.AdamW(network.parameters(), **{**args, "lr": lr}).state_dict()
         fresh["param_groups"][0]["initial_lr"] = lr
         return {"lr": lr, "optimizer": fresh, "scheduler": _schedule(0, lr), "scaler": None}
-    place = {name: index for index, name in enumerate(names)}
-    # Its optimizers number the parameters in the order of the table of tensors.
-    order = [place[name] for name in content["model"]]
-    moments = {order[index]: value for index, value in optimizer["state"].items()}
-    (settings,) = optimizer["param_groups"]
-    groups = [{**settings, "params": list(range(len(names)))}]
-    progress = _schedule(epoch, float(settings["lr"]))
+    place = {public_name(name): index for index, (name, _) in enumerate(network.named_parameters())}
+    order = [place[name] for name in file.weights]
+    moments = {order[number]: value for number, value in file.state.items()}
+    groups = [{**file.settings, "params": list(range(len(place)))}]
     state = {"state": dict(sorted(moments.items())), "param_groups": groups}
-    return {"lr": lr, "optimizer": state, "scheduler": progress, "scaler": None}
+    return {"lr": lr, "optimizer": state, "scheduler": _schedule(file.epoch, file.settings["lr"]), "scaler": None}
 
 
 def _schedule(epoch: int, rate: float) -> dict[str, Any]:
@@ -202,36 +134,42 @@ def export(state: Mapping[str, Any], folder: Path) -> list[Path]:
 
     Raises:
         CheckpointError: it is of another model.
+        ConfigError: the folder cannot be written.
     """
     if state["config"].get("model", {}).get("type") != "VITS2":
         raise CheckpointError("only a checkpoint of VITS2 can be exported")
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for group, prefix in PREFIXES.items():
-        weights = {
-            public_name(name.removeprefix(f"{group}.")): value
-            for name, value in state["model"].items()
-            if name.startswith(f"{group}.")
-        }
-        optimization = state["optimizations"][group]
-        optimizer = optimization["optimizer"]
-        if sum(len(settings["params"]) for settings in optimizer["param_groups"]) != len(weights):
-            log.warning("%s: some parameters were frozen; the moments of the others are left out", group)
-            optimizer = None
-        content = {
-            "model": weights,
-            "iteration": state["epoch"],
-            "optimizer": optimizer,
-            "learning_rate": optimization["lr"],
-        }
-        path = folder / f"{prefix}_{state['step']}.pth"
-        torch.save(content, path)
-        written.append(path)
-    if "original_config" in state:
-        path = folder / "config.json"
-        path.write_text(json.dumps(state["original_config"], indent=2) + "\n", encoding="utf-8")
-        written.append(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written = []
+        for group, prefix in PREFIXES.items():
+            written.append(folder / f"{prefix}_{state['step']}.pth")
+            torch.save(_public_content(group, state), written[-1])
+        if "original_config" in state:
+            written.append(folder / "config.json")
+            written[-1].write_text(json.dumps(state["original_config"], indent=2) + "\n", encoding="utf-8")
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(f"--export {folder}: cannot be written: {error}") from None
     return written
+
+
+def _public_content(group: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    """What the public program saves of one network."""
+    weights = {
+        public_name(name.removeprefix(f"{group}.")): value
+        for name, value in state["model"].items()
+        if name.startswith(f"{group}.")
+    }
+    optimization = state["optimizations"][group]
+    optimizer = optimization["optimizer"]
+    if [len(settings["params"]) for settings in optimizer["param_groups"]] != [len(weights)]:
+        log.warning("%s: not all parameters were trained, or at several rates; its moments are left out", group)
+        optimizer = None
+    return {
+        "model": weights,
+        "iteration": state["epoch"],
+        "optimizer": optimizer,
+        "learning_rate": optimization["lr"],
+    }
 
 
 def read_symbols(path: Path) -> list[str]:

@@ -75,6 +75,13 @@ _READ = {
         *DECODER_KEYS,
     },
 }
+# What is computed with here: key -> the smallest value; the rest is checked as part of our config.
+_NUMBERS: dict[str, dict[str, float]] = {
+    "train": {"segment_size": 1, "learning_rate": 0, "c_mel": 0, "c_kl": 0},
+    "data": {"hop_length": 1, "n_speakers": 0, "mel_fmin": 0, "mel_fmax": 0},
+}
+_WHOLE = {"segment_size", "hop_length", "n_speakers"}
+_NULLABLE = {"mel_fmin", "mel_fmax"}
 # Symbol tables by their size, the padding included.
 TABLES = {178: "vits", 205: "mb_istft_vits2"}
 
@@ -91,8 +98,8 @@ def convert(original: Mapping[str, Any], name: str, n_tokens: int, symbols: list
     Raises:
         ConfigError: everything in it that this model does not offer, one line each.
     """
-    train, data, model = (dict(original.get(section) or {}) for section in ("train", "data", "model"))
-    problems = _problems(train, data, model)
+    train, data, model = (_section(original, section) for section in ("train", "data", "model"))
+    problems = _problems(train, data, model) + _number_problems({"train": train, "data": data})
     if symbols is None and n_tokens not in TABLES:
         problems.append(f"no public table has {n_tokens} symbols; give the program's with --symbols FILE")
     if problems:
@@ -131,6 +138,28 @@ def left_out(original: Mapping[str, Any]) -> list[str]:
         for key in (keys if isinstance(keys, Mapping) else ())
         if key not in known.get(section, set())
     ]
+
+
+def _section(original: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = original.get(name, {})
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"{name}: expected a mapping of keys, found {found!r}")
+    return dict(found)
+
+
+def _number_problems(sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Keys that should be numbers and are none."""
+    problems = []
+    for section, smallest in _NUMBERS.items():
+        for key in smallest.keys() & sections[section].keys():
+            value = sections[section][key]
+            if value is None and key in _NULLABLE:
+                continue
+            kinds = (int,) if key in _WHOLE else (int, float)
+            if not isinstance(value, kinds) or isinstance(value, bool) or value < smallest[key]:
+                kind = "a whole number" if key in _WHOLE else "a number"
+                problems.append(f"{section}.{key}: expected {kind} from {smallest[key]:g} on, found {value!r}")
+    return sorted(problems)
 
 
 def _problems(train: dict[str, Any], data: dict[str, Any], model: dict[str, Any]) -> list[str]:

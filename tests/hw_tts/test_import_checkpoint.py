@@ -11,7 +11,7 @@ import train as train_script
 from hw_base import checkpoint, config
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.experiment import Experiment
-from hw_tts import import_checkpoint
+from hw_tts import import_checkpoint, public_checkpoint
 from hw_tts.synthesizer import Synthesizer
 from tests.conftest import ROOT, same
 from tests.hw_tts.vits2.small import reference, small_model
@@ -80,7 +80,7 @@ def discriminator_weights():
 
     torch.manual_seed(3)
     return {
-        import_checkpoint.public_name(key): value for key, value in Discriminators(channels=16).state_dict().items()
+        public_checkpoint.public_name(key): value for key, value in Discriminators(channels=16).state_dict().items()
     }
 
 
@@ -150,10 +150,10 @@ def test_training_goes_on_from_the_moments(imported, originals):
     optimizations = experiment._optimizations(model, 10, None, True)
     for name, optimization in optimizations.items():
         optimization.load_state_dict(state["optimizations"][name])
-        prefix = import_checkpoint.PREFIXES[name]
+        prefix = public_checkpoint.PREFIXES[name]
         original = torch.load(originals / f"{prefix}_312000.pth", weights_only=True)
         assert optimization.rate == original["optimizer"]["param_groups"][0]["lr"]
-        names = [import_checkpoint.public_name(key) for key, _ in model.parameter_groups()[name].named_parameters()]
+        names = [public_checkpoint.public_name(key) for key, _ in model.parameter_groups()[name].named_parameters()]
         theirs = dict(zip(original["model"], original["optimizer"]["state"].values(), strict=True))
         for key, parameter in zip(names, optimization.parameters, strict=True):
             ours = optimization.optimizer.state[parameter]
@@ -171,6 +171,20 @@ def test_there_and_back_again(imported, originals, tmp_path):
         assert list(found["model"]) == list(expected["model"])
         assert same(found, expected)
     assert json.loads((tmp_path / "config.json").read_text()) == json.loads((originals / "finetune.json").read_text())
+
+
+def test_another_rate_in_the_config_counts_and_leaves_the_files_as_they_were(numbers, originals, tmp_path):
+    output = tmp_path / "checkpoint.pth"
+    path = changed(numbers, tmp_path, "train", learning_rate=1e-4)
+    assert run(*files(originals), "--config", path, "--symbols", originals / "symbols.json", "-o", output) == 0
+    state = checkpoint.load(output)
+    experiment = Experiment(config.resolve(state["config"]), torch.device("cpu"), state)
+    optimization = experiment._optimizations(experiment.model(), 10, None, True)["generator"]
+    optimization.load_state_dict(state["optimizations"]["generator"])
+    assert optimization.rate == pytest.approx(0.5 * 2e-4 * 0.999875)
+    assert run(output, "--export", tmp_path) == 0
+    for original in files(originals):
+        assert same(torch.load(tmp_path / original.name, weights_only=True), torch.load(original, weights_only=True))
 
 
 def test_missing_discriminators_begin_anew_and_are_said_so(originals, tmp_path, caplog):
@@ -297,6 +311,9 @@ def test_arguments_that_do_not_go_together(originals, imported, tmp_path, capsys
     assert "an import needs --config" in capsys.readouterr().err
     assert run(*files(originals), "--export", tmp_path) == 2
     assert "goes with one checkpoint" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert run(imported, "--export", tmp_path / "file") == 2
+    assert f"error: --export {tmp_path / 'file'}: cannot be written" in capsys.readouterr().err
     (tmp_path / "bad.json").write_text('["_", 3]')
     with pytest.raises(ConfigError, match="expected a list of symbols"):
         import_checkpoint.read_symbols(tmp_path / "bad.json")
@@ -307,16 +324,21 @@ def test_only_vits2_is_exported(tmp_path):
         import_checkpoint.export({"config": {"model": {"type": "FastSpeech"}}}, tmp_path)
 
 
-def test_moments_of_a_partly_frozen_model_are_left_out(imported, tmp_path, caplog):
+@pytest.mark.parametrize("kept", [0, 1])
+def test_moments_that_are_not_one_group_of_all_parameters_are_left_out(imported, tmp_path, caplog, kept):
+    """Some parameters were frozen, or some learnt at another rate: their order is not that of the model."""
     state = checkpoint.load(imported)
-    state["optimizations"]["generator"]["optimizer"]["param_groups"][0]["params"].pop()
+    groups = state["optimizations"]["generator"]["optimizer"]["param_groups"]
+    groups.append({**groups[0], "params": [groups[0]["params"].pop()]})
+    del groups[1 + kept :]
     import_checkpoint.export(state, tmp_path)
-    assert "some parameters were frozen" in caplog.text
+    assert "generator: not all parameters were trained, or at several rates; its moments are left out" in caplog.text
     assert torch.load(tmp_path / "G_312000.pth", weights_only=True)["optimizer"] is None
+    assert torch.load(tmp_path / "D_312000.pth", weights_only=True)["optimizer"] is not None
 
 
 def test_names_of_public_checkpoints():
-    names = [import_checkpoint.public_name(key) for key in small_model().generator.state_dict()]
+    names = [public_checkpoint.public_name(key) for key in small_model().generator.state_dict()]
     assert "dec.conv_pre.weight_g" in names
     assert not any("parametrizations" in name for name in names)
 
