@@ -12,6 +12,7 @@ from hw_base.registry import TRAINERS
 from hw_base.schema import Config
 from hw_base.trainer_setup import Setup
 from hw_tts.gan_losses import AdversarialLoss
+from hw_tts.models.vits2.filter_bank import FilterBank
 from hw_tts.trainer import SynthesisTrainer
 from hw_tts.vits2_losses import DurationAdversarialLoss
 
@@ -48,6 +49,11 @@ class AdversarialTrainer(SynthesisTrainer):
         )
         if "feature_matching" in setup.losses and self._adversarial is None:
             raise ConfigError("losses.feature_matching: needs losses.adversarial, whose discriminator it looks into")
+        self._bank: FilterBank | None = getattr(self.model.generator.dec, "filter_bank", None)  # type: ignore[union-attr]
+        if "subband_stft" in setup.losses and self._bank is None:
+            raise ConfigError(
+                "losses.subband_stft: only the decoder multi_band_istft has sub-bands; leave the loss out"
+            )
         if "mel" in setup.losses:
             setup.losses["mel"].prepare(self.features)  # type: ignore[operator]
 
@@ -89,8 +95,8 @@ class AdversarialTrainer(SynthesisTrainer):
         for name in ("kl", "duration"):
             if name in modules:
                 losses[name] = modules[name](**outputs)
-        if "subband_stft" in modules:
-            losses["subband_stft"] = modules["subband_stft"](self._subbands(real), outputs["subbands_predicted"])
+        if "subband_stft" in modules and self._bank is not None:
+            losses["subband_stft"] = modules["subband_stft"](self._bank.analysis(real), outputs["subbands_predicted"])
         if self._adversarial is not None:
             scores, maps = self.networks["discriminator"](torch.cat([real, fake]))
             losses["adversarial"] = self._adversarial([score.chunk(2)[1] for score in scores])
@@ -104,12 +110,3 @@ class AdversarialTrainer(SynthesisTrainer):
             )
             losses["adversarial_duration"] = self._adversarial_duration(judged[0], outputs["tokens_mask"])
         return losses
-
-    def _subbands(self, waveform: Tensor) -> Tensor:
-        bank = getattr(self.model.generator.dec, "filter_bank", None)  # type: ignore[union-attr]
-        if bank is None:
-            raise ConfigError(
-                "losses.subband_stft: only the decoder multi_band_istft has sub-bands; leave the loss out"
-            )
-        subbands: Tensor = bank.analysis(waveform)
-        return subbands

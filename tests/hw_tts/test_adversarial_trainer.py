@@ -34,3 +34,9 @@ def test_the_embedded_corpus_gives_its_own(tmp_path, blank):
         f"text_encoder.args.add_blank={blank}",
     ]
     assert train_script.main(["-c", TINY, "--run-dir", str(tmp_path / "run"), "-d", "cpu", *sets]) == 0
+
+
+def test_a_loss_of_subbands_without_any_is_refused_before_the_first_step(tmp_path, capsys):
+    sets = ["--set", "model.args.decoder=istft", "--set", "model.args.upsample_rates=[8, 8]", "--set", "metrics={}"]
+    assert train_script.main(["-c", TINY, "--run-dir", str(tmp_path / "run"), "-d", "cpu", *sets]) == 2
+    assert "losses.subband_stft: only the decoder multi_band_istft has sub-bands" in capsys.readouterr().err
