@@ -17,7 +17,7 @@ from hw_tts.models.vits2 import VITS2
 from hw_tts.models.vits2.filter_bank import filters
 from hw_tts.models.vits2.layers import length_mask
 
-SIZES = {"full": {}, "mini": {"hidden_channels": 96, "n_layers": 3, "upsample_initial_channels": 256}}
+SIZES = {"full": {"preset": "mb_istft_vits2"}, "mini": {"preset": "mini_mb_istft_vits2"}}
 RATE, HOP = 22050, 256
 FRAMES_PER_TOKEN = 3  # of phones with blanks between them
 

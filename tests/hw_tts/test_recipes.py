@@ -64,6 +64,19 @@ SMALL += ["discriminator_periods=[2]", "discriminator_channels=8"]
 VITS2 = [*(f"model.args.{size}" for size in SMALL), "data.train.batch_size=4", "data.train.workers=0", *SHORT]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["mb_istft_vits2", "mini_istft_vits2"])
+def test_ljspeech_recipe_of_vits2_runs_on_the_clips_at_hand(real_data, tmp_path, preset):
+    sets = [*(rooted(split, real_data / "LJSpeech-1.1") for split in SPLITS), *SHORT, f"model.args.preset={preset}"]
+    sets += [f"model.args.{size}" for size in SMALL if size.split("=")[0] not in ("hidden_channels", "n_layers")]
+    sets += ["data.train.batch_size=4", "data.train.workers=0", "data.train.limit=8", "data.val.limit=1"]
+    if preset == "mini_istft_vits2":  # which has no sub-bands
+        sets.append("losses={mel: 45.0, kl: 1.0, duration: 1.0, adversarial: 1.0, feature_matching: 1.0}")
+    path = run("ljspeech/vits2.json", tmp_path / "run", sets)
+    assert finite(checkpoint.load(path))
+    assert {"mcd", "log_mel_l1"} <= set(figures(path, tmp_path)["test"])
+
+
 def clips(root, speakers, **sentences):
     """Sets that give each split clips of these speakers; the corpus's own parts need more than there are."""
     for split, numbers in sentences.items():
@@ -158,7 +171,7 @@ def test_recipes_of_vctk_have_the_homeworks_constants(name):
     assert [features[key] for key in ("sample_rate", "n_fft", "hop_length", "win_length")] == [22050, 1024, 256, 1024]
     assert (features["n_mels"], features["f_min"], features["f_max"]) == (80, 0.0, None)
     assert model["segment_frames"] * features["hop_length"] == 8192
-    assert (model["decoder"], model["flow"], model["bank"]) == ("multi_band_istft", "pre_conv2", "exact")
+    assert (model["preset"], model["flow"], model["bank"]) == ("mb_istft_vits2", "pre_conv2", "exact")
     assert recipe.text_encoder.args["add_blank"]
     assert recipe.data["train"].batch_size == 32
     assert {key: loss.weight for key, loss in recipe.losses.items() if loss.weight != 1.0} == {"mel": 45.0}

@@ -24,6 +24,7 @@ from hw_tts.models.vits2.flow import Flow, FlowKind
 from hw_tts.models.vits2.generator import Alignment, Generator
 from hw_tts.models.vits2.layers import fold_weight_norm
 from hw_tts.models.vits2.posterior_encoder import PosteriorEncoder
+from hw_tts.models.vits2.sizes import PresetName, check, preset_with
 from hw_tts.models.vits2.stochastic_duration_predictor import StochasticDurationPredictor
 from hw_tts.models.vits2.text_encoder import TextEncoder
 
@@ -42,12 +43,14 @@ class VITS2(BaseModel):
         n_tokens: size of the symbol table, the blank included.
         n_speakers: rows of the table of speakers; 1 for a single voice, which has no table.
         hop_length: samples of a frame; the decoder must make as many.
+        preset: a published model: ``mb_istft_vits2``, ``ms_istft_vits2``, ``istft_vits2``, ``vits2`` (HiFi-GAN),
+            ``mini_mb_istft_vits2`` or ``mini_istft_vits2``; see `hw_tts.models.vits2.sizes.PRESETS`.
         inter_channels: of the latent, even.
-        hidden_channels: width of encoders and flow.
+        hidden_channels: width of encoders and flow; the preset's if it is not given.
         filter_channels: inner width of the text encoder's feed-forward parts.
         speaker_channels: width of the speaker embedding.
         n_heads: of the text encoder.
-        n_layers: of the text encoder.
+        n_layers: of the text encoder; the preset's if it is not given.
         kernel_size: of the text encoder and the duration predictor.
         dropout: of the text encoder.
         posterior_layers: of the posterior encoder.
@@ -59,14 +62,14 @@ class VITS2(BaseModel):
         duration_predictor: ``deterministic``, or ``stochastic`` as in VITS.
         duration_channels: width of the deterministic predictor.
         duration_dropout: of the duration predictor.
-        decoder: what the decoder ends in.
+        decoder: what the decoder ends in; the preset's if it is not given.
         bank: filter bank of ``multi_band_istft``: ``public`` for public checkpoints, ``exact`` for new training.
         resblock: kind of the decoder's residual blocks.
         resblock_kernel_sizes: one block each, averaged.
         resblock_dilations: of each block's convolutions.
-        upsample_rates: strides of the decoder.
-        upsample_kernel_sizes: of its transposed convolutions.
-        upsample_initial_channels: its width, halved at each stride.
+        upsample_rates: strides of the decoder; the preset's if they are not given.
+        upsample_kernel_sizes: of its transposed convolutions; the preset's if they are not given.
+        upsample_initial_channels: its width, halved at each stride; the preset's if it is not given.
         istft_n_fft: size of its inverse transform.
         istft_hop_length: of its inverse transform.
         subbands: of ``multi_band_istft`` and ``multi_stream_istft``.
@@ -92,12 +95,13 @@ class VITS2(BaseModel):
         n_tokens: int,
         n_speakers: int,
         hop_length: int,
+        preset: PresetName = "mb_istft_vits2",
         inter_channels: PositiveInt = 192,
-        hidden_channels: PositiveInt = 192,
+        hidden_channels: PositiveInt | None = None,
         filter_channels: PositiveInt = 768,
         speaker_channels: PositiveInt = 192,
         n_heads: PositiveInt = 2,
-        n_layers: PositiveInt = 6,
+        n_layers: PositiveInt | None = None,
         kernel_size: PositiveInt = 3,
         dropout: Dropout = 0.1,
         posterior_layers: PositiveInt = 16,
@@ -109,14 +113,14 @@ class VITS2(BaseModel):
         duration_predictor: Literal["deterministic", "stochastic"] = "deterministic",
         duration_channels: PositiveInt = 256,
         duration_dropout: Dropout = 0.5,
-        decoder: DecoderKind = "multi_band_istft",
+        decoder: DecoderKind | None = None,
         bank: Bank = "exact",
         resblock: Literal["1", "2"] = "1",
         resblock_kernel_sizes: Positives = (3, 7, 11),
         resblock_dilations: Annotated[tuple[Positives, ...], Field(min_length=1)] = ((1, 3, 5), (1, 3, 5), (1, 3, 5)),
-        upsample_rates: Positives = (4, 4),
-        upsample_kernel_sizes: Positives = (16, 16),
-        upsample_initial_channels: PositiveInt = 512,
+        upsample_rates: Positives | None = None,
+        upsample_kernel_sizes: Positives | None = None,
+        upsample_initial_channels: PositiveInt | None = None,
         istft_n_fft: PositiveInt = 16,
         istft_hop_length: PositiveInt = 4,
         subbands: PositiveInt = 4,
@@ -127,49 +131,56 @@ class VITS2(BaseModel):
         discriminator_channels: PositiveInt = 1024,
     ) -> None:
         super().__init__()
-        width = speaker_channels if n_speakers > 1 else 0
+        chosen = preset_with(
+            preset,
+            decoder=decoder,
+            hidden_channels=hidden_channels,
+            n_layers=n_layers,
+            upsample_rates=upsample_rates,
+            upsample_kernel_sizes=upsample_kernel_sizes,
+            upsample_initial_channels=upsample_initial_channels,
+        )
+        hidden, width = chosen.hidden_channels, speaker_channels if n_speakers > 1 else 0
         sizes = DecoderSizes(
             in_channels=inter_channels,
             resblock=resblock,
             resblock_kernel_sizes=resblock_kernel_sizes,
             resblock_dilations=resblock_dilations,
-            upsample_rates=upsample_rates,
-            upsample_kernel_sizes=upsample_kernel_sizes,
-            upsample_initial_channels=upsample_initial_channels,
+            upsample_rates=chosen.upsample_rates,
+            upsample_kernel_sizes=chosen.upsample_kernel_sizes,
+            upsample_initial_channels=chosen.upsample_initial_channels,
             n_fft=istft_n_fft,
             istft_hop_length=istft_hop_length,
             subbands=subbands,
             bank=bank,
             speaker_channels=width if condition_decoder else 0,
         )
-        _check(sizes, decoder, hop_length, hidden_channels, n_heads)
+        check(sizes, chosen.decoder, hop_length, hidden, n_heads)
         if kernel_size % 2 == 0:
             raise ConfigError(f"model: kernel_size must be odd, found {kernel_size}")
         if duration_predictor == "stochastic":
             durations: DurationPredictor | StochasticDurationPredictor = StochasticDurationPredictor(
-                hidden_channels, kernel_size, duration_dropout, speaker_channels=width
+                hidden, kernel_size, duration_dropout, speaker_channels=width
             )
         else:
-            durations = DurationPredictor(hidden_channels, duration_channels, kernel_size, duration_dropout, width)
+            durations = DurationPredictor(hidden, duration_channels, kernel_size, duration_dropout, width)
         self.generator = Generator(
             enc_p=TextEncoder(
                 n_tokens,
                 inter_channels,
-                hidden_channels,
+                hidden,
                 filter_channels,
                 n_heads,
-                n_layers,
+                chosen.n_layers,
                 kernel_size,
                 dropout,
                 width if speaker_in_text_encoder else 0,
             ),
-            dec=DECODERS[decoder](sizes),
-            enc_q=PosteriorEncoder(
-                n_mels, inter_channels, hidden_channels, n_layers=posterior_layers, speaker_channels=width
-            ),
+            dec=DECODERS[chosen.decoder](sizes),
+            enc_q=PosteriorEncoder(n_mels, inter_channels, hidden, n_layers=posterior_layers, speaker_channels=width),
             flow=Flow(
                 inter_channels,
-                hidden_channels,
+                hidden,
                 n_layers=flow_layers,
                 n_flows=n_flows,
                 speaker_channels=width,
@@ -183,7 +194,7 @@ class VITS2(BaseModel):
             alignment=alignment,
         )
         self.discriminator = Discriminators(discriminator_periods, discriminator_channels)
-        self.duration_discriminator = DurationDiscriminator(hidden_channels, hidden_channels)
+        self.duration_discriminator = DurationDiscriminator(hidden, hidden)
 
     def parameter_groups(self) -> dict[str, nn.Module]:
         """See `BaseModel`."""
@@ -346,29 +357,3 @@ class VITS2(BaseModel):
         self.generator.flow.to(dtype)
         self.generator.dec.convert(dtype)
         return self
-
-
-def _check(sizes: DecoderSizes, decoder: DecoderKind, hop_length: int, hidden_channels: int, n_heads: int) -> None:
-    """Sizes that only show together that they do not fit."""
-    made = DECODERS[decoder].samples_per_frame(sizes)
-    if made != hop_length:
-        raise ConfigError(
-            f"model: the decoder makes {made} samples of a frame, features.hop_length is {hop_length}; "
-            "change upsample_rates, istft_hop_length or subbands"
-        )
-    if len(sizes.upsample_rates) != len(sizes.upsample_kernel_sizes):
-        raise ConfigError("model: upsample_rates and upsample_kernel_sizes must be of one length")
-    if len(sizes.resblock_kernel_sizes) != len(sizes.resblock_dilations):
-        raise ConfigError("model: resblock_kernel_sizes and resblock_dilations must be of one length")
-    if any((kernel - rate) % 2 for kernel, rate in zip(sizes.upsample_kernel_sizes, sizes.upsample_rates, strict=True)):
-        raise ConfigError(
-            "model: each of upsample_kernel_sizes must be even where its upsample_rates is, odd where odd"
-        )
-    if any(kernel % 2 == 0 for kernel in sizes.resblock_kernel_sizes):
-        raise ConfigError(f"model: resblock_kernel_sizes must be odd, found {list(sizes.resblock_kernel_sizes)}")
-    if hidden_channels % n_heads or hidden_channels % 2 or sizes.in_channels % 2:
-        raise ConfigError(
-            f"model: hidden_channels ({hidden_channels}) must be divisible by n_heads and by 2, inter_channels by 2"
-        )
-    if sizes.n_fft % sizes.istft_hop_length or sizes.n_fft < 2 * sizes.istft_hop_length:
-        raise ConfigError("model: istft_n_fft must be a multiple of istft_hop_length, at least twice as large")

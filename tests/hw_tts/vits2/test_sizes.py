@@ -1,10 +1,12 @@
 import json
+from typing import get_args
 
 import pytest
 import torch
 
 from hw_base.errors import ConfigError
 from hw_tts.models.vits2 import VITS2
+from hw_tts.models.vits2.sizes import PRESETS, PresetName
 from tests.hw_tts.vits2.small import FULL_KEYS, small_model
 
 OLD = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
@@ -44,16 +46,16 @@ def test_names_order_and_shapes_are_those_of_the_public_checkpoints():
 VITS1 = {"flow": "plain", "speaker_in_text_encoder": False}
 # The published counts of VITS and MB-iSTFT-VITS, less the 513 - 80 bins that their posterior encoders see more.
 LINEAR = (513 - 80) * 192
-HIFIGAN = {"decoder": "hifigan", "upsample_rates": (8, 8, 2, 2), "upsample_kernel_sizes": (16, 16, 4, 4)}
+HIFIGAN = {"preset": "vits2", "duration_predictor": "stochastic"}
 
 
 @pytest.mark.parametrize(
     ("n_speakers", "arguments", "millions"),
     [
-        (1, VITS1 | HIFIGAN | {"duration_predictor": "stochastic"}, (36.32, 29.08)),
+        (1, VITS1 | HIFIGAN, (36.32, 29.08)),
         (
             109,
-            VITS1 | HIFIGAN | {"duration_predictor": "stochastic", "condition_decoder": True, "speaker_channels": 256},
+            VITS1 | HIFIGAN | {"condition_decoder": True, "speaker_channels": 256},
             (39.70, 30.88),
         ),
         (1, VITS1, (34.72, 27.49)),
@@ -66,10 +68,38 @@ def test_published_sizes_of_vits(n_speakers, arguments, millions):
     assert round((whole - posterior) / 1e6, 2) == millions[1]
 
 
-def test_the_mini_model_has_its_published_size():
-    generator = on_paper(n_tokens=205, hidden_channels=96, n_layers=3, upsample_initial_channels=256).generator
-    assert round(count(generator) / 1e6, 2) == 9.55
-    assert round((count(generator) - count(generator.enc_q)) / 1e6, 2) == 7.74
+@pytest.mark.parametrize(
+    ("preset", "millions"),
+    [
+        ("mb_istft_vits2", 36.73),
+        ("ms_istft_vits2", 36.73),
+        ("istft_vits2", 36.68),
+        ("vits2", 37.35),  # not published: VITS's decoder
+        ("mini_mb_istft_vits2", 9.55),
+        ("mini_istft_vits2", 9.53),
+    ],
+)
+def test_presets_have_their_published_sizes(preset, millions):
+    assert round(count(on_paper(n_tokens=205, preset=preset).generator) / 1e6, 2) == millions
+
+
+def test_every_preset_is_tested_and_the_first_is_the_default():
+    assert set(PRESETS) == set(get_args(PresetName))
+    generators = [on_paper(n_tokens=205, **given).generator for given in ({}, {"preset": "mb_istft_vits2"})]
+    assert len({str(generator) for generator in generators}) == 1
+
+
+def test_the_mini_model_speaks_with_fewer_parameters():
+    for arguments, millions in (({}, 7.74), (VITS1, 7.21)):
+        generator = on_paper(n_tokens=205, preset="mini_mb_istft_vits2", **arguments).generator
+        assert round((count(generator) - count(generator.enc_q)) / 1e6, 2) == millions
+
+
+def test_what_is_given_stands_in_the_place_of_a_presets():
+    generator = on_paper(preset="mini_mb_istft_vits2", n_layers=2, decoder="multi_stream_istft").generator
+    assert len(generator.enc_p.encoder.attn_layers) == 2
+    assert type(generator.dec).__name__ == "MultiStreamDecoder"
+    assert generator.dec.conv_pre.out_channels == 256
 
 
 @pytest.mark.parametrize(
