@@ -85,14 +85,18 @@ def spectrograms_image(
 
 
 def curves_image(
-    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], x_label: str, width: float = 5.0
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
+    x_label: str,
+    width: float = 5.0,
+    columns: int = 3,
 ) -> Image:
-    """Curves side by side, three panels a row, for example metrics against epochs.
+    """Curves side by side, for example metrics against epochs.
 
     Args:
         panels: title -> name of a curve -> its points (x, y).
         x_label: what x is.
         width: of each panel, in units of 100 pixels; its height is three quarters of that.
+        columns: panels in a row.
 
     Returns:
         uint8, ``(height, width, 3)``.
@@ -103,7 +107,7 @@ def curves_image(
     """
     if not panels:
         raise ValueError("there is no curve to draw")
-    columns = min(3, len(panels))
+    columns = min(columns, len(panels))
     n_rows = -(-len(panels) // columns)
     figure = _figure(width * columns, 0.75 * width * n_rows)
     for place, (title, curves) in enumerate(panels.items(), start=1):

@@ -68,6 +68,9 @@ def _compare(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"--strategies: none is named {name!r}. {suggest(name, known)}")
     # The stage before the first update belongs to the comparison.
     configs = {name: resolve(raw, ["trainer.eval_first=true", *arguments.set, *known[name]]) for name in names}
+    for name, config in configs.items():
+        if not config.metrics or not config.evaluation_splits():
+            raise ConfigError(f"strategy {name}: nothing to compare by: give metrics, and a split to evaluate")
     device = distributed.start(arguments.device)
     folder = Path(arguments.output)
     for name, config in configs.items():
@@ -95,47 +98,51 @@ def _train(name: str, config: Config, path: Path, device: torch.device) -> None:
 
 def read_curves(path: Path) -> Curves:
     """The evaluations of a run: ``val/mcd`` -> (epoch, value) in order; the epoch of step 0 is 0."""
-    curves: Curves = {}
-    epochs = {0: 0.0}
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    for row in rows:
-        if "epoch" in row:
-            epochs[row["step"]] = row["epoch"]
+    # An evaluation need not fall on a step that is logged, but all epochs have the same number of steps.
+    logged = [row["epoch"] / row["step"] for row in rows if row.get("epoch") and row.get("step")]
+    epochs_per_step = logged[0] if logged else 0.0
+    curves: Curves = {}
     for row in rows:
         if row.get("split") != "train" and "step" in row and "split" in row:
             for key, value in row.items():
                 if key not in ("step", "split") and isinstance(value, int | float):
-                    epoch = epochs.get(row["step"], float(row["step"]))
-                    curves.setdefault(f"{row['split']}/{key}", []).append((epoch, float(value)))
+                    point = (row["step"] * epochs_per_step, float(value))
+                    curves.setdefault(f"{row['split']}/{key}", []).append(point)
     return curves
 
 
 def _report(folder: Path, configs: Mapping[str, Config], curves: Mapping[str, Curves]) -> None:
-    """Write the table as text and as JSON, and the picture."""
+    """Write the table as text and as JSON, and the picture: a row a metric, of all speakers, then of each."""
     first = next(iter(configs.values()))
     wanted = [f"{split}/{metric}" for split in first.evaluation_splits() for metric in first.metrics]
-    speakers = sorted({key for found in curves.values() for key in found if key.rpartition("/")[0] in wanted})
-    metrics = [key for key in wanted if any(key in found for found in curves.values())]
-    lines = ["| strategy | " + " | ".join(f"{m}, first | last" for m in metrics) + " |"]
-    lines.append("|---" * (1 + 2 * len(metrics)) + "|")
-    for name, found in curves.items():
-        cells = [f"{found[m][place][1]:.4f}" if found.get(m) else "" for m in metrics for place in (0, -1)]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    found = {key for one in curves.values() for key in one}
+    metrics = [key for key in wanted if key in found]
+    of_speakers = {metric: sorted(key for key in found if key.rpartition("/")[0] == metric) for metric in metrics}
+    table = _table([f"{m}, {when}" for m in metrics for when in ("first", "last")], curves, metrics, (0, -1))
+    speakers = [key for keys in of_speakers.values() for key in keys]
     if speakers:
-        lines += ["", "| strategy | " + " | ".join(speakers) + " |", "|---" * (1 + len(speakers)) + "|"]
-        for name, found in curves.items():
-            cells = [f"{found[key][-1][1]:.4f}" if key in found else "" for key in speakers]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    table = "\n".join(lines) + "\n"
+        table += "\n" + _table(speakers, curves, speakers, (-1,))
+    shown = [key for metric in metrics for key in (metric, *of_speakers[metric])]
+    panels = {key: {name: one[key] for name, one in curves.items() if key in one} for key in shown}
+    columns = 1 + max(len(keys) for keys in of_speakers.values()) if speakers else 3
     try:
         (folder / "table.md").write_text(table, encoding="utf-8")
-        panels = {m: {name: found[m] for name, found in curves.items() if m in found} for m in metrics}
-        (folder / "metrics.png").write_bytes(png_bytes(plots.curves_image(panels, "epoch")))
+        (folder / "metrics.png").write_bytes(png_bytes(plots.curves_image(panels, "epoch", columns=columns)))
     except OSError as error:
         raise ConfigError(f"--output {folder}: cannot be written: {error.strerror}") from None
-    outputs.write_json(folder / "table.json", {name: dict(found) for name, found in curves.items()})
+    outputs.write_json(folder / "table.json", {name: dict(one) for name, one in curves.items()})
     print(table)
     print(f"{folder / 'table.md'}, table.json, metrics.png; audio of every stage in {folder}/*/media")
+
+
+def _table(header: Sequence[str], curves: Mapping[str, Curves], keys: Sequence[str], places: Sequence[int]) -> str:
+    """A line a strategy, with the values of these evaluations; empty where something was not measured."""
+    lines = [f"| strategy | {' | '.join(header)} |", "|---" * (1 + len(header)) + "|"]
+    for name, one in curves.items():
+        cells = [f"{one[key][place][1]:.4f}" if one.get(key) else "" for key in keys for place in places]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

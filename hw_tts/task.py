@@ -85,6 +85,11 @@ class SynthesisTask(BaseTask):
 
     def fit(self, split: Split, origin: dict[str, Any] | None) -> None:
         """Learn symbols and speakers; those of ``init_from`` come first, so that its ids keep their meaning."""
+        if origin is None and self.config.new_speakers is not None:
+            raise ConfigError(
+                "new_speakers: new to which checkpoint? Name it (--set init_from=CKPT), or begin with random weights "
+                "(--set new_speakers=null)"
+            )
         if origin is not None:
             self._refuse_others(origin["config"])
             self.text_encoder.load_state_dict(origin["text_encoder"])

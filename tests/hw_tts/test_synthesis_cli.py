@@ -7,8 +7,7 @@ import pytest
 
 import test as test_script
 import train as train_script
-from hw_base import checkpoint
-from hw_tts import compare_finetunings, synthesize
+from hw_tts import synthesize
 from tests.conftest import ROOT
 
 # Phones that eight utterances of the tiny corpora are sure to hold.
@@ -130,28 +129,3 @@ def test_output_tells_of_every_utterance(fastspeech2, tmp_path):
         assert sum(row["durations"]) * 256 / 22050 == pytest.approx(row["seconds"], abs=1e-3)
     figures = json.loads((tmp_path / "metrics.json").read_text())["test"]
     assert {"log_mel_l1", "log_mel_l1/en-us", "log_mel_l1/en-us+f3", "stoi"} <= set(figures)
-
-
-def test_strategies_are_compared_under_one_budget(vits2, tmp_path, capsys):
-    config = json.loads((ROOT / "configs" / "tiny" / "vits2.json").read_text())
-    config["init_from"] = vits2
-    config["trainer"] |= {"max_steps": 2, "eval_every": 1}
-    for split in config["data"].values():
-        split["datasets"][0]["args"] |= {"voices": ["en-us+m3", "en-us+m4"]}
-    file = tmp_path / "finetune.json"
-    file.write_text(json.dumps(config))
-    arguments = ["-c", str(file), "-d", "cpu", "-s", "nearest,scratch", "-o", str(tmp_path / "out")]
-    assert compare_finetunings.main(arguments) == 0
-    table = json.loads((tmp_path / "out" / "table.json").read_text())
-    assert set(table) == {"nearest", "scratch"}
-    for curves in table.values():
-        assert len(curves["val/log_mel_l1"]) == 3  # before training, and after each step
-        assert len(curves["val/log_mel_l1/en-us+m3"]) == 3
-    state = checkpoint.load(tmp_path / "out" / "scratch" / "checkpoint-00000002.pth")
-    assert state["task"]["speakers"] == ["en-us+m3", "en-us+m4"]
-    assert "| nearest |" in (tmp_path / "out" / "table.md").read_text()
-    assert (tmp_path / "out" / "metrics.png").read_bytes().startswith(b"\x89PNG")
-    assert compare_finetunings.main(arguments) == 0  # a finished comparison only reports again
-    assert json.loads((tmp_path / "out" / "table.json").read_text()) == table
-    assert compare_finetunings.main([*arguments, "-s", "nearst"]) == 2
-    assert "Did you mean 'nearest'" in capsys.readouterr().err
