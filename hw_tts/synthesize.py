@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,14 +52,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("speed", "pitch", "energy"):
         parser.add_argument(f"--{name}", type=cli.positive(float), help="factor (default: 1)")
     for name in ("noise", "duration-noise"):
-        parser.add_argument(f"--{name}", type=float, help="of models that draw at random")
+        parser.add_argument(f"--{name}", type=_deviation, help="of models that draw at random; 0 always says the same")
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="where <id>.wav and <id>.png go")
     arguments = parser.parse_args(argv)
     return cli.run(lambda: _speak(arguments))
 
 
+def _deviation(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, found {text}")
+    return value
+
+
 def _speak(arguments: argparse.Namespace) -> int:
+    _refuse_unused(arguments)
     texts = {} if arguments.convert else _texts(arguments)
     synthesizer = Synthesizer.load(arguments.resume, arguments.vocoder, distributed.start(arguments.device))
     if arguments.convert:
@@ -67,35 +76,55 @@ def _speak(arguments: argparse.Namespace) -> int:
     controls: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if arguments.mix:
         controls |= synthesizer.mixed(_shares(arguments.mix))
-    renders = course_controls() if arguments.course else {"": controls}
+    renders = course_controls() if arguments.course else {"": {}}
     folder = Path(arguments.output)
     for identifier, text in texts.items():
         for render, changed in renders.items():
-            waveform = synthesizer.speak([text], arguments.speaker, **changed)[0]
+            waveform = synthesizer.speak([text], arguments.speaker, **controls, **changed)[0]
             name = f"{identifier}_{render}" if render else identifier
             _write(folder, name, text, waveform, synthesizer)
     return 0
 
 
+def _refuse_unused(arguments: argparse.Namespace) -> None:
+    """Raise ConfigError for options that would change nothing beside the others."""
+    pairs = [("mix", "speaker"), *(("course", name) for name in ("speed", "pitch", "energy"))]
+    pairs += [("convert", name) for name in ("speed", "pitch", "energy", "duration_noise", "vocoder")]
+    for one, other in pairs:
+        if getattr(arguments, one) and getattr(arguments, other) is not None:
+            raise ConfigError(f"--{other.replace('_', '-')} has no effect beside --{one}: leave one of the two out")
+    if arguments.source and not arguments.convert:
+        raise ConfigError("--from: goes with --convert WAV, the recording in which this speaker is heard")
+
+
 def _convert(arguments: argparse.Namespace, synthesizer: Synthesizer) -> int:
-    if not arguments.source or not arguments.speaker:
-        raise ConfigError("--convert: say who speaks in the recording (--from NAME) and who shall (--speaker NAME)")
+    if not arguments.source or not (arguments.speaker or arguments.mix):
+        raise ConfigError("--convert: say who speaks in the recording (--from NAME) and who shall (--speaker or --mix)")
+    target = arguments.speaker or _shares(arguments.mix)
+    noise = {} if arguments.noise is None else {"noise": arguments.noise}
     waveform, rate = audio.load(arguments.convert)
-    converted = synthesizer.convert(waveform, rate, arguments.source, arguments.speaker)
-    name = f"{Path(arguments.convert).stem}_{arguments.speaker}"
-    _write(Path(arguments.output), name, f"{arguments.source} as {arguments.speaker}", converted, synthesizer)
+    converted = synthesizer.convert(waveform, rate, arguments.source, target, **noise)
+    voice = arguments.speaker or "mixed"
+    name, title = (
+        f"{Path(arguments.convert).stem}_{voice}",
+        f"{arguments.source} as {arguments.speaker or arguments.mix}",
+    )
+    _write(Path(arguments.output), name, title, converted, synthesizer)
     return 0
 
 
 def _shares(text: str) -> dict[str, float]:
     """``A=0.7,B=0.3`` as numbers."""
-    shares = {}
+    shares: dict[str, float] = {}
     for part in text.split(","):
         name, _, number = part.rpartition("=")
         try:
-            shares[name.strip()] = float(number)
+            share = float(number)
         except ValueError:
-            raise ConfigError(f"--mix {text}: expected NAME=WEIGHT,NAME=WEIGHT, found {part!r}") from None
+            share = math.nan
+        if not math.isfinite(share) or name.strip() in shares:
+            raise ConfigError(f"--mix {text}: expected NAME=WEIGHT,NAME=WEIGHT, each name once, found {part!r}")
+        shares[name.strip()] = share
     return shares
 
 

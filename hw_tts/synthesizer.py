@@ -147,14 +147,17 @@ class Synthesizer:
         return {"speaker_embedding": self.model.mix_speakers(weights)}  # type: ignore[operator]
 
     @torch.inference_mode()
-    def convert(self, waveform: Tensor, sample_rate: int, source: str, target: str) -> Tensor:
+    def convert(
+        self, waveform: Tensor, sample_rate: int, source: str, target: str | Mapping[str, float], noise: float = 1.0
+    ) -> Tensor:
         """Say a recording with another voice.
 
         Args:
             waveform: (S,), float32.
             sample_rate: of it, in Hz.
             source: who speaks in it.
-            target: who shall speak.
+            target: who shall speak; or a voice between speakers, as in `mixed`.
+            noise: deviation of the latent as a share of the posterior's; 0 always says the same.
 
         Returns:
             Tensor: (S',), at the rate of the model.
@@ -165,10 +168,15 @@ class Synthesizer:
         """
         if not hasattr(self.model, "voice_conversion"):
             raise ConfigError(f"{type(self.model).__name__} cannot convert voices; a VITS2 can")
-        ids = [torch.tensor([self.speaker_id(name)], device=self._device) for name in (source, target)]
+        spoken = torch.tensor([self.speaker_id(source)], device=self._device)
+        voice: dict[str, Any] = (
+            {"target_id": torch.tensor([self.speaker_id(target)], device=self._device)}
+            if isinstance(target, str)
+            else {"target_embedding": self.mixed(target)["speaker_embedding"]}
+        )
         spectrogram = self.task.features(audio.resample(waveform, sample_rate, self.sample_rate))[None].to(self._device)
         length = torch.tensor([spectrogram.shape[-1]], device=self._device)
-        output = self.model.voice_conversion(spectrogram, length, *ids)  # type: ignore[operator]
+        output = self.model.voice_conversion(spectrogram, length, spoken, noise=noise, **voice)  # type: ignore[operator]
         return waveforms_of(output, None)[0]
 
     def _tokens(self, text: str) -> list[int]:

@@ -82,6 +82,50 @@ def test_vits2_mixes_and_converts_voices(vits2, tmp_path):
     assert seconds(tmp_path / "speech_en-us+f3.wav") == pytest.approx(seconds(made), abs=0.02)
 
 
+def test_conversion_to_a_mixture_lies_between_and_noise_is_a_choice(vits2, tmp_path):
+    assert synthesize.main(["-r", vits2, "--text", TEXT, "--noise", "0", "-o", str(tmp_path)]) == 0
+    convert = ["-r", vits2, "--convert", str(tmp_path / "speech.wav"), "--from", "en-us", "--noise", "0"]
+    said = {}
+    for voice in (["--speaker", "en-us+f3"], ["--mix", "en-us+f3=2"], ["--mix", "en-us+f3=1,en-us=1"]):
+        assert synthesize.main([*convert, *voice, "-o", str(tmp_path / voice[1])]) == 0
+        (made,) = (tmp_path / voice[1]).glob("*.wav")
+        said[voice[1]] = made.read_bytes()
+    assert said["en-us+f3"] == said["en-us+f3=2"] != said["en-us+f3=1,en-us=1"]
+    assert synthesize.main([*convert[:-1], "1", "--speaker", "en-us+f3", "-o", str(tmp_path / "noisy")]) == 0
+    assert (tmp_path / "noisy" / "speech_en-us+f3.wav").read_bytes() != said["en-us+f3"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--convert", "x.wav", "--from", "a", "--speaker", "b", "--speed", "2"],
+            "--speed has no effect beside --convert",
+        ),
+        (
+            ["--convert", "x.wav", "--from", "a", "--duration-noise", "0"],
+            "--duration-noise has no effect beside --convert",
+        ),
+        (["--course", "--energy", "2"], "--energy has no effect beside --course"),
+        (["--text", TEXT, "--speaker", "a", "--mix", "a=1"], "--speaker has no effect beside --mix"),
+        (["--text", TEXT, "--from", "a"], "--from: goes with --convert"),
+        (["--text", TEXT, "--mix", "a=1,a=2"], "each name once, found 'a=2'"),
+        (["--text", TEXT, "--mix", "a=inf"], "expected NAME=WEIGHT"),
+    ],
+)
+def test_options_without_effect_are_refused(vits2, tmp_path, capsys, flags, message):
+    assert synthesize.main(["-r", vits2, *flags, "-o", str(tmp_path)]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert message in error
+
+
+@pytest.mark.parametrize("noise", ["-1", "nan", "inf"])
+def test_noise_is_a_deviation(noise, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        synthesize.main(["-r", "x", "--text", TEXT, f"--noise={noise}", "-o", "y"])
+    assert f"expected 0 or more, found {noise}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
