@@ -10,6 +10,7 @@ capability 9.0; **neither run nor measured on a GPU yet** (``benchmarks/decoding
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def"
 
+import math
 import os
 
 import torch
@@ -17,8 +18,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hw_asr.decoders.fusion import NO_UNITS
-from hw_asr.decoders.tensor_search import HASH_MULTIPLIER, HASH_STEP, TOKEN_MULTIPLIER, Beam, Frames, TensorSearch
+from hw_asr.decoders.tensor_bonus import Ending
+from hw_asr.decoders.tensor_frames import HASH_MULTIPLIER, HASH_STEP, TOKEN_MULTIPLIER, Frames
+from hw_asr.decoders.tensor_search import TensorSearch
 from hw_asr.language_models.pair_table import FIRST_MULTIPLIER, SECOND_MULTIPLIER
 from hw_base.errors import ConfigError
 
@@ -236,55 +238,65 @@ class FusedSearch(TensorSearch):
         ConfigError: posteriors that are not on a GPU, or more candidates than a program can hold.
     """
 
-    def advance(self, frames: Frames) -> tuple[Beam, Tensor, Tensor]:
-        n_frames, B, V = frames.log_probs.shape
-        if frames.log_probs.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+    def advance(self, frames: Frames) -> tuple[Ending, Tensor, Tensor]:
+        n_frames, B, C, _ = frames.best.shape
+        K, V, bonus, ngram = self.options.beam_size, frames.log_probs.shape[3], self.bonus, self.bonus.ngram
+        KP, CP = self._padded(K, C, frames.log_probs.device)
+        floats, ints = self._start(B, KP, frames.log_probs.device)
+        path = torch.empty(n_frames, B, KP, dtype=torch.int64, device=ints.device)
+        log_scale = torch.zeros(B, dtype=torch.float64, device=ints.device)
+        candidates = torch.empty(B, KP * CP, dtype=torch.float64, device=ints.device)
+        weights = [self.fusion.weights.lm_weight, bonus.unit_score, math.exp(-self.options.beam_threshold)]
+        factors = torch.tensor(weights, dtype=torch.float64, device=ints.device)
+        best_id = frames.token[:, :, 0, :C]
+        rows = (frames.log_probs, frames.blank, frames.best, best_id, frames.unit, frames.after_gap.to(torch.int8))
+        dense = ngram.n_hashed
+        model = (
+            ngram.logp[dense:],
+            ngram.following[dense:],
+            ngram.keys,
+            ngram.logp,
+            ngram.following,
+            ngram.backoff,
+            ngram.backoff_state,
+        )
+        _search[(B,)](
+            *(x.contiguous() for x in rows), frames.n_kept, floats, ints, candidates, path, log_scale, factors,
+            *model, ngram.n_words, len(ngram.keys), bonus.hot_bonus, bonus.hot_following, B, V, C=C, K=K, KP=KP, CP=CP,
+            LEVELS=ngram.levels, HAS_BONUS=not bonus.is_none, HAS_LM=self.fusion.has_lm, HAS_HOT=bonus.has_hot_words,
+        )  # fmt: skip
+        ending = Ending(floats[:, 0] + floats[:, 1], floats[:, 3], floats[:, 4], ints[:, 4], ints[:, 5])
+        return Ending(*(part[:, :K] for part in ending)), path, log_scale
+
+    def _padded(self, K: int, C: int, device: torch.device) -> tuple[int, int]:
+        """Powers of two that hold the slots, and the candidates of one."""
+        if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
             raise ConfigError("engine 'fused' runs on a GPU: decode there, or take engine 'auto'")
-        K, C, device = self.options.beam_size, frames.best.shape[3], frames.log_probs.device
         KP, CP = triton.next_power_of_2(max(2, K)), triton.next_power_of_2(C + 1)
         if KP * CP > _MOST_CANDIDATES:
             raise ConfigError(
                 f"engine 'fused': beam_size {K} with {C} tokens_per_frame are more than {_MOST_CANDIDATES} candidates; "
                 "lower one of them, or take engine 'tensor'"
             )
-        beam = Beam(self, B, C)
+        return KP, CP
+
+    def _start(self, B: int, KP: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The beams before the first frame, the empty text in slot 0.
+
+        Returns:
+            Probability that ends in a blank, and in the last token; factor that came with it, language-model score,
+            sum of bonuses, (B, 5, KP), float64. Hash, hash of the parent, last token, whether that repeats the one
+            before, states of the language model and of the hot words, (B, 6, KP), int64. Slots that hold no prefix have
+            hashes that are odd, and even for parents, so that none has a child.
+        """
         slot = torch.arange(KP, device=device)
         floats = torch.zeros(B, 5, KP, dtype=torch.float64, device=device)
-        floats[:, : len(beam.floats), :K] = beam.floats.transpose(0, 1)
+        floats[:, 0, 0] = 1.0
+        floats[:, 2] = 1.0
         ints = torch.zeros(B, 6, KP, dtype=torch.int64, device=device)
         ints[:, 0], ints[:, 1] = -2 * slot - 1, -2 * slot - 2
-        ints[:, : len(beam.ints), :K] = beam.ints.transpose(0, 1)
-        path = torch.empty(n_frames, B, KP, dtype=torch.int64, device=device)
-        log_scale = torch.zeros(B, dtype=torch.float64, device=device)
-        candidates = torch.empty(B, KP * CP, dtype=torch.float64, device=device)
-        weights, ngram, has_lm = self.fusion.weights, self.ngram, self.fusion.has_lm
-        score = weights.word_score if self.fusion.units != NO_UNITS else 0.0
-        factors = torch.tensor([weights.lm_weight, score, beam.keep_above], dtype=torch.float64, device=device)
-        rows = (
-            frames.log_probs,
-            frames.blank,
-            frames.best,
-            frames.best_id,
-            frames.unit,
-            frames.after_gap.to(torch.int8),
-        )
-        model = (
-            ngram.dense_logp,
-            ngram.dense_next,
-            ngram.keys,
-            ngram.logp,
-            ngram.next,
-            ngram.backoff,
-            ngram.backoff_state,
-        )
-        _search[(B,)](
-            *(x.contiguous() for x in rows), frames.n_kept, floats, ints, candidates, path, log_scale, factors,
-            *model, ngram.n_words, len(ngram.keys), self.hot_bonus, self.hot_following, B, V, C=C, K=K, KP=KP, CP=CP,
-            LEVELS=ngram.levels, HAS_BONUS=self.has_bonus, HAS_LM=has_lm, HAS_HOT=len(self.hot_final) > 0,
-        )  # fmt: skip
-        beam.floats = floats[:, : len(beam.floats), :K].transpose(0, 1)
-        beam.ints = ints[:, : len(beam.ints), :K].transpose(0, 1)
-        return beam, path, log_scale
+        ints[:, 4], ints[:, 5] = self.fusion.start_state, self.fusion.hot.start
+        return floats, ints
 
     def trace(self, path: Tensor, slot: Tensor, frames: Frames) -> Tensor:
         n_frames, B, KP = path.shape

@@ -119,6 +119,22 @@ def test_a_narrow_beam_is_that_of_the_reference(beam_size):
         same(found, expected, timesteps=False)
 
 
+@pytest.mark.parametrize("beam_size", [1, 3, 12, 50, 150])
+@pytest.mark.parametrize("tokens_per_frame", [None, 20, 9, 2])
+def test_tensors_leave_out_no_extension_that_could_enter_the_beam(beam_size, tokens_per_frame):
+    encoder = CharTextEncoder("abcdefghijklmnopqrstuvwxyz' ")
+    logits = torch.randn(6, 30, 29, generator=torch.Generator().manual_seed(beam_size))
+    logits *= torch.tensor([0.1, 1.0, 3.0, 6.0, 1.0, 3.0])[:, None, None]
+    logits[4:, :, 1:4] += 4.0  # a few tokens again and again: repeats, and children of prefixes that are in the beam
+    logits[5, 1::2, 0] += 5.0
+    options = {"n_best": beam_size, "tokens_per_frame": tokens_per_frame, "beam_threshold": None}
+    log_probs = posteriors(logits)
+    tensor, compiled = (
+        BeamSearch(encoder, beam_size, engine=e, **options)(log_probs, lengths(log_probs)) for e in ENGINES
+    )
+    same(tensor, compiled)
+
+
 OPTIONS = [
     {},
     {"tokens_per_frame": 2},
