@@ -211,11 +211,11 @@ class Split(torch.utils.data.Dataset[Item]):
         kept = [i for i, record in enumerate(self.records) if record.utterance_id not in reasons]
         if not kept:
             raise DataError(f"{message}; nothing is left")
-        self.records = [self.records[i] for i in kept]
+        before, self.records = self.records, [self.records[i] for i in kept]
         self._sources = [self._sources[i] for i in kept]
         self.durations = [self.durations[i] for i in kept]
         self.skipped.update(reasons)
-        logger.warning("%s; left out", message)
+        logger.warning("%s", "; ".join([message, "left out", *_silenced(before, self.records)]))
 
     def waveform(self, index: int) -> Tensor:
         """Audio of one utterance at the split's rate, checked: (S,), float32.
@@ -270,6 +270,7 @@ class Split(torch.utils.data.Dataset[Item]):
             else:
                 drops.setdefault(reason, []).append(pair[0])
         phrases = [_phrase(reason, records) for reason, records in drops.items()]
+        phrases += _silenced([record for record, _ in pairs], [record for record, _ in kept])
         for record in drops.get(_UNREADABLE, [])[:_MAX_NAMED]:
             logger.warning("%s: dropped utterance %r: %s", self.name, record.utterance_id, record.extra["audio_error"])
         limit = self.limits.limit
@@ -330,6 +331,16 @@ def _phrase(reason: str, records: list[Record]) -> str:
     else:
         which = f"first: {records[0].utterance_id}"
     return f"dropped {len(records)} {reason} ({which})"
+
+
+def _silenced(before: list[Record], after: list[Record]) -> list[str]:
+    """A phrase that names the speakers who have no utterance left, if there are any."""
+    heard = {record.speaker for record in after} | {""}
+    lost = dict.fromkeys(record.speaker for record in before if record.speaker not in heard)
+    if not after or not lost:
+        return []
+    names = ", ".join(list(lost)[:_MAX_NAMED]) + (", ..." if len(lost) > _MAX_NAMED else "")
+    return [f"nothing is left of {'speaker' if len(lost) == 1 else 'speakers'} {names}"]
 
 
 def _time(seconds: float) -> str:

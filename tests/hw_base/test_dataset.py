@@ -87,6 +87,19 @@ def test_limits_drop_and_report():
     assert indexed(record("a", 90.0)).report == ["train: 1 utterances, 1.5 min"]
 
 
+def test_speakers_of_whom_nothing_is_left_are_named(caplog):
+    said = {"a": "p1", "b": "p2", "c": "p3", "d": "", "e": "p3"}
+    records = [Record(name, f"{name}.wav", 1.0, None if name in "bd" else "x", said[name]) for name in said]
+    split = indexed(*records, needs_text=True, on_bad_data="skip")
+    assert split.report[0].endswith("dropped 2 without text (first: b); nothing is left of speaker p2")
+    # Whom a limit leaves out is no surprise.
+    assert "nothing is left" not in indexed(*records, limits=Limits(limit=1)).report[0]
+    split.leave_out({"c": "no"})
+    assert "nothing is left of" not in caplog.text
+    split.leave_out({"a": "no"})
+    assert "left out; nothing is left of speaker p1" in caplog.text
+
+
 def test_report_of_several_datasets():
     datasets = [BaseDataset([record("a")], "one"), BaseDataset([record("b"), record("c", 99.0)], "two")]
     split = Split("val", datasets, make_item, RATE, Limits(max_seconds=16))
