@@ -7,8 +7,10 @@ import torch
 
 import train as train_script
 from hw_base import checkpoint
+from hw_base.config import resolve
 from hw_base.errors import CheckpointError, ConfigError
-from hw_tts import new_speakers
+from hw_base.experiment import Experiment
+from hw_tts import new_speakers, speaker_table
 from hw_tts.new_speakers import NewSpeakers
 from hw_tts.speaker_table import measure
 from tests.conftest import ROOT
@@ -160,20 +162,52 @@ def test_a_checkpoint_learns_a_new_voice_and_all_else_stays(trained, init):
     assert [tuple(state["exp_avg"].shape) for state in moments.values()] == [tuple(new.shape)]
 
 
-def test_moments_follow_their_parameters_by_name(trained):
-    """With a rate of 0 the adopted moments are those of the checkpoint, and zeros for the new row."""
-    code, path = adapted(trained, "moments", "init_optimizers=true", "optimizers.generator.args.lr=1e-30")
+def begun(trained, *sets):
+    """A trainer of the third voice that has not taken a step."""
+    source, data, _ = trained
+    tree = {**json.loads(TINY.read_text()), "data": data, "init_from": str(source), "metrics": {}}
+    return Experiment(resolve(tree, sets), torch.device("cpu")).trainer(None)
+
+
+@pytest.mark.parametrize("sets", [[], ['optimizers.generator.rates={"emb_g.*": 2.0, "dec.*": 0.5}']])
+def test_moments_follow_their_parameters_by_name(trained, sets):
+    """Also where other learning rates put the parameters into another order than they had there."""
+    trainer = begun(trained, "init_optimizers=true", *sets)
+    optimizations = checkpoint.load(trained[0])["optimizations"]
+    for group, network in trainer.model.parameter_groups().items():
+        theirs = optimizations[group]["optimizer"]["state"]
+        ours = trainer.optimizations[group].optimizer.state
+        assert len(theirs) == len(ours)
+        for place, (name, parameter) in enumerate(network.named_parameters()):
+            for key, value in theirs.get(place, {}).items():
+                adopted = ours[parameter][key]
+                if name == "emb_g.weight" and key != "step":
+                    assert not adopted[2:].any()
+                    adopted = adopted[:2]
+                assert torch.equal(adopted, value), (name, key)
+
+
+def test_training_goes_on_with_the_moments(trained):
+    code, path = adapted(trained, "moments", "init_optimizers=true")
     assert code == 0
-    before, after = checkpoint.load(trained[0]), checkpoint.load(path)
-    old, new = (s["optimizations"]["generator"]["optimizer"]["state"] for s in (before, after))
-    assert all(float(state["step"]) == 6 for state in new.values())  # 4 there, 2 here
-    names = [key.removeprefix("generator.") for key in before["model"] if key.startswith("generator.")]
-    assert len(old) == len(new) <= len(names)
-    shapes = [
-        (tuple(a["exp_avg"].shape), tuple(b["exp_avg"].shape)) for a, b in zip(old.values(), new.values(), strict=True)
-    ]
-    grown = [(a, b) for a, b in shapes if a != b]
-    assert grown == [((2, 8), (3, 8))]
+    moments = checkpoint.load(path)["optimizations"]["generator"]["optimizer"]["state"]
+    assert all(float(state["step"]) == 6 for state in moments.values())  # 4 there, 2 here
+
+
+def test_estimated_rows_explain_the_recordings_better_than_those_they_began_with(trained):
+    """Over the same batches, with the same noise; only the rows of the new voice differ."""
+    model = begun(trained, 'new_speakers={"type": "MixedSpeakers"}')
+    estimated = begun(trained, 'new_speakers={"type": "EstimatedSpeakers", "args": {"steps": 40, "lr": 0.5}}')
+    explains = speaker_table._Explaining(model.model, model.setup.config, TABLE, 2, model.loader)
+    losses = []
+    for trainer in (model, estimated):
+        torch.manual_seed(0)
+        rows = trainer.model.generator.emb_g.weight.detach()[2:]
+        losses.append(sum(float(explains(rows, step).detach()) for step in range(len(model.loader))))
+    assert losses[1] < losses[0], losses
+    for (name, one), other in zip(model.model.named_parameters(), estimated.model.parameters(), strict=True):
+        rest = slice(2) if name == TABLE else slice(None)
+        assert torch.equal(one[rest], other[rest]), name
 
 
 def test_a_model_of_one_voice_cannot_be_extended(trained, capsys):
