@@ -90,9 +90,15 @@ class OptimizerSection(Component):
 
 
 class LossSection(Component):
-    """A loss and its weight in the total; a bare number weighs the loss that the trainer uses by that name."""
+    """A loss and its weight in the total; a bare number weighs the loss that the trainer uses by that name.
+
+    Attributes:
+        weight: in the total, and in that of every evaluation.
+        warmup_steps: steps of training over which the weight grows from nothing; 0 has it from the start.
+    """
 
     weight: NonNegativeFloat = 1.0
+    warmup_steps: NonNegativeInt = 0
 
 
 class SplitSection(Section):

@@ -57,6 +57,7 @@ class BaseTrainer(ABC):
         self.section = setup.config.trainer
         self.optimizations, self.loss_modules = setup.optimizations, setup.losses
         self.weights = {name: loss.weight for name, loss in setup.config.losses.items()}
+        self._warmups = {name: loss.warmup_steps for name, loss in setup.config.losses.items()}
         self._bare = self.model.parameter_groups()
         self._wrapped = {name: distributed.wrap(network) for name, network in self._bare.items()}
         self.networks: dict[str, nn.Module] = self._wrapped
@@ -184,8 +185,13 @@ class BaseTrainer(ABC):
             parameter.grad = gradient
 
     def total(self, values: Mapping[str, Tensor]) -> Tensor:
-        """The weighted sum of named losses."""
-        return torch.stack([self.weights.get(key, 1.0) * value for key, value in values.items()]).sum()
+        """The weighted sum of named losses, at this step of training."""
+        return torch.stack([self._weight_now(key) * value for key, value in values.items()]).sum()
+
+    def _weight_now(self, name: str) -> float:
+        warmup = self._warmups.get(name, 0)
+        share = min(1.0, (self.step + 1) / warmup) if warmup else 1.0
+        return share * self.weights.get(name, 1.0)
 
     def figure_name(self, group: str, key: str) -> str:
         """How a figure is logged: ``ctc`` where there is one optimizer, ``generator/mel`` where there are several."""

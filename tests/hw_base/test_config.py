@@ -55,6 +55,7 @@ BAD = [
     ("augmentations.1.type", "SpecAugmnt", "augmentations.1.type: no augmentation is named 'SpecAugmnt'."),
     ("losses", {}, "losses: Dictionary should have at least 1 item"),
     ("losses.ctc", -1.0, "losses.ctc.weight: expected greater than or equal to 0, found -1.0"),
+    ("losses.ctc", {"type": "CTCLoss", "warmup_steps": -1}, "losses.ctc.warmup_steps: expected greater than or equal"),
     ("losses.ctx", 1.0, "losses.ctx.type: no loss is named 'ctx'. Known: "),
     ("optimizers.model.type", "Adamw", "optimizers.model.type: no optimizer is named 'Adamw'. Did you mean 'AdamW'?"),
     ("optimizers.model.args.lr", "fast", "optimizers.model.args.lr: expected a valid number, found 'fast'"),
@@ -175,7 +176,8 @@ def test_the_resolved_config_is_complete_and_stable():
     assert plain["model"]["args"]["time_stride"] == 2
     assert plain["text_encoder"]["type"] == "CharTextEncoder"
     assert plain["trainer"]["type"] == "CTCTrainer"
-    assert plain["losses"]["ctc"] == {"type": "CTCLoss", "args": plain["losses"]["ctc"]["args"], "weight": 1.0}
+    weight = {"weight": 1.0, "warmup_steps": 0}
+    assert plain["losses"]["ctc"] == {"type": "CTCLoss", "args": plain["losses"]["ctc"]["args"], **weight}
     assert config.as_dict(config.resolve(json.loads(json.dumps(plain)))) == plain
 
 

@@ -177,6 +177,25 @@ def test_good_updates_of_a_discriminator_do_not_keep_a_bad_generator_alive():
     assert (again.guard.skipped, again.guard.in_row) == (5, {})
 
 
+def test_the_weight_of_a_loss_grows_over_its_warm_up(tmp_path):
+    torch.manual_seed(0)
+    writers = MultiWriter([JsonlWriter(tmp_path / "metrics.jsonl")])
+    weights = {"mse": 2.0, "size": {"weight": 8.0, "warmup_steps": 4}}
+    trainer = make(
+        RegressorTrainer, Regressor(), batches(3), SECTION, weights, run_dir=tmp_path, writers=writers, max_steps=6,
+        eval_every=1, log_every=1,
+    )  # fmt: skip
+    trainer.train()
+    written = rows(tmp_path / "metrics.jsonl")
+    trained = [row for row in written if row.get("split") == "train"]
+    found = [(row["loss"] - 2 * row["mse"]) / row["size"] for row in trained]
+    assert found == pytest.approx([2.0, 4.0, 6.0, 8.0, 8.0, 8.0], rel=1e-4)
+    # An evaluation weighs them as the config says, so that its totals can be compared.
+    evaluated = [row for row in written if row.get("split") == "val"]
+    assert [row["loss"] for row in evaluated] == pytest.approx([2 * row["mse"] + 8 * row["size"] for row in evaluated])
+    assert len(evaluated) == 6
+
+
 def test_a_bad_value_never_counts_as_the_best():
     trainer = make(RegressorTrainer, Regressor(), batches(4), SECTION, {"mse": 1.0}, max_steps=4, monitor="min val/mse")
     assert trainer.monitor.update(2.0, 1)

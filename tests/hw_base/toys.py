@@ -108,7 +108,7 @@ def batches(n: int, size: int = 6, seed: int = 0) -> list[dict[str, Any]]:
     return made
 
 
-def toy_config(optimizers: dict[str, Any], weights: dict[str, float], **trainer: Any) -> Config:
+def toy_config(optimizers: dict[str, Any], weights: dict[str, Any], **trainer: Any) -> Config:
     """A config that only the trainer looks at; what the toys do not use is filled with anything valid."""
     trainer = {"log_every": 3, "type": "CTCTrainer", **trainer}
     anything = {"type": "x"}
@@ -123,7 +123,10 @@ def toy_config(optimizers: dict[str, Any], weights: dict[str, float], **trainer:
             "text_encoder": anything,
             "features": anything,
             "model": anything,
-            "losses": {name: {"type": "x", "weight": weight} for name, weight in weights.items()},
+            "losses": {
+                name: {"type": "x", **(weight if isinstance(weight, dict) else {"weight": weight})}
+                for name, weight in weights.items()
+            },
             "optimizers": optimizers,
             "trainer": trainer,
         }
@@ -135,7 +138,7 @@ def make(
     model: BaseModel,
     data: list[dict[str, Any]],
     optimizer: dict[str, Any],
-    weights: dict[str, float],
+    weights: dict[str, Any],
     *,
     run_dir=None,
     writers=None,
