@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from hw_tts.alignment.learned import log_prior
+
 # VITS2, section 2.2: the noise begins at this share of the scores' deviation and shrinks by so much a step.
 NOISE_START = 0.01
 NOISE_DECAY = 2e-6
@@ -25,6 +27,28 @@ def negative_cross_entropy(latent: Tensor, mean: Tensor, log_scale: Tensor) -> T
     precision = torch.exp(-2 * log_scale)
     constant = (-0.5 * math.log(2 * math.pi) - log_scale - 0.5 * mean.square() * precision).sum(dim=1, keepdim=True)
     return constant - 0.5 * latent.square().mT @ precision + latent.mT @ (mean * precision)
+
+
+def add_search_prior(
+    scores: Tensor, spectrogram_length: Tensor, tokens_length: Tensor, step: int, n_steps: int
+) -> Tensor:
+    """Scores that hold the search near the diagonal early in training.
+
+    A latent that says nothing yet leaves the search to chance: whatever token it first gives many frames to explains
+    them best ever after, and the durations of the others stay too short. The prior is that of Badlani et al. 2021,
+    "One TTS Alignment To Rule Them All", section 2.4, and fades in proportion.
+
+    Args:
+        scores (Tensor): (B, T, L).
+        spectrogram_length (Tensor): int64, (B,).
+        tokens_length (Tensor): int64, (B,).
+        step: of the training.
+        n_steps: after which nothing is left of it.
+    """
+    if step >= n_steps:
+        return scores
+    prior = log_prior(spectrogram_length, tokens_length, scores.shape[1], scores.shape[2])
+    return scores + (1.0 - step / n_steps) * prior
 
 
 def search_noise(step: int) -> float:

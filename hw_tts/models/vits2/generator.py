@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from hw_base.errors import ConfigError
 from hw_tts.alignment.regulator import frame_tokens
 from hw_tts.alignment.search import search_path
-from hw_tts.models.vits2.alignment_scores import add_search_noise, negative_cross_entropy
+from hw_tts.models.vits2.alignment_scores import add_search_noise, add_search_prior, negative_cross_entropy
 from hw_tts.models.vits2.decoder import Decoder
 from hw_tts.models.vits2.duration_predictors import DurationPredictor
 from hw_tts.models.vits2.flow import Flow
@@ -34,6 +34,7 @@ class Generator(nn.Module):
         segment_frames: what is decoded of each utterance in training.
         hop_length: samples of a frame.
         search_noise: whether the alignment search is noisy in the first 5000 steps.
+        search_prior_steps: how long a prior holds the search near the diagonal.
         alignment: ``searched``, or ``given`` by the durations of the batch.
 
     Attributes:
@@ -51,12 +52,13 @@ class Generator(nn.Module):
         segment_frames: int,
         hop_length: int,
         search_noise: bool,
+        search_prior_steps: int = 0,
         alignment: Alignment = "searched",
     ) -> None:
         super().__init__()
         self.enc_p, self.dec, self.enc_q, self.flow, self.dp, self.emb_g = enc_p, dec, enc_q, flow, dp, emb_g
         self.segment_frames, self.hop_length, self.search_noise = segment_frames, hop_length, search_noise
-        self.alignment = alignment
+        self.search_prior_steps, self.alignment = search_prior_steps, alignment
         self.step = 0
 
     def speaker(self, speaker_id: Tensor | None) -> Tensor | None:
@@ -136,6 +138,9 @@ class Generator(nn.Module):
                 frames = length_mask(spectrogram_length, scores.shape[1])
                 valid = frames.mT & length_mask(tokens_length, scores.shape[2])
                 scores = add_search_noise(scores, valid, self.step)
+            if self.training:
+                steps = self.search_prior_steps
+                scores = add_search_prior(scores, spectrogram_length, tokens_length, self.step, steps)
             return search_path(scores, spectrogram_length, tokens_length)
 
 

@@ -8,7 +8,7 @@ Sources: Kim et al. 2021, "Conditional Variational Autoencoder with Adversarial 
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from hw_base.errors import ConfigError
@@ -76,6 +76,8 @@ class VITS2(BaseModel):
         segment_frames: what is decoded of each utterance in training.
         alignment: ``searched`` in training, as published, or ``given`` by the data, which needs far fewer steps.
         search_noise: whether the alignment search is noisy in the first 5000 steps (VITS2, section 2.2).
+        search_prior_steps: steps over which a prior fades that holds the search near the diagonal; none as published.
+            With little data or few steps no usable alignment is found without one.
         discriminator_periods: one judge of waveforms each, besides the one over samples.
         discriminator_channels: of their widest layers.
 
@@ -127,6 +129,7 @@ class VITS2(BaseModel):
         segment_frames: PositiveInt = 32,
         alignment: Alignment = "searched",
         search_noise: bool = True,
+        search_prior_steps: NonNegativeInt = 0,
         discriminator_periods: Positives = (2, 3, 5, 7, 11),
         discriminator_channels: PositiveInt = 1024,
     ) -> None:
@@ -191,6 +194,7 @@ class VITS2(BaseModel):
             segment_frames=segment_frames,
             hop_length=hop_length,
             search_noise=search_noise,
+            search_prior_steps=search_prior_steps,
             alignment=alignment,
         )
         self.discriminator = Discriminators(discriminator_periods, discriminator_channels)

@@ -5,7 +5,13 @@ import math
 import pytest
 import torch
 
-from hw_tts.models.vits2.alignment_scores import add_search_noise, negative_cross_entropy, search_noise
+from hw_tts.alignment.search import search_path
+from hw_tts.models.vits2.alignment_scores import (
+    add_search_noise,
+    add_search_prior,
+    negative_cross_entropy,
+    search_noise,
+)
 from hw_tts.models.vits2.discriminators import Discriminators
 from hw_tts.models.vits2.segments import cut, expand, random_starts, token_of_frame
 from tests.hw_tts.vits2.small import batch, small_model, wake
@@ -98,6 +104,40 @@ def test_noise_of_the_search_fades_and_depends_on_the_step_alone():
     assert add_search_noise(scores, mask, 5000) is scores
     added = first - scores
     assert math.isclose(float(added.std() / scores.std()), search_noise(7), rel_tol=0.02)
+
+
+def test_a_prior_holds_an_ignorant_search_near_the_diagonal_and_fades():
+    torch.manual_seed(0)
+    frames, tokens = torch.tensor([120, 90]), torch.tensor([20, 9])
+    scores = torch.randn(2, 1, 20).expand(2, 120, 20)  # some tokens explain all frames better than others
+    far, near, later = (
+        search_path(add_search_prior(scores, frames, tokens, step, n_steps=100), frames, tokens).argmax(dim=2)
+        for step in (100, 0, 90)
+    )
+
+    def distance(path):
+        diagonal = torch.arange(120) * tokens[:, None] / frames[:, None]
+        return [float((path - diagonal)[row, : frames[row]].abs().mean()) for row in (0, 1)]
+
+    for row in (0, 1):
+        assert distance(near)[row] <= distance(later)[row] <= distance(far)[row]
+        assert distance(near)[row] < 0.12 * tokens[row] < 0.2 * tokens[row] < distance(far)[row]
+    assert not torch.equal(later, near)
+    assert not torch.equal(later, far)
+    assert add_search_prior(scores, frames, tokens, 100, n_steps=100) is scores
+    assert add_search_prior(scores, frames, tokens, 0, n_steps=0) is scores
+
+
+def test_the_prior_is_of_training_alone_and_of_each_utterance_alone():
+    torch.manual_seed(0)
+    model = wake(small_model(posterior_layers=2, search_noise=False, search_prior_steps=10))
+    latent, mean, log_scale = torch.randn(2, 16, 30), torch.randn(2, 16, 8), torch.randn(2, 16, 8) * 0.1
+    frames, tokens = torch.tensor([30, 17]), torch.tensor([8, 5])
+    together = model.generator.align(latent, mean, log_scale, frames, tokens)
+    alone = model.generator.align(latent[1:, :, :17], mean[1:, :, :5], log_scale[1:, :, :5], frames[1:], tokens[1:])
+    assert torch.equal(together[1, :17, :5], alone[0])
+    free = model.eval().generator.align(latent, mean, log_scale, frames, tokens)
+    assert not torch.equal(free, together)
 
 
 def test_the_trainer_tells_the_step():
