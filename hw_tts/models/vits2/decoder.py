@@ -273,7 +273,7 @@ def to_signals(inverse_stft: InverseSTFT, spectrogram: Tensor) -> Tensor:
 
 def one_more(x: Tensor) -> Tensor:
     """One more frame in front, mirrored: T hops have T + 1 borders."""
-    return F.pad(x, (1, 0), mode="reflect")
+    return torch.cat([x[..., 1:2], x], dim=-1)  # several times as fast as `F.pad` on a CPU
 
 
 DECODERS: dict[DecoderKind, type[Decoder]] = {

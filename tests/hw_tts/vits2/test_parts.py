@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from hw_tts.models.vits2.attentions import RelativeAttention, skew, unskew
-from hw_tts.models.vits2.decoder import DECODERS, DecoderSizes
+from hw_tts.models.vits2.decoder import DECODERS, DecoderSizes, one_more
 from hw_tts.models.vits2.filter_bank import FilterBank
 from hw_tts.models.vits2.flow import Flow
 from hw_tts.models.vits2.inverse_stft import InverseSTFT
@@ -189,6 +189,11 @@ def test_folding_weight_norm_changes_no_number(kind):
     fold_weight_norm(decoder)
     assert not any("parametrizations" in key for key in decoder.state_dict())
     torch.testing.assert_close(decoder(z)[0], before, rtol=1e-5, atol=1e-6)
+
+
+def test_the_frame_in_front_is_mirrored():
+    x = torch.randn(2, 3, 5)
+    assert torch.equal(one_more(x), F.pad(x, (1, 0), mode="reflect"))
 
 
 @pytest.mark.parametrize(("size", "stride"), [(16, 4), (63, 4), (5, 3), (2, 4)])
