@@ -16,6 +16,9 @@ from hw_base.errors import ConfigError, MissingPackageError
 from hw_base.registry import DECODERS
 from hw_base.text import BaseTextEncoder
 
+# Natural logarithm of one half.
+_HALF = -0.6931471805599453
+
 
 @DECODERS.register()
 class BeamSearch(BaseDecoder):
@@ -110,16 +113,26 @@ class BeamSearch(BaseDecoder):
     def _compiled(self, log_probs: Tensor, lengths: list[int]) -> list[list[Found]]:
         from hw_asr.decoders.compiled_search import search
 
-        rows = log_probs.contiguous().numpy()
-        bounds = self._bounds()
+        rows, bounds = log_probs.contiguous().numpy(), self._bounds()
+        found: list[list[Found]] = [[] for _ in lengths]
+        # Frames of tokens take the time. The longest utterance comes first, so that no thread is left alone with it.
+        tokens = (log_probs[:, :, 0] < _HALF).sum(1).tolist()
+        waiting = iter(sorted(range(len(lengths)), key=tokens.__getitem__, reverse=True))
 
-        def one(row: int) -> list[Found]:
-            return search(rows[row, : lengths[row]], self.options, self.fusion, bounds)
+        def work() -> None:
+            for row in waiting:  # of all threads
+                found[row] = search(rows[row, : lengths[row]], self.options, self.fusion, bounds)
 
-        if self.n_threads == 1 or len(lengths) == 1:
-            return [one(row) for row in range(len(lengths))]
-        with ThreadPoolExecutor(self.n_threads) as pool:
-            return list(pool.map(one, range(len(lengths))))
+        n_helpers = min(self.n_threads, len(lengths)) - 1
+        if n_helpers == 0:
+            work()
+            return found
+        with ThreadPoolExecutor(n_helpers) as pool:
+            helpers = [pool.submit(work) for _ in range(n_helpers)]
+            work()
+        for helper in helpers:
+            helper.result()
+        return found
 
     def _bounds(self) -> tuple[float, float]:
         """The most that a token within a word, and that any token, can add to the score of a prefix."""
