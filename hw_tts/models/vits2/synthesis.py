@@ -54,11 +54,11 @@ def predict_durations(
         log_durations = generator.dp(hidden, mask, speaker, duration_noise)
     else:
         log_durations = generator.dp(hidden, mask, speaker)
-    frames = torch.exp(log_durations).clamp(max=MAX_FRAMES)
+    frames = (torch.exp(log_durations) / speed).clamp(max=MAX_FRAMES)
     if generator.alignment == "given":
         valid = torch.ones_like(frames, dtype=torch.bool) if mask is None else mask.squeeze(1)
-        return whole_durations(frames, valid, "linear", speed)
-    durations = torch.ceil(frames / speed).clamp(1, MAX_FRAMES).long()
+        return whole_durations(frames, valid, "linear")
+    durations = torch.ceil(frames).clamp(min=1).long()
     return durations if mask is None else durations * mask.squeeze(1)
 
 
