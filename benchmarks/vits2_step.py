@@ -38,7 +38,13 @@ SIZES = {
 
 def trainer_of(sets, amp):
     """A trainer on one batch, which is every step's."""
-    few = ["data.train.datasets.0.args.n_utterances=16", "data.val.limit=1", "metrics={}", "trainer.monitor=null"]
+    few = [
+        "data.train.datasets.0.args.n_utterances=16",
+        "data.train.batch_size=16",
+        "data.val.limit=1",
+        "metrics={}",
+        "trainer.monitor=null",
+    ]
     config = resolve(read(CONFIG), [*few, "writers=[]", f"trainer.amp={amp}", *sets])
     return Experiment(config, torch.device("cpu")).trainer(None)
 
