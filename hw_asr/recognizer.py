@@ -14,7 +14,7 @@ from hw_base.config import build
 from hw_base.errors import DataError
 from hw_base.features import LogMelSpectrogram
 from hw_base.model import BaseModel
-from hw_base.recognition import Recognizer
+from hw_base.recognizer import Recognizer
 from hw_base.registry import DECODERS
 from hw_base.schema import Config
 from hw_base.text import BaseTextEncoder

@@ -1,66 +1,18 @@
-"""Recognisers as other tasks use them: a checkpoint that turns audio into text and into frame-wise posteriors."""
+"""Opening a recogniser for another task: a checkpoint that turns audio into text and into frame-wise posteriors."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from hw_base import checkpoint, packages
 from hw_base.config import build, resolve
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.model import BaseModel
+from hw_base.recognizer import Recognizer
 from hw_base.registry import MODELS, TASKS
 from hw_base.schema import Config
-
-if TYPE_CHECKING:
-    from hw_base.task import BaseTask  # which names `Recognizer`
-
-
-class Recognizer(ABC):
-    """Audio to text.
-
-    Attributes:
-        frame_seconds: from one frame of the posteriors to the next.
-    """
-
-    frame_seconds: float
-
-    @abstractmethod
-    def transcribe(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[str]:
-        """What is said, in the normalised writing of `normalize`.
-
-        Args:
-            waveforms: each (S,), float, of any length; an empty one is silence.
-            sample_rate: of all of them, in Hz.
-        """
-
-    @abstractmethod
-    def posteriors(self, waveforms: Sequence[Tensor], sample_rate: int) -> tuple[Tensor, Tensor]:
-        """Probabilities of the tokens in each frame, of one padded batch.
-
-        Args:
-            waveforms: each (S,), float.
-            sample_rate: of all of them, in Hz.
-
-        Returns:
-            log_probs (Tensor): natural log, float32, blank at 0, (B, T, V).
-            length (Tensor): valid frames, (B,), int64.
-        """
-
-    @abstractmethod
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without blanks."""
-
-    @abstractmethod
-    def symbol(self, token_id: int) -> str:
-        """How a token is spelled; empty for the blank."""
-
-    @abstractmethod
-    def normalize(self, text: str) -> str:
-        """The writing in which a text can be compared with a transcript."""
+from hw_base.task import BaseTask
 
 
 def load_recognizer(path: str | Path, device: str | torch.device = "cpu") -> Recognizer:

@@ -14,7 +14,7 @@ from hw_base.dataset import Record, Split
 from hw_base.errors import ConfigError
 from hw_base.loaders import Loader
 from hw_base.model import BaseModel
-from hw_base.recognition import Recognizer
+from hw_base.recognizer import Recognizer
 from hw_base.registry import suggest
 from hw_base.schema import TRAIN_SPLIT, Config
 from hw_base.text import BaseTextEncoder

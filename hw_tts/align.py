@@ -14,7 +14,8 @@ from hw_base import cli, config, distributed, outputs, packages
 from hw_base.dataset import BaseDataset, Record
 from hw_base.errors import ConfigError, DataError
 from hw_base.progress import Progress
-from hw_base.recognition import Recognizer, load_recognizer
+from hw_base.recognition import load_recognizer
+from hw_base.recognizer import Recognizer
 from hw_base.registry import DATASETS
 from hw_base.schema import TRAIN_SPLIT, Component
 from hw_tts.alignment.forced import align

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hw_base.errors import DataError, MissingPackageError
-from hw_base.recognition import Recognizer
+from hw_base.recognizer import Recognizer
 from hw_tts.alignment.intervals import SILENCE
 
 # A pause at either end of an utterance is a symbol of its own from this length on, in seconds.

@@ -8,7 +8,7 @@ import torch
 
 from hw_base import audio
 from hw_base.errors import DataError
-from hw_base.recognition import Recognizer
+from hw_base.recognizer import Recognizer
 from hw_tts import align
 from hw_tts.alignment import forced
 from hw_tts.alignment.intervals import check_phones
