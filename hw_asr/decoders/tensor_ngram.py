@@ -22,7 +22,8 @@ class TensorNgram:
 
     def __init__(self, ngram: NgramArrays, levels: int, start_state: int, device: torch.device) -> None:
         def place(*arrays: np.ndarray) -> Tensor:
-            return torch.from_numpy(np.concatenate([array.reshape(-1) for array in arrays])).to(device)
+            flat = [array.reshape(-1) for array in arrays]
+            return torch.from_numpy(np.concatenate(flat) if len(flat) > 1 else flat[0]).to(device)
 
         self.n_words, self.levels, self.n_hashed = ngram.dense_logp.shape[1], levels, len(ngram.keys)
         self.keys, self.logp = place(ngram.keys), place(ngram.logp, ngram.dense_logp)
