@@ -1,7 +1,8 @@
 """CTC decoding beside its peers, in one process on one thread: ``python -m benchmarks.decoding [--utterances 8]``.
 
 Prints tables of milliseconds per utterance of 400 frames (the least process time of several repeats, the sides in turn)
-with the word error rate on the same posteriors beside each, and every ratio. Two threads are measured in wall time.
+with the word error rate on the same posteriors beside each, and every ratio. Two threads are measured in wall time and
+need two free cores: ``--parts threads`` measures nothing else.
 """
 
 import argparse
@@ -19,6 +20,9 @@ from hw_asr.decoders import BaseDecoder, BeamSearch, FlashlightBeamSearch, Refer
 
 Decode = Callable[[], list[str]]
 BEAM = 50
+# Enough for a call of tens of milliseconds: less would measure how long threads take to start.
+THREAD_UTTERANCES = 64
+WORD_WEIGHTS = {"lm_level": "word", "lm_weight": 0.8, "word_score": 1.0}
 
 
 class Table:
@@ -41,7 +45,7 @@ class Table:
         print(f"\n### {title}\n\n| decoder | ms | ratio | WER |\n|---|---|---|---|")
         for name, seconds in best.items():
             wer = self.task.wer(texts[name])
-            print(f"| {name} | {1e3 * seconds:.2f} | {seconds / ours:.1f}x | {wer:.1f} |", flush=True)
+            print(f"| {name} | {1e3 * seconds:.2f} | {seconds / ours:.2f}x | {wer:.1f} |", flush=True)
 
     def run(self, decoder: BaseDecoder, chunk: int = 0) -> Decode:
         """Decode all utterances, in batches of ``chunk`` if given."""
@@ -58,7 +62,7 @@ class Table:
 
 def words(table: Table) -> None:
     task = table.task
-    weights = {"lm": task.word_lm, "lm_level": "word", "lexicon": task.lexicon, "lm_weight": 0.8, "word_score": 1.0}
+    weights = {"lm": task.word_lm, "lexicon": task.lexicon, **WORD_WEIGHTS}
     sides = {
         "ours, compiled, blank_skip 0.99, threshold 12": table.ours(beam_threshold=12.0, blank_skip=0.99, **weights),
         "ours, compiled, no skipping, threshold 20": table.ours(**weights),
@@ -70,8 +74,12 @@ def words(table: Table) -> None:
     if peer := pyctcdecode(task):
         sides["pyctcdecode"] = peer
     table.show("Lexicon of 20k words, word 3-gram, V = 29, beam 50", sides)
-    threads = {f"ours, {n} threads, wall time": table.ours(n_threads=n, **weights) for n in (2, 1)}
-    table.show("Two threads", threads, time.perf_counter)
+
+
+def threads(table: Table) -> None:
+    weights = {"lm": table.task.word_lm, "lexicon": table.task.lexicon, **WORD_WEIGHTS}
+    sides = {f"ours, {n} threads, wall time": table.ours(n_threads=n, **weights) for n in (2, 1)}
+    table.show(f"Two threads, {len(table.task.texts)} utterances at once", sides, time.perf_counter)
 
 
 def characters(table: Table) -> None:
@@ -116,6 +124,9 @@ def pieces(table: Table) -> None:
     table.show("Token 3-gram, V = 1000, beam 50", sides)
 
 
+PARTS = {"words": words, "threads": threads, "characters": characters, "pieces": pieces}
+
+
 def pyctcdecode(task: Task) -> "Decode | None":
     try:
         from pyctcdecode import build_ctcdecoder
@@ -151,15 +162,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--utterances", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
-        tasks = prepare(Path(folder), arguments.utterances)
-        char, bpe = (Table(tasks[name], arguments.repeats) for name in ("char", "bpe"))
-        words(char)
-        characters(char)
-        pieces(bpe)
+        n_utterances = max(arguments.utterances, THREAD_UTTERANCES if "threads" in arguments.parts else 0)
+        tasks = prepare(Path(folder), n_utterances, with_pieces="pieces" in arguments.parts)
+        for part in arguments.parts:
+            task = tasks["bpe" if part == "pieces" else "char"]
+            task = task if part == "threads" else task.some(arguments.utterances)
+            PARTS[part](Table(task, arguments.repeats))
 
 
 if __name__ == "__main__":

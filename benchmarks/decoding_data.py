@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import editdistance
@@ -60,6 +60,12 @@ class Task:
     def wer(self, hypotheses: Sequence[str]) -> float:
         errors = sum(editdistance.eval(h.split(), r.split()) for h, r in zip(hypotheses, self.texts, strict=True))
         return 100.0 * errors / sum(len(r.split()) for r in self.texts)
+
+    def some(self, n: int) -> "Task":
+        """The same with n of the utterances."""
+        step = len(self.texts) // n
+        log_probs, lengths, texts = (x[: n * step : step] for x in (self.log_probs, self.lengths, self.texts))
+        return replace(self, log_probs=log_probs, lengths=lengths, texts=texts)
 
 
 def prepare(folder: Path, n_utterances: int, with_pieces: bool = True) -> dict[str, Task]:
