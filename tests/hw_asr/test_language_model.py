@@ -72,10 +72,10 @@ def test_backing_off_by_hand(small, sentence, log10, dense_entries, monkeypatch)
     model = open_ngram(small, use_cache=False)
     assert model.score(sentence) == pytest.approx(log10 * math.log(10), abs=1e-6)
     ids = model.word_ids()
-    tensors = TensorNgram(model.arrays, model.levels, torch.device("cpu"))
-    state, total = torch.tensor([[model.start_state]]), 0.0
+    tensors = TensorNgram(model.arrays, model.levels, model.start_state, torch.device("cpu"))
+    arc, total = torch.tensor([[tensors.start_arc]]), 0.0
     for word in [*sentence.split(), "</s>"]:
-        logp, state = tensors.score(state.long(), torch.tensor([[ids.get(word, model.unknown_id)]]))
+        logp, arc = tensors.score(tensors.state_after(arc), torch.tensor([[ids.get(word, model.unknown_id)]]))
         total += logp.item()
     assert total == pytest.approx(log10 * math.log(10), abs=1e-6)
 
