@@ -175,7 +175,13 @@ class BaseTrainer(ABC):
 
     @contextlib.contextmanager
     def _gradients_kept(self, optimization: Optimization) -> Iterator[None]:
-        """Inside, a backward pass leaves no gradients in other groups: a generator's loss trains no discriminator."""
+        """Inside, a backward pass leaves no gradients in other groups: a generator's loss trains no discriminator.
+
+        A single process computes no such gradients to begin with, see `Optimization.backward`.
+        """
+        if not distributed.active():
+            yield
+            return
         others = [p for o in self.optimizations.values() if o is not optimization for p in o.parameters]
         kept = [parameter.grad for parameter in others]
         for parameter in others:
