@@ -44,6 +44,9 @@ def add_search_prior(
         tokens_length (Tensor): int64, (B,).
         step: of the training.
         n_steps: after which nothing is left of it.
+
+    Returns:
+        Tensor: (B, T, L).
     """
     if step >= n_steps:
         return scores
