@@ -137,10 +137,12 @@ def _report(folder: Path, configs: Mapping[str, Config], curves: Mapping[str, Cu
 
 
 def _table(header: Sequence[str], curves: Mapping[str, Curves], keys: Sequence[str], places: Sequence[int]) -> str:
-    """A line a strategy, with the values of these evaluations; empty where something was not measured."""
+    """A line a strategy, with the values of its first (0) or last (-1) evaluation; empty where it could not measure."""
     lines = [f"| strategy | {' | '.join(header)} |", "|---" * (1 + len(header)) + "|"]
     for name, one in curves.items():
-        cells = [f"{one[key][place][1]:.4f}" if one.get(key) else "" for key in keys for place in places]
+        epochs = sorted({epoch for points in one.values() for epoch, _ in points})
+        values = [dict(one.get(key, [])).get(epochs[place]) if epochs else None for key in keys for place in places]
+        cells = ["" if value is None else f"{value:.4f}" for value in values]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

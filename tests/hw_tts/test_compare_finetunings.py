@@ -109,3 +109,11 @@ def test_evaluations_between_logged_steps_have_their_epoch(tmp_path):
     curves = read_curves(tmp_path / "metrics.jsonl")
     assert list(curves) == ["val/mcd"]
     assert curves["val/mcd"] == [(0.0, 9.0), (pytest.approx(5.0), 8.0), (pytest.approx(10.0), 7.0)]
+
+
+def test_the_table_leaves_out_what_an_evaluation_could_not_measure():
+    curves = {"a": {"val/mcd": [(0.0, 9.0), (1.0, 8.0), (2.0, 7.0)], "val/timbre": [(1.0, 0.4)]}}
+    table = compare_finetunings._table(["m0", "m1", "t0", "t1"], curves, ["val/mcd", "val/timbre"], (0, -1))
+    assert table.splitlines()[2] == "| a | 9.0000 | 7.0000 |  |  |"
+    empty = compare_finetunings._table(["m0"], {"a": {}}, ["val/mcd"], (0,))
+    assert empty.splitlines()[2] == "| a |  |"
