@@ -1,5 +1,6 @@
 """Several processes under ``torchrun``; every function also works in a single one."""
 
+import importlib
 import os
 from typing import Any
 
@@ -39,10 +40,24 @@ def start(device: str) -> torch.device:
     local = int(os.environ.get("LOCAL_RANK", 0))
     chosen = _device(device, local)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        join("nccl" if chosen.type == "cuda" else "gloo")
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     return chosen
+
+
+def join(backend: str, **how: Any) -> None:
+    """Form the group of all processes.
+
+    Args:
+        backend: ``gloo`` or ``nccl``.
+        how: as `torch.distributed.init_process_group` takes it; nothing under ``torchrun``.
+    """
+    # Default arguments of this module are the group that exists when it is first imported, which torch does on its own
+    # later, with the first optimizer. Then the group lives on after `stop`, and its threads, which drop tensors when
+    # Python is gone already, may abort a program that has done its work.
+    importlib.import_module("torch.distributed.nn.functional")
+    dist.init_process_group(backend, **how)
 
 
 def _device(name: str, local: int) -> torch.device:

@@ -19,7 +19,7 @@ SETS = [
     "trainer.eval_every=3",
     "trainer.amp=off",
     "model.args.dropout=0.0",
-    'optimizers.model={"type": "SGD", "args": {"lr": 0.05}, "clip_norm": 5.0}',
+    'optimizers.model={"type": "SGD", "args": {"lr": 0.01}, "clip_norm": 5.0}',
     "data.train.batch_size=5",
 ]
 
@@ -52,9 +52,12 @@ def test_two_processes_equal_one(tmp_path):
     one, _ = run(tmp_path / "one", 1)
     two, said = run(tmp_path / "two", 2)
     assert said.count("run folder:") == 1
+    assert figures(two, "train", "grad_norm")[0] == pytest.approx(figures(one, "train", "grad_norm")[0], rel=1e-6)
+    first, last = figures(one, "val", "loss")
+    assert abs(first[0] - last[0]) > 1e-3 * last[0]  # the weights have moved
     for split, names, tolerance in (
         ("train", ("ctc", "loss"), 1e-6),
-        ("train", ("grad_norm",), 1e-5),  # a root of a sum of squares in single precision
+        ("train", ("grad_norm",), 1e-4),  # less smooth in the weights than the loss is, and these differ by rounding
         ("val", ("ctc", "loss", "wer", "cer"), 1e-6),
     ):
         expected, got = figures(one, split, *names), figures(two, split, *names)
