@@ -106,8 +106,11 @@ def from_main(value: Any) -> Any:
     return box[0]
 
 
-def wrap(network: nn.Module) -> nn.Module:
-    """The network with its gradients averaged over processes; buffers stay local (batch norms sum over processes)."""
-    if not active() or not any(p.requires_grad for p in network.parameters()):
-        return network
-    return nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
+def equalize(network: nn.Module) -> None:
+    """Give every process the main one's parameters and buffers."""
+    if not active():
+        return
+    for tensor in [*network.parameters(), *network.buffers()]:
+        value = tensor.detach().contiguous()
+        dist.broadcast(value, src=0)
+        tensor.detach().copy_(value)

@@ -1,5 +1,6 @@
 """One optimizer with what belongs to it, for one parameter group: schedule, clipping, loss scaler."""
 
+import contextlib
 import inspect
 import math
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from hw_base import distributed
 from hw_base.config import build
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.freezing import plan
+from hw_base.gradient_averaging import GradientAverager
 from hw_base.registry import OPTIMIZERS, SCHEDULERS
 from hw_base.schema import OptimizerSection
 
@@ -98,8 +100,6 @@ class Optimization:
         self.name = name
         where = f"optimizers.{name}"
         freezing = plan(where, network, section.train, section.freeze, section.thaw, section.rates)
-        if freezing.thawed and distributed.active():
-            raise ConfigError(f"{where}.thaw: works in one process only; freeze for good, or use one process")
         named = dict(network.named_parameters())
         for key, parameter in named.items():
             parameter.requires_grad_(key in freezing.trained)
@@ -109,6 +109,7 @@ class Optimization:
         self.names = freezing.trained
         self._thawed = {epoch: [named[key] for key in names] for epoch, names in freezing.thawed.items()}
         self._factors = freezing.factors
+        self._averager = GradientAverager(self.parameters) if distributed.active() else None
         self.set_epoch(0)
         self.clip_norm = section.clip_norm
         self.optimizer: torch.optim.Optimizer = _build_optimizer(name, self._groups(section), section)
@@ -136,13 +137,18 @@ class Optimization:
             for parameter in parameters:
                 parameter.requires_grad_(epoch >= first)
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of a scalar loss to this group's parameters; those of other groups cost nothing."""
+    def backward(self, loss: Tensor, last: bool = True) -> None:
+        """Add the gradients of a scalar loss to this group's parameters; those of other groups cost nothing.
+
+        Args:
+            loss: of this process's part of the batch.
+            last: whether an update follows, for which several processes average what they have accumulated.
+        """
         scaled = loss if self.scaler is None else self.scaler.scale(loss)
         own = [parameter for parameter in self.parameters if parameter.requires_grad]
-        if distributed.active():  # DDP waits for a gradient of everything that it saw in the forward pass
-            torch.autograd.backward(scaled)
-        elif own:  # else all of them thaw later
+        if not own:  # all of them thaw later
+            return
+        with self._averager.averaging() if self._averager is not None and last else contextlib.nullcontext():
             torch.autograd.backward(scaled, inputs=own)
 
     def zero_grad(self) -> None:

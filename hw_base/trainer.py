@@ -1,6 +1,5 @@
 """One training loop for every task. CTC, FastSpeech and GANs differ only in `BaseTrainer.losses`."""
 
-import contextlib
 import logging
 import time
 from abc import ABC, abstractmethod
@@ -18,7 +17,6 @@ from hw_base.guard import Guard
 from hw_base.interrupts import Interrupts
 from hw_base.losses import Mean, as_mean
 from hw_base.monitor import Monitor
-from hw_base.optimization import Optimization
 from hw_base.progress import Progress
 from hw_base.schema import TRAIN_SPLIT, Config
 from hw_base.trainer_setup import Setup
@@ -58,9 +56,8 @@ class BaseTrainer(ABC):
         self.optimizations, self.loss_modules = setup.optimizations, setup.losses
         self.weights = {name: loss.weight for name, loss in setup.config.losses.items()}
         self._warmups = {name: loss.warmup_steps for name, loss in setup.config.losses.items()}
-        self._bare = self.model.parameter_groups()
-        self._wrapped = {name: distributed.wrap(network) for name, network in self._bare.items()}
-        self.networks: dict[str, nn.Module] = self._wrapped
+        self.networks: dict[str, nn.Module] = self.model.parameter_groups()
+        distributed.equalize(self.model)
         self.loader = setup.loaders[TRAIN_SPLIT]
         self.step = self.epoch = self.batch = 0
         self.last_step = self.section.max_steps or (self.section.epochs or 0) * len(self.loader)
@@ -126,7 +123,6 @@ class BaseTrainer(ABC):
     def train_step(self, batch: Batch) -> None:
         """One batch through every update that `losses` asks for."""
         self.model.train()
-        self.networks = self._wrapped
         batch = self.to_device(batch)
         boundary = (self.step + 1) % self.section.accumulate == 0
         if self.step % self.section.accumulate == 0:
@@ -134,13 +130,8 @@ class BaseTrainer(ABC):
             for optimization in self.optimizations.values():
                 optimization.zero_grad()
         self._utterances += batch.get("utterance_id", [])
-        with contextlib.ExitStack() as stack:
-            if not boundary:
-                for network in self._wrapped.values():
-                    if isinstance(network, nn.parallel.DistributedDataParallel):
-                        stack.enter_context(network.no_sync())
-            for name, losses in self._advance(batch):
-                self._update(name, losses, boundary)
+        for name, losses in self._advance(batch):
+            self._update(name, losses, boundary)
         self.step += 1
         self.batch += 1
         if self.batch == len(self.loader):
@@ -163,8 +154,7 @@ class BaseTrainer(ABC):
         optimization = self.optimizations[name]
         values = {key: _share(as_mean(value)) for key, value in losses.items()}
         total = self.total(values)
-        with self._gradients_kept(optimization):
-            optimization.backward(total / self.section.accumulate)
+        optimization.backward(total / self.section.accumulate, last=boundary)
         figures = {key: value.detach() for key, value in {**values, "loss": total}.items()}
         if boundary:
             norm, taken = optimization.update(torch.isfinite(total.detach()))
@@ -172,23 +162,6 @@ class BaseTrainer(ABC):
             self.guard.record(self.step + 1, name, taken, figures, self._utterances)
         for key, value in figures.items():
             self.window.add(self.figure_name(name, key), value)
-
-    @contextlib.contextmanager
-    def _gradients_kept(self, optimization: Optimization) -> Iterator[None]:
-        """Inside, a backward pass leaves no gradients in other groups: a generator's loss trains no discriminator.
-
-        A single process computes no such gradients to begin with, see `Optimization.backward`.
-        """
-        if not distributed.active():
-            yield
-            return
-        others = [p for o in self.optimizations.values() if o is not optimization for p in o.parameters]
-        kept = [parameter.grad for parameter in others]
-        for parameter in others:
-            parameter.grad = None
-        yield
-        for parameter, gradient in zip(others, kept, strict=True):
-            parameter.grad = gradient
 
     def total(self, values: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum of named losses, at this step of training."""
@@ -269,7 +242,6 @@ class BaseTrainer(ABC):
             InterruptedRun: a signal came meanwhile; the evaluation is left undone.
         """
         self.model.eval()
-        self.networks = self._bare
         sums = Sums()
         with torch.no_grad(), seeding.isolated(self.setup.config.seed):
             for batch in self.setup.loaders[split]:
