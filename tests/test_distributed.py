@@ -52,12 +52,11 @@ def test_two_processes_equal_one(tmp_path):
     one, _ = run(tmp_path / "one", 1)
     two, said = run(tmp_path / "two", 2)
     assert said.count("run folder:") == 1
-    assert figures(two, "train", "grad_norm")[0] == pytest.approx(figures(one, "train", "grad_norm")[0], rel=1e-6)
     first, last = figures(one, "val", "loss")
     assert abs(first[0] - last[0]) > 1e-3 * last[0]  # the weights have moved
     for split, names, tolerance in (
         ("train", ("ctc", "loss"), 1e-6),
-        ("train", ("grad_norm",), 1e-4),  # less smooth in the weights than the loss is, and these differ by rounding
+        ("train", ("grad_norm",), 1e-4),  # single precision: its rounding shows sooner than the loss's
         ("val", ("ctc", "loss", "wer", "cer"), 1e-6),
     ):
         expected, got = figures(one, split, *names), figures(two, split, *names)

@@ -38,7 +38,7 @@ def test_what_is_said_again_is_the_recording():
     again = resynthesize(GriffinLim(features), features, waveform)
     assert again.shape == waveform.shape
     spectrum, other = (torch.fft.rfft(x[2000:10000]).abs() for x in (waveform, again))
-    assert spectrum.argmax() == other.argmax()
+    assert abs(spectrum.argmax() - other.argmax()) <= 1  # of about 80
     assert other.max() == pytest.approx(spectrum.max().item(), rel=0.3)
 
 
