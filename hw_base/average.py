@@ -58,6 +58,7 @@ def average(paths: Sequence[Path]) -> dict[str, Any]:
         if not newest or state["step"] > newest["step"]:
             newest = state
     means = {name: (total / len(paths)).to(newest["model"][name].dtype) for name, total in sums.items()}
+    newest.pop("training_weights", None)  # of one of them only
     return {**newest, "model": {**newest["model"], **means}, "averaged": sorted(steps)}
 
 

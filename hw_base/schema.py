@@ -134,6 +134,8 @@ class TrainerSection(Component):
         max_steps: length in steps; or `epochs`, one of the two.
         accumulate: batches per update.
         amp: precision of forward passes; ``auto`` is bf16 where the device has it, else fp16 on a GPU, off on a CPU.
+        ema_decay: of an exponential moving average of the weights (0.999 remembers 1000 updates), which is what is
+            evaluated and saved as the model; none if not given.
         log_every: steps between rows of training figures; tensors are read only then.
         eval_every: steps between evaluations; each epoch if not given.
         eval_first: evaluate before the first step too, which shows what fine-tuning starts from.
@@ -150,6 +152,7 @@ class TrainerSection(Component):
     epochs: PositiveInt | None = None
     accumulate: PositiveInt = 1
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
     log_every: PositiveInt = 50
     eval_every: PositiveInt | None = None
     eval_first: bool = False

@@ -1,5 +1,6 @@
 """One training loop for every task. CTC, FastSpeech and GANs differ only in `BaseTrainer.losses`."""
 
+import contextlib
 import logging
 import time
 from abc import ABC, abstractmethod
@@ -20,6 +21,7 @@ from hw_base.monitor import Monitor
 from hw_base.progress import Progress
 from hw_base.schema import TRAIN_SPLIT, Config
 from hw_base.trainer_setup import Setup
+from hw_base.weight_average import WeightAverage
 from hw_base.window import Sums, Window
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class BaseTrainer(ABC):
         self._warmups = {name: loss.warmup_steps for name, loss in setup.config.losses.items()}
         self.networks: dict[str, nn.Module] = self.model.parameter_groups()
         distributed.equalize(self.model)
+        self.average = WeightAverage(self.model, self.section.ema_decay) if self.section.ema_decay else None
         self.loader = setup.loaders[TRAIN_SPLIT]
         self.step = self.epoch = self.batch = 0
         self.last_step = self.section.max_steps or (self.section.epochs or 0) * len(self.loader)
@@ -132,6 +135,8 @@ class BaseTrainer(ABC):
         self._utterances += batch.get("utterance_id", [])
         for name, losses in self._advance(batch):
             self._update(name, losses, boundary)
+        if boundary and self.average is not None:
+            self.average.update()
         self.step += 1
         self.batch += 1
         if self.batch == len(self.loader):
@@ -243,7 +248,7 @@ class BaseTrainer(ABC):
         """
         self.model.eval()
         sums = Sums()
-        with torch.no_grad(), seeding.isolated(self.setup.config.seed):
+        with torch.no_grad(), seeding.isolated(self.setup.config.seed), self._averaged():
             for batch in self.setup.loaders[split]:
                 if self.interrupts.received and not distributed.active():
                     message = f"interrupted while {split} was evaluated; -r auto goes on with that"
@@ -255,6 +260,10 @@ class BaseTrainer(ABC):
                 self.measure(batch, split)
         values = sums.means()
         return values | self._totals(values) | self.measured(split)
+
+    def _averaged(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, the model has the weights that are evaluated and saved as its own."""
+        return contextlib.nullcontext() if self.average is None else self.average.in_use()
 
     def _totals(self, values: dict[str, float]) -> dict[str, float]:
         """The weighted sums, from means over the whole split."""
@@ -311,7 +320,12 @@ class BaseTrainer(ABC):
             log.error("%s; training goes on with the older checkpoints", error)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a resumed run needs, as tensors and plain containers."""
+        """Everything a resumed run needs, as tensors and plain containers; ``model`` is what evaluations saw."""
+        averaged: dict[str, Any] = {}
+        if self.average is not None:
+            averaged = {"training_weights": self.model.state_dict(), "ema_updates": self.average.n_updates}
+            with self._averaged():
+                averaged["model"] = {key: value.clone() for key, value in self.model.state_dict().items()}
         return {
             "config": as_dict(self.setup.config),
             "text_encoder": self.setup.text_encoder.state_dict(),
@@ -327,11 +341,16 @@ class BaseTrainer(ABC):
             "window": distributed.gather(self.window.state_dict()),
             "rng": distributed.gather(seeding.rng_state()),
             "writers": self.setup.writers.state_dict(),
+            **averaged,
         }
 
     def load_state_dict(self, state: dict[str, Any], source: str | Path) -> None:
         """Go on exactly where `state_dict` was taken; `source` names it in messages."""
         checkpoint.load_weights(self.model, state["model"], source)
+        if self.average is not None:
+            self.average.restart(state.get("ema_updates", 0))
+        if "training_weights" in state:
+            checkpoint.load_weights(self.model, state["training_weights"], source)
         if state["optimizations"].keys() != self.optimizations.keys():
             found, own = sorted(state["optimizations"]), sorted(self.optimizations)
             raise CheckpointError(f"{source}: holds optimizers {found}, the config has {own}")
