@@ -22,7 +22,7 @@ from hw_base.config import as_dict, build, resolve
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.registry import MODELS, TEXT_ENCODERS
 from hw_base.schema import Config
-from hw_tts import public_checkpoint, public_config
+from hw_tts import public_checkpoint, public_config, public_config_back
 from hw_tts.models.vits2 import VITS2
 from hw_tts.public_checkpoint import PREFIXES, PublicFile, public_name
 
@@ -130,7 +130,7 @@ def export(state: Mapping[str, Any], folder: Path) -> list[Path]:
 
     Args:
         state: the checkpoint.
-        folder: where ``G_<step>.pth``, ``D_<step>.pth`` and ``DUR_<step>.pth`` go, and ``config.json`` if it is known.
+        folder: where ``G_<step>.pth``, ``D_<step>.pth``, ``DUR_<step>.pth``, ``config.json`` and ``symbols.json`` go.
 
     Raises:
         CheckpointError: it is of another model.
@@ -144,12 +144,29 @@ def export(state: Mapping[str, Any], folder: Path) -> list[Path]:
         for group, prefix in PREFIXES.items():
             written.append(folder / f"{prefix}_{state['step']}.pth")
             torch.save(_public_content(group, state), written[-1])
-        if "original_config" in state:
-            written.append(folder / "config.json")
-            written[-1].write_text(json.dumps(state["original_config"], indent=2) + "\n", encoding="utf-8")
+        for name, content in {"config.json": _public_config(state), "symbols.json": _public_symbols(state)}.items():
+            written.append(folder / name)
+            written[-1].write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except (OSError, RuntimeError) as error:
         raise ConfigError(f"--export {folder}: cannot be written: {error}") from None
     return written
+
+
+def _public_config(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The config that an imported checkpoint came with, or one for what was trained here."""
+    if "original_config" in state:
+        return dict(state["original_config"])
+    public, lost = public_config_back.revert(
+        state["config"], len(state["task"]["speakers"]), state["text_encoder"]["add_blank"]
+    )
+    for line in lost:
+        log.warning("config.json: %s", line)
+    return public
+
+
+def _public_symbols(state: Mapping[str, Any]) -> list[str]:
+    """The program's table of symbols, as ``--symbols`` reads it: the padding comes first."""
+    return ["_", *state["text_encoder"]["symbols"]]
 
 
 def _public_content(group: str, state: Mapping[str, Any]) -> dict[str, Any]:

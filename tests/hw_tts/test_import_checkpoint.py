@@ -173,6 +173,20 @@ def test_there_and_back_again(imported, originals, tmp_path):
     assert json.loads((tmp_path / "config.json").read_text()) == json.loads((originals / "finetune.json").read_text())
 
 
+def test_what_was_trained_here_is_exported_with_a_config_and_symbols(imported, tmp_path):
+    state = checkpoint.load(imported)
+    del state["original_config"]
+    written = import_checkpoint.export(state, tmp_path)
+    assert [path.name for path in written[3:]] == ["config.json", "symbols.json"]
+    arguments = ["--config", tmp_path / "config.json", "--symbols", tmp_path / "symbols.json"]
+    assert run(*written[:3], *arguments, "-o", tmp_path / "again.pth") == 0
+    again = checkpoint.load(tmp_path / "again.pth")
+    for key in ("model", "text_encoder", "task", "optimizations", "step", "epoch"):
+        assert same(again[key], state[key]), key
+    for key in ("features", "model", "losses", "optimizers"):
+        assert again["config"][key] == state["config"][key]
+
+
 def test_another_rate_in_the_config_counts_and_leaves_the_files_as_they_were(numbers, originals, tmp_path):
     output = tmp_path / "checkpoint.pth"
     path = changed(numbers, tmp_path, "train", learning_rate=1e-4)
