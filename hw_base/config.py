@@ -204,7 +204,7 @@ def _explain(
         elif problem["type"] == "missing":
             message = "required, but missing"
         else:
-            expectation = problem["msg"].replace("Input should be", "expected")
+            expectation = problem["msg"].replace("Input should be", "expected").removeprefix("Value error, ")
             message = f"{expectation}, found {_short(value)}"
         key = place((*where, *path))
         if key in errors and message not in errors[key]:

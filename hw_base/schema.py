@@ -1,5 +1,6 @@
 """The sections of a config and their keys; the keys of a component are its class's own (see `hw_base.config`)."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     NonNegativeInt,
+    PlainValidator,
     PositiveFloat,
     PositiveInt,
     model_validator,
@@ -19,6 +21,24 @@ from hw_base.registry import Registry
 
 TRAIN_SPLIT = "train"
 TEST_PREFIX = "test"
+
+
+def _interval(value: Any) -> int | str | None:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    if value is None or whole or (isinstance(value, str) and _EPOCHS.fullmatch(value)):
+        return value  # type: ignore[no-any-return]
+    raise ValueError('expected a number of steps, or "1 epoch", "5 epochs"')
+
+
+_EPOCHS = re.compile(r"([1-9]\d{0,8}) epochs?")
+Interval = Annotated[int | str | None, PlainValidator(_interval)]
+
+
+def steps_of(interval: int | str, steps_per_epoch: int) -> int:
+    """An interval of the config in steps: ``500`` or ``"5 epochs"``."""
+    if isinstance(interval, int):
+        return interval
+    return int(interval.split()[0]) * steps_per_epoch
 
 
 class Section(BaseModel):
@@ -137,9 +157,9 @@ class TrainerSection(Component):
         ema_decay: of an exponential moving average of the weights (0.999 remembers 1000 updates), which is what is
             evaluated and saved as the model; none if not given.
         log_every: steps between rows of training figures; tensors are read only then.
-        eval_every: steps between evaluations; each epoch if not given.
+        eval_every: steps between evaluations, or ``"5 epochs"``; each epoch if not given.
         eval_first: evaluate before the first step too, which shows what fine-tuning starts from.
-        save_every: steps between checkpoints; at each evaluation if not given.
+        save_every: steps or epochs between checkpoints; at each evaluation if not given.
         keep: newest checkpoints that are kept; the best one is kept besides, as ``model_best.pth``.
         keep_best: so many of the best are kept too, for ``python -m hw_base.average``.
         monitor: what the best checkpoint is chosen by, ``min val/wer``.
@@ -154,9 +174,9 @@ class TrainerSection(Component):
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     log_every: PositiveInt = 50
-    eval_every: PositiveInt | None = None
+    eval_every: Interval = None
     eval_first: bool = False
-    save_every: PositiveInt | None = None
+    save_every: Interval = None
     keep: int = Field(default=2, ge=2)
     keep_best: NonNegativeInt = 0
     monitor: str | None = None

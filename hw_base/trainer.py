@@ -19,7 +19,7 @@ from hw_base.interrupts import Interrupts
 from hw_base.losses import Mean, as_mean
 from hw_base.monitor import Monitor
 from hw_base.progress import Progress
-from hw_base.schema import TRAIN_SPLIT, Config
+from hw_base.schema import TRAIN_SPLIT, Config, steps_of
 from hw_base.trainer_setup import Setup
 from hw_base.weight_average import WeightAverage
 from hw_base.window import Sums, Window
@@ -64,8 +64,8 @@ class BaseTrainer(ABC):
         self.loader = setup.loaders[TRAIN_SPLIT]
         self.step = self.epoch = self.batch = 0
         self.last_step = self.section.max_steps or (self.section.epochs or 0) * len(self.loader)
-        self.eval_every = self.section.eval_every or len(self.loader)
-        self.save_every = self.section.save_every or self.eval_every
+        self.eval_every = steps_of(self.section.eval_every or "1 epoch", len(self.loader))
+        self.save_every = steps_of(self.section.save_every or self.eval_every, len(self.loader))
         self.window, self.guard = Window(), Guard(self.section.max_bad_steps)
         self.monitor = Monitor(self.section.monitor, self.section.early_stop, self.section.keep_best)
         self.evaluated_at = self._saved_at = -1

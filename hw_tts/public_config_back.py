@@ -69,7 +69,7 @@ def _train(config: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any
         "c_kl": losses["kl"]["weight"],
         "log_interval": trainer["log_every"],
     }
-    if trainer["eval_every"]:
+    if isinstance(trainer["eval_every"], int):  # not by epochs
         train["eval_interval"] = trainer["eval_every"]
     if "subband_stft" in losses:
         sizes = losses["subband_stft"]["args"]

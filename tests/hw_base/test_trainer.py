@@ -77,6 +77,21 @@ def test_a_resumed_run_ends_bit_equal(tmp_path, trainer_type, model_type, cut, a
     assert rows(whole / "metrics.jsonl") == rows(parts / "metrics.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("every", "evaluated"),
+    [(5, [5, 10, 15, 20]), ("1 epoch", [7, 14, 20]), (None, [7, 14, 20]), ("2 epochs", [14, 20]), ("9 epochs", [20])],
+)
+def test_intervals_are_steps_or_epochs(tmp_path, every, evaluated):
+    """There are seven batches, and twenty steps."""
+    writers = MultiWriter([JsonlWriter(tmp_path / "metrics.jsonl")])
+    make(
+        RegressorTrainer, Regressor(), batches(7), SECTION, {"mse": 1.0}, run_dir=tmp_path, writers=writers,
+        max_steps=20, eval_every=every, save_every="1 epoch", keep=9,
+    ).train()  # fmt: skip
+    assert [row["step"] for row in rows(tmp_path / "metrics.jsonl") if row["split"] == "val"] == evaluated
+    assert [checkpoint.load(path)["step"] for path in checkpoint.numbered(tmp_path)] == [20, 14, 7]
+
+
 def test_accumulation_resumes_within_a_window_only_at_its_edge(tmp_path):
     """Gradients are not stored: a checkpoint inside a window would lose a part of it."""
     torch.manual_seed(0)

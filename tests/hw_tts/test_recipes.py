@@ -188,5 +188,6 @@ def test_recipes_of_vctk_have_the_homeworks_constants(name):
     trainer = recipe.trainer
     if name == "vits2":
         assert trainer.max_steps == 312_000
-    else:  # an evaluation every five epochs of 61 batches, about 1940 utterances
-        assert (trainer.epochs, trainer.eval_first, trainer.eval_every, trainer.save_every) == (50, True, 305, 305)
+    else:
+        assert (trainer.epochs, trainer.eval_first) == (50, True)
+        assert trainer.eval_every == trainer.save_every == "5 epochs"
