@@ -12,6 +12,16 @@ from hw_base.registry import FEATURES
 from hw_tts import pitch as pitch_tracking
 from hw_tts.pitch import PitchMethod
 
+# What public HiFi-GAN and VITS programs have no key for: they all make their spectrograms so.
+PUBLIC_SPECTROGRAM = {
+    "power": 1,
+    "mel_scale": "slaney",
+    "norm": "slaney",
+    "eps": 1e-5,
+    "padding": "same",
+    "normalize": "none",
+}
+
 
 @FEATURES.register()
 class TTSFeatures(LogMelSpectrogram):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from hw_tts.features import PUBLIC_SPECTROGRAM
 from hw_tts.models.vits2.sizes import PRESETS
 from hw_tts.public_config import DECODER_KEYS, FEATURE_KEYS, MODEL_KEYS
 
@@ -17,14 +18,6 @@ _MODEL_FIXED = {
     "bank": "public",
     "discriminator_periods": [2, 3, 5, 7, 11],
     "discriminator_channels": 1024,
-}
-_FEATURES_FIXED = {
-    "power": 1,
-    "mel_scale": "slaney",
-    "norm": "slaney",
-    "eps": 1e-5,
-    "padding": "same",
-    "normalize": "none",
 }
 _WEIGHTS_FIXED = ("duration", "adversarial", "feature_matching", "subband_stft", "adversarial_duration")
 
@@ -100,7 +93,7 @@ def _lost(config: Mapping[str, Any], model: Mapping[str, Any], n_speakers: int) 
     fixed = {**_MODEL_FIXED, "condition_decoder": model["decoder"] == "hifigan" and n_speakers > 1}
     if model["decoder"] != "multi_band_istft":  # which alone has a filter bank
         del fixed["bank"]
-    found = [("model.args", model, fixed), ("features.args", features, _FEATURES_FIXED)]
+    found = [("model.args", model, fixed), ("features.args", features, PUBLIC_SPECTROGRAM)]
     found += [(f"losses.{key}", losses[key], {"weight": 1.0}) for key in _WEIGHTS_FIXED if key in losses]
     lost = [
         f"{section}.{key} is {ours[key]!r}, the public program always has {value!r}"

@@ -7,6 +7,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from hw_base.errors import CheckpointError
+from hw_tts.features import PUBLIC_SPECTROGRAM
 from hw_tts.models.hifigan.generator import GeneratorSizes
 
 _WEIGHT_NORM = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
@@ -84,12 +85,7 @@ def constants_of(config: Mapping[str, Any], source: str) -> dict[str, Any]:
             "n_mels": config["num_mels"],
             "f_min": float(config["fmin"]),
             "f_max": None if config["fmax"] is None else float(config["fmax"]),
-            "power": 1,
-            "mel_scale": "slaney",
-            "norm": "slaney",
-            "eps": 1e-5,
-            "padding": "same",
-            "normalize": "none",
+            **PUBLIC_SPECTROGRAM,
         }
     except KeyError as error:
         raise CheckpointError(f"{source}: not the config of a HiFi-GAN: the key {error} is missing") from None
