@@ -3,10 +3,10 @@
 import contextlib
 import inspect
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import lr_scheduler
@@ -51,6 +51,7 @@ class WarmupDecay(lr_scheduler.LambdaLR):
         optimizer: whose rate is the peak.
         total_steps: length of the whole schedule.
         warmup_steps: length of the warm-up.
+        hold_share: part of the steps after the warm-up that stay at the peak before the decay.
         decay: ``cosine`` and ``linear`` reach `final_share` at the end; ``inverse_sqrt`` is the Transformer's schedule
             (Vaswani et al. 2017, section 5.3) scaled to its peak; ``none`` stays.
         final_share: last rate as a share of the peak.
@@ -63,13 +64,18 @@ class WarmupDecay(lr_scheduler.LambdaLR):
         warmup_steps: NonNegativeInt = 1000,
         decay: Literal["cosine", "linear", "inverse_sqrt", "none"] = "cosine",
         final_share: float = 0.0,
+        hold_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
     ) -> None:
+        begin = warmup_steps + int(hold_share * max(0, total_steps - warmup_steps))
+
         def share(step: int) -> float:
             if step < warmup_steps:
                 return (step + 1) / (warmup_steps + 1)
-            done = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+            if step < begin:
+                return 1.0
+            done = min(1.0, (step - begin) / max(1, total_steps - begin))
             if decay == "inverse_sqrt":
-                return math.sqrt((warmup_steps + 1) / (step + 1))
+                return math.sqrt((begin + 1) / (step + 1))
             left = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "none": 1.0}[decay]
             return final_share + (1 - final_share) * left
 

@@ -1,5 +1,7 @@
 """Every schedule goes on after a resume where it was."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -71,3 +73,30 @@ def test_a_group_that_thaws_later_waits_without_updates(amp_dtype):
         _, taken = optimization.update(torch.tensor(True))
         assert bool(taken)
         assert torch.equal(network.weight, before) is waits
+
+
+def rates(**args):
+    """Of eleven updates, the first of them the optimizer's own."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+    schedule = SCHEDULERS["WarmupDecay"](optimizer, total_steps=10, warmup_steps=2, **args)
+    values = []
+    for _ in range(11):
+        values.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return values
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ({"decay": "none"}, [2.0] * 9),
+        ({"decay": "linear"}, [2.0, 1.75, 1.5, 1.25, 1.0, 0.75, 0.5, 0.25, 0.0]),
+        ({"decay": "linear", "hold_share": 0.5}, [2.0, 2.0, 2.0, 2.0, 2.0, 1.5, 1.0, 0.5, 0.0]),
+        ({"decay": "linear", "hold_share": 0.5, "final_share": 0.5}, [2.0] * 5 + [1.75, 1.5, 1.25, 1.0]),
+        ({"decay": "cosine", "hold_share": 0.5}, [2.0] * 5 + [1 + math.sqrt(0.5), 1.0, 1 - math.sqrt(0.5), 0.0]),
+        ({"decay": "inverse_sqrt"}, [2 * math.sqrt(3 / n) for n in range(3, 12)]),
+    ],
+)
+def test_a_warm_up_then_a_hold_then_a_decay(args, expected):
+    assert rates(**args) == pytest.approx([2 / 3, 4 / 3, *expected])
