@@ -147,7 +147,7 @@ class Optimization:
         """Add the gradients of a scalar loss to this group's parameters; those of other groups cost nothing.
 
         Args:
-            loss: of this process's part of the batch.
+            loss (Tensor): scalar, of this process's part of the batch.
             last: whether an update follows, for which several processes average what they have accumulated.
         """
         scaled = loss if self.scaler is None else self.scaler.scale(loss)
