@@ -156,8 +156,9 @@ def _public_config(state: Mapping[str, Any]) -> dict[str, Any]:
     """The config that an imported checkpoint came with, or one for what was trained here."""
     if "original_config" in state:
         return dict(state["original_config"])
+    complete = as_dict(resolve(state["config"]))  # an older checkpoint lacks keys that are newer
     public, lost = public_config_back.revert(
-        state["config"], len(state["task"]["speakers"]), state["text_encoder"]["add_blank"]
+        complete, len(state["task"]["speakers"]), state["text_encoder"]["add_blank"]
     )
     for line in lost:
         log.warning("config.json: %s", line)

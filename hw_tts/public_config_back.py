@@ -52,14 +52,14 @@ def _train(config: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any
         "seed": config["seed"],
         "epochs": trainer["epochs"] or 1,
         "learning_rate": optimizer["lr"],
-        "betas": list(optimizer["betas"]),
-        "eps": optimizer["eps"],
+        "betas": list(optimizer.get("betas", (0.8, 0.99))),
+        "eps": optimizer.get("eps", 1e-9),
         "batch_size": config["data"]["train"]["batch_size"],
         "fp16_run": trainer["amp"] == "fp16",
         "lr_decay": _decay(config) or 1.0,
         "segment_size": model["segment_frames"] * config["features"]["args"]["hop_length"],
-        "c_mel": losses["mel"]["weight"],
-        "c_kl": losses["kl"]["weight"],
+        "c_mel": losses["mel"]["weight"] if "mel" in losses else 0.0,
+        "c_kl": losses["kl"]["weight"] if "kl" in losses else 0.0,
         "log_interval": trainer["log_every"],
     }
     if isinstance(trainer["eval_every"], int):  # not by epochs
@@ -101,9 +101,11 @@ def _lost(config: Mapping[str, Any], model: Mapping[str, Any], n_speakers: int) 
         for key, value in table.items()
         if ours[key] != value
     ]
+    if config["optimizers"]["generator"]["type"] != "AdamW":
+        lost.append("optimizers.generator.type: the public program has AdamW")
     if _decay(config) is None:
         lost.append("optimizers.generator.scheduler: the public program has ExponentialLR by epochs; written as none")
-    if features["f_max"] != losses["mel"]["args"]["f_max"]:
+    if "mel" in losses and features["f_max"] != losses["mel"]["args"]["f_max"]:
         lost.append("losses.mel.args.f_max: the public program has one mel_fmax; written as that of the features")
     return lost
 

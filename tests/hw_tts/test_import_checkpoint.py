@@ -176,6 +176,7 @@ def test_there_and_back_again(imported, originals, tmp_path):
 def test_what_was_trained_here_is_exported_with_a_config_and_symbols(imported, tmp_path):
     state = checkpoint.load(imported)
     del state["original_config"]
+    del state["config"]["model"]["args"]["search_prior_steps"]  # as in a checkpoint from before there was one
     written = import_checkpoint.export(state, tmp_path)
     assert [path.name for path in written[3:]] == ["config.json", "symbols.json"]
     arguments = ["--config", tmp_path / "config.json", "--symbols", tmp_path / "symbols.json"]
@@ -183,6 +184,7 @@ def test_what_was_trained_here_is_exported_with_a_config_and_symbols(imported, t
     again = checkpoint.load(tmp_path / "again.pth")
     for key in ("model", "text_encoder", "task", "optimizations", "step", "epoch"):
         assert same(again[key], state[key]), key
+    assert again["config"]["model"]["args"].pop("search_prior_steps") == 0
     for key in ("features", "model", "losses", "optimizers"):
         assert again["config"][key] == state["config"][key]
 

@@ -81,3 +81,10 @@ def test_what_no_public_key_can_say_is_told():
         "optimizers.generator.scheduler: the public program has ExponentialLR by epochs; written as none",
         "losses.mel.args.f_max: the public program has one mel_fmax; written as that of the features",
     ]
+
+
+def test_losses_and_optimizers_of_any_kind():
+    few = ('losses={"kl": 1.0}', 'optimizers.generator={"type": "SGD", "args": {"lr": 0.1}}')
+    public, lost = public_config_back.revert(complete("configs/vctk/vits2.json", *few), 4, add_blank=True)
+    assert (public["train"]["c_mel"], public["train"]["c_kl"], public["train"]["learning_rate"]) == (0.0, 1.0, 0.1)
+    assert "optimizers.generator.type: the public program has AdamW" in lost
