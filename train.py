@@ -4,7 +4,7 @@ import sys
 
 import hw_asr  # noqa: F401 - fills the registries
 import hw_tts  # noqa: F401
-from hw_base.cli import train_main as main
+from hw_base.runs.cli import train_main as main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -21,7 +21,7 @@ from hw_asr.augmentations import (
     SpecAugment,
     SpeedPerturbation,
 )
-from hw_base import audio
+from hw_base.audio import io as audio
 
 SAMPLE_RATE = 16000
 SECONDS = 10

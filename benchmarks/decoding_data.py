@@ -9,10 +9,10 @@ import editdistance
 import sentencepiece
 import torch
 
-from hw_asr.decoders.tokens import describe_tokens
+from hw_asr.decoders.scoring.tokens import describe_tokens
 from hw_asr.language_models.arpa import write_arpa
 from hw_asr.language_models.kneser_ney import estimate
-from hw_asr.text_encoders import CharTextEncoder
+from hw_asr.text_encoders.characters import CharTextEncoder
 from hw_base.text import BaseTextEncoder
 
 TEXTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "text"

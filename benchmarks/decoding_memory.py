@@ -21,7 +21,7 @@ from hw_asr.decoders import BeamSearch
 from hw_asr.language_models.arpa import write_arpa
 from hw_asr.language_models.cache import open_ngram
 from hw_asr.language_models.kneser_ney import estimate
-from hw_asr.text_encoders import CharTextEncoder
+from hw_asr.text_encoders.characters import CharTextEncoder
 
 SENTENCE = 20  # words
 MEGABYTE = 1e6

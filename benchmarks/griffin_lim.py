@@ -14,9 +14,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hw_base.synthetic import SyntheticSpeech
-from hw_tts.features import TTSFeatures
-from hw_tts.vocoders import GriffinLim
+from hw_base.synthetic.corpus import SyntheticSpeech
+from hw_tts.features.acoustic import TTSFeatures
+from hw_tts.vocoders.loading import GriffinLim
 
 N_SENTENCES = 4
 ROUNDS = 3

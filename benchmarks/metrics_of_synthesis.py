@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from hw_base import audio
+from hw_base.audio import io as audio
 from hw_tts.metrics.base import Pair
 from hw_tts.metrics.cepstral import MCD
 from hw_tts.metrics.prosody import LogF0RMSE, VoicingError

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hw_base import audio
-from hw_tts.pitch import PitchMethod, track
+from hw_base.audio import io as audio
+from hw_tts.features.pitch import PitchMethod, track
 
 RATE, HOP = 22050, 256
 METHODS: tuple[PitchMethod, ...] = ("dio", "harvest", "yin")

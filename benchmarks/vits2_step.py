@@ -19,11 +19,11 @@ import time
 
 import torch
 
-from hw_base import packages
-from hw_base.config import resolve
-from hw_base.config_files import read
-from hw_base.experiment import Experiment
-from hw_base.losses import as_mean
+from hw_base import task_packages as packages
+from hw_base.config.read import read
+from hw_base.config.resolve import resolve
+from hw_base.nn.losses import as_mean
+from hw_base.runs.experiment import Experiment
 from hw_tts.models.vits2.filter_bank import FilterBank
 
 CONFIG = "configs/vits2.json"

@@ -8,15 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hw_asr.decoders import BaseDecoder, GreedyDecoder
-from hw_base import audio
-from hw_base.collate import pad_stack
-from hw_base.config import build
+from hw_base.audio import io as audio
+from hw_base.audio.mel import LogMelSpectrogram
+from hw_base.config.resolve import build
+from hw_base.config.schema import Config
+from hw_base.data.collate import pad_stack
 from hw_base.errors import DataError
-from hw_base.features import LogMelSpectrogram
-from hw_base.model import BaseModel
+from hw_base.nn.model import BaseModel
 from hw_base.recognizer import Recognizer
 from hw_base.registry import DECODERS
-from hw_base.schema import Config
 from hw_base.text import BaseTextEncoder
 
 # Utterances that `transcribe` runs at a time.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hw_asr import course, scoring
+from hw_asr.evaluation import course, scoring
 from hw_base.errors import ConfigError, DataError, HwError
 from hw_base.metrics import Edits
 

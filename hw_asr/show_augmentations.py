@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from hw_asr.augmentations import BaseAugmentation
-from hw_base import audio
+from hw_base.audio import io as audio
+from hw_base.audio.mel import LogMelSpectrogram
 from hw_base.errors import ConfigError, MissingPackageError
-from hw_base.features import LogMelSpectrogram
 
 Shown = tuple[str, Tensor | None, Tensor]
 
@@ -96,9 +96,11 @@ def _draw(shown: Sequence[Shown], features: LogMelSpectrogram, path: Path) -> No
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
-    from hw_base import cli, config, registry
-    from hw_base.experiment import Experiment
-    from hw_base.schema import TRAIN_SPLIT
+    from hw_base import registry
+    from hw_base.config import resolve as config
+    from hw_base.config.schema import TRAIN_SPLIT
+    from hw_base.runs import cli
+    from hw_base.runs.experiment import Experiment
 
     parser = argparse.ArgumentParser(
         prog="python -m hw_asr.show_augmentations",

@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 
-from hw_asr.inference import test
-from hw_asr.items import ItemMaker
-from hw_asr.losses import frames_needed
+from hw_asr.data.items import ItemMaker
+from hw_asr.evaluation.predictions import test
+from hw_asr.losses.ctc import frames_needed
 from hw_asr.recognizer import CTCRecognizer
-from hw_base.config import build
-from hw_base.dataset import Split
-from hw_base.model import BaseModel
+from hw_base.config.resolve import build
+from hw_base.data.split import Split
+from hw_base.nn.model import BaseModel
 from hw_base.registry import AUGMENTATIONS, TASKS
 from hw_base.task import BaseTask
 

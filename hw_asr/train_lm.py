@@ -9,17 +9,17 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from hw_asr.decoders.tokens import SPACE, describe_tokens
+from hw_asr.decoders.scoring.tokens import SPACE, describe_tokens
 from hw_asr.language_models.arpa import write_arpa
 from hw_asr.language_models.cache import open_ngram
 from hw_asr.language_models.kneser_ney import estimate
 from hw_asr.language_models.ngram import LN10, NgramModel
 from hw_base import checkpoint
-from hw_base.cli import run
-from hw_base.config import build
+from hw_base.config.resolve import build
+from hw_base.config.schema import Component
 from hw_base.errors import CheckpointError, ConfigError, DataError
 from hw_base.registry import TEXT_ENCODERS
-from hw_base.schema import Component
+from hw_base.runs.cli import run
 from hw_base.text import BaseTextEncoder
 
 # lmplz takes most of the memory of a machine unless it is told how much.

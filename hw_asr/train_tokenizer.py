@@ -10,11 +10,12 @@ from pathlib import Path
 
 import torch
 
-from hw_asr.sentencepiece_encoder import SentencePieceTextEncoder
-from hw_base import cli, config
+from hw_asr.text_encoders.sentencepiece import SentencePieceTextEncoder
+from hw_base.config import resolve as config
+from hw_base.config.schema import TRAIN_SPLIT
 from hw_base.errors import ConfigError
-from hw_base.experiment import Experiment
-from hw_base.schema import TRAIN_SPLIT
+from hw_base.runs import cli
+from hw_base.runs.experiment import Experiment
 
 
 def main(argv: Sequence[str] | None = None) -> int:

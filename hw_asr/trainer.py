@@ -8,18 +8,19 @@ from typing import Any
 
 from torch import Tensor
 
+from hw_asr.data.items import ItemMaker
 from hw_asr.decoders import BaseDecoder
-from hw_asr.items import ItemMaker
 from hw_asr.metrics import CER, WER
-from hw_base import distributed, plots
-from hw_base.dataset import item_generator
+from hw_base import distributed
+from hw_base.config.schema import Config
+from hw_base.data.split import item_generator
 from hw_base.errors import DataError
-from hw_base.losses import Mean
 from hw_base.metrics import BaseMetric
+from hw_base.nn.losses import Mean
 from hw_base.registry import TRAINERS
-from hw_base.schema import Config
-from hw_base.trainer import BaseTrainer
-from hw_base.trainer_setup import Setup
+from hw_base.training.parts import Setup
+from hw_base.training.trainer import BaseTrainer
+from hw_base.writers import plots
 
 log = logging.getLogger(__name__)
 

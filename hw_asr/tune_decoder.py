@@ -9,15 +9,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hw_asr import tuning
 from hw_asr.decoders import BaseDecoder, GreedyDecoder
-from hw_asr.tuning import Point
-from hw_base import checkpoint, cli, config_files, distributed, logs
-from hw_base.config import as_dict, build, resolve
+from hw_asr.evaluation import tuning
+from hw_asr.evaluation.tuning import Point
+from hw_base import checkpoint, distributed
+from hw_base.config import read as config_files
+from hw_base.config.resolve import as_dict, build, resolve
+from hw_base.config.schema import TEST_PREFIX, Component, Config
 from hw_base.errors import ConfigError
-from hw_base.experiment import Experiment
 from hw_base.registry import DECODERS, suggest
-from hw_base.schema import TEST_PREFIX, Component, Config
+from hw_base.runs import cli, logs
+from hw_base.runs.experiment import Experiment
 
 LM_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 WORD_SCORES = (-2.0, -1.0, 0.0, 1.0, 2.0)

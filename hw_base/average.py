@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from hw_base import checkpoint, cli
+from hw_base import checkpoint
 from hw_base.errors import CheckpointError, ConfigError
+from hw_base.runs import cli
 from hw_base.writers.jsonl import read_rows
 
 log = logging.getLogger(__name__)

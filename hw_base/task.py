@@ -9,14 +9,15 @@ from typing import Any, ClassVar
 import torch
 
 from hw_base import checkpoint, registry
-from hw_base.config import build
-from hw_base.dataset import Record, Split
+from hw_base.config.resolve import build
+from hw_base.config.schema import TRAIN_SPLIT, Config
+from hw_base.data.dataset import Record
+from hw_base.data.loader import Loader
+from hw_base.data.split import Split
 from hw_base.errors import ConfigError
-from hw_base.loaders import Loader
-from hw_base.model import BaseModel
+from hw_base.nn.model import BaseModel
 from hw_base.recognizer import Recognizer
 from hw_base.registry import suggest
-from hw_base.schema import TRAIN_SPLIT, Config
 from hw_base.text import BaseTextEncoder
 
 MakeItem = Callable[[Record, Any, torch.Generator], dict[str, Any]]

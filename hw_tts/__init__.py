@@ -1,36 +1,18 @@
 """Speech synthesis; importing this package fills the registries with all of it."""
 
 from hw_base import datasets, synthetic
-from hw_tts import (
-    adversarial_trainer,
-    collate,
-    features,
-    gan_losses,
-    losses,
-    metrics,
-    models,
-    new_speakers,
-    task,
-    text,
-    trainer,
-    vits2_losses,
-    vocoder_task,
-)
+from hw_tts import data, features, losses, metrics, models, speakers, tasks, text, trainers
 
 __all__ = [
-    "adversarial_trainer",
-    "collate",
+    "data",
     "datasets",
     "features",
-    "gan_losses",
     "losses",
     "metrics",
     "models",
-    "new_speakers",
+    "speakers",
     "synthetic",
-    "task",
+    "tasks",
     "text",
-    "trainer",
-    "vits2_losses",
-    "vocoder_task",
+    "trainers",
 ]

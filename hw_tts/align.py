@@ -10,14 +10,17 @@ from typing import Any
 
 from torch import Tensor
 
-from hw_base import cli, config, distributed, outputs, packages
-from hw_base.dataset import BaseDataset, Record
+from hw_base import distributed, storage
+from hw_base import task_packages as packages
+from hw_base.config import resolve as config
+from hw_base.config.schema import TRAIN_SPLIT, Component
+from hw_base.data.dataset import BaseDataset, Record
 from hw_base.errors import ConfigError, DataError
-from hw_base.progress import Progress
-from hw_base.recognition import load_recognizer
 from hw_base.recognizer import Recognizer
 from hw_base.registry import DATASETS
-from hw_base.schema import TRAIN_SPLIT, Component
+from hw_base.runs import cli, outputs
+from hw_base.trained import load_recognizer
+from hw_base.training.progress import Progress
 from hw_tts.alignment.forced import align
 
 log = logging.getLogger(__name__)
@@ -119,7 +122,7 @@ def _align_batch(
                 yield record, {"score": None, "error": str(error)}
                 continue
             phones = [[symbol, round(start, 5), round(end, 5)] for symbol, start, end in found.phones]
-            outputs.write_json(_file(folder, record), phones)
+            storage.write_json(_file(folder, record), phones)
             yield record, {"score": round(found.score, 4), "tokens": len(found.phones), "frames": length}
 
 

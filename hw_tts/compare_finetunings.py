@@ -9,12 +9,17 @@ from pathlib import Path
 
 import torch
 
-from hw_base import checkpoint, cli, config_files, distributed, outputs, packages, plots, training
-from hw_base.config import resolve
+from hw_base import checkpoint, distributed, storage
+from hw_base import task_packages as packages
+from hw_base.config import read as config_files
+from hw_base.config.resolve import resolve
+from hw_base.config.schema import Config
 from hw_base.errors import ConfigError
-from hw_base.experiment import Experiment
 from hw_base.registry import suggest
-from hw_base.schema import Config
+from hw_base.runs import cli
+from hw_base.runs import train as training
+from hw_base.runs.experiment import Experiment
+from hw_base.writers import plots
 from hw_base.writers.media import png_bytes
 
 log = logging.getLogger(__name__)
@@ -131,7 +136,7 @@ def _report(folder: Path, configs: Mapping[str, Config], curves: Mapping[str, Cu
         (folder / "metrics.png").write_bytes(png_bytes(plots.curves_image(panels, "epoch", columns=columns)))
     except OSError as error:
         raise ConfigError(f"--output {folder}: cannot be written: {error.strerror}") from None
-    outputs.write_json(folder / "table.json", {name: dict(one) for name, one in curves.items()})
+    storage.write_json(folder / "table.json", {name: dict(one) for name, one in curves.items()})
     print(table)
     print(f"{folder / 'table.md'}, table.json, metrics.png; audio of every stage in {folder}/*/media")
 

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hw_base import checkpoint, cli, config
+from hw_base import checkpoint
+from hw_base.config import resolve as config
+from hw_base.config.schema import Config
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.registry import MODELS, TASKS
-from hw_base.schema import Config
-from hw_tts.models.hifigan import from_public_discriminators
-from hw_tts.vocoders import check_constants, read_public
+from hw_base.runs import cli
+from hw_tts.public.hifigan import from_public_discriminators
+from hw_tts.vocoders.loading import check_constants, read_public
 
 _MODEL = "HiFiGAN"
 

@@ -10,11 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hw_base import audio, cli, distributed
+from hw_base import distributed
+from hw_base.audio import io as audio
+from hw_base.audio.mel import LogMelSpectrogram
 from hw_base.errors import ConfigError, DataError
-from hw_base.features import LogMelSpectrogram
-from hw_tts.features import TTSFeatures
-from hw_tts.vocoders import BaseVocoder, GriffinLim, open_vocoder
+from hw_base.runs import cli
+from hw_tts.features.acoustic import TTSFeatures
+from hw_tts.vocoders.loading import BaseVocoder, GriffinLim, open_vocoder
 
 
 def main(argv: Sequence[str] | None = None) -> int:

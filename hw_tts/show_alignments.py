@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hw_base import cli, config, outputs
+from hw_base.config import resolve as config
+from hw_base.config.schema import TRAIN_SPLIT
 from hw_base.errors import ConfigError, DataError, MissingPackageError
-from hw_base.schema import TRAIN_SPLIT
+from hw_base.runs import cli, outputs
 
 log = logging.getLogger(__name__)
 
@@ -111,9 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from hw_base.experiment import Experiment
-    from hw_tts.task import SynthesisTask
-    from hw_tts.text.durations import phones_of
+    from hw_base.runs.experiment import Experiment
+    from hw_tts.data.phones import phones_of
+    from hw_tts.tasks.synthesis import SynthesisTask
 
     experiment = Experiment(config.load(arguments.config, arguments.set), torch.device("cpu"))
     task = experiment.task

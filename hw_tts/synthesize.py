@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hw_base import audio, cli, distributed, outputs, plots
+from hw_base import distributed
+from hw_base.audio import io as audio
 from hw_base.errors import ConfigError
+from hw_base.runs import cli, outputs
+from hw_base.writers import plots
 from hw_base.writers.media import png_bytes
 from hw_tts.synthesizer import Synthesizer
 

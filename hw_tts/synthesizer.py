@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hw_base import audio, checkpoint, packages
-from hw_base.collate import pad_stack
-from hw_base.config import build, resolve
+from hw_base import checkpoint
+from hw_base import task_packages as packages
+from hw_base.audio import io as audio
+from hw_base.config.resolve import build, resolve
+from hw_base.data.collate import pad_stack
 from hw_base.errors import CheckpointError, ConfigError, DataError
-from hw_base.model import BaseModel
+from hw_base.nn.model import BaseModel
 from hw_base.registry import MODELS, TASKS, suggest
-from hw_tts.vocoders import BaseVocoder, load_vocoder
+from hw_tts.vocoders.loading import BaseVocoder, load_vocoder
 
 # Longer texts are refused: attention over them needs memory that grows with the square of the length.
 MAX_SYMBOLS = 4000

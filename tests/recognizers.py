@@ -2,8 +2,9 @@
 
 import torch
 
-from hw_base import checkpoint, config_files
-from hw_base.config import as_dict, build, resolve
+from hw_base import checkpoint
+from hw_base.config import read as config_files
+from hw_base.config.resolve import as_dict, build, resolve
 from hw_base.registry import MODELS, TASKS
 from tests.conftest import ROOT
 

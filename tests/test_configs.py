@@ -7,7 +7,8 @@ import torch
 
 import test as test_script
 import train as train_script
-from hw_base import config, registry
+from hw_base import registry
+from hw_base.config import resolve as config
 from tests.conftest import ROOT
 
 FILES = sorted(path for pattern in ("*.json", "*.yaml") for path in (ROOT / "configs").rglob(pattern))

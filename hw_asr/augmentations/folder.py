@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hw_base import audio
+from hw_base.audio import io as audio
 from hw_base.errors import ConfigError, DataError
 
 # 20 minutes at 16 kHz are 77 MB in each loader worker.

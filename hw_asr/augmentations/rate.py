@@ -11,7 +11,7 @@ from torch import Tensor
 from hw_asr.augmentations import dsp
 from hw_asr.augmentations.base import Probability, check_range, uniform
 from hw_asr.augmentations.waveform import WaveformAugmentation
-from hw_base import audio
+from hw_base.audio import io as audio
 from hw_base.errors import ConfigError
 from hw_base.registry import AUGMENTATIONS
 

@@ -9,9 +9,17 @@ from torch import Tensor
 
 from hw_asr.decoders.base import BaseDecoder, Hypothesis
 from hw_asr.decoders.checks import check_posteriors
-from hw_asr.decoders.fusion import NO_UNITS, TOKEN_UNITS, WORD_UNITS, FusionOptions, Level, Weights, build_fusion
-from hw_asr.decoders.search_options import Found, SearchOptions
-from hw_asr.decoders.tensor_search import TensorSearch
+from hw_asr.decoders.scoring.fusion import (
+    NO_UNITS,
+    TOKEN_UNITS,
+    WORD_UNITS,
+    FusionOptions,
+    Level,
+    Weights,
+    build_fusion,
+)
+from hw_asr.decoders.scoring.options import Found, SearchOptions
+from hw_asr.decoders.tensor.search import TensorSearch
 from hw_base.errors import ConfigError, MissingPackageError
 from hw_base.registry import DECODERS
 from hw_base.text import BaseTextEncoder
@@ -111,7 +119,7 @@ class BeamSearch(BaseDecoder):
         return [[self._hypothesis(one) for one in utterance] for utterance in found]
 
     def _compiled(self, log_probs: Tensor, lengths: list[int]) -> list[list[Found]]:
-        from hw_asr.decoders.compiled_search import search
+        from hw_asr.decoders.compiled.search import search
 
         rows, bounds = log_probs.contiguous().numpy(), self._bounds()
         found: list[list[Found]] = [[] for _ in lengths]
@@ -154,7 +162,7 @@ class BeamSearch(BaseDecoder):
 
 def _fused_search() -> type[TensorSearch]:
     try:
-        from hw_asr.decoders.fused_search import FusedSearch
+        from hw_asr.decoders.tensor.fused import FusedSearch
     except ImportError as error:
         raise MissingPackageError("BeamSearch with engine 'fused'", "triton") from error
     return FusedSearch

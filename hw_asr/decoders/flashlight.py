@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hw_asr.decoders.base import BaseDecoder, Hypothesis
 from hw_asr.decoders.checks import check_posteriors
-from hw_asr.decoders.fusion import (
+from hw_asr.decoders.scoring.fusion import (
     FusionOptions,
     Level,
     choose_level,
@@ -22,12 +22,12 @@ from hw_asr.decoders.fusion import (
     match_tokens,
     token_units,
 )
-from hw_asr.decoders.lexicon import read_words, spell
-from hw_asr.decoders.tokens import BLANK_NAME, describe_tokens
+from hw_asr.decoders.scoring.lexicon import read_words, spell
+from hw_asr.decoders.scoring.tokens import BLANK_NAME, describe_tokens
 from hw_asr.language_models.arpa import UNKNOWN
 from hw_asr.language_models.cache import open_ngram
-from hw_asr.language_models.kenlm_binary import is_kenlm_binary
-from hw_asr.language_models.kenlm_scorer import KenlmScorer
+from hw_asr.language_models.kenlm.binary import is_kenlm_binary
+from hw_asr.language_models.kenlm.scorer import KenlmScorer
 from hw_asr.language_models.ngram import LN10, NgramModel
 from hw_base.errors import ConfigError, MissingPackageError
 from hw_base.registry import DECODERS

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from hw_asr.decoders.base import BaseDecoder, Hypothesis
 from hw_asr.decoders.checks import check_posteriors
-from hw_asr.decoders.fusion import token_units
-from hw_asr.decoders.tokens import describe_tokens
+from hw_asr.decoders.scoring.fusion import token_units
+from hw_asr.decoders.scoring.tokens import describe_tokens
 from hw_asr.language_models.cache import open_ngram
 from hw_base.registry import DECODERS
 from hw_base.text import BaseTextEncoder

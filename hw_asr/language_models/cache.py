@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hw_asr.language_models.arpa import read_arpa
-from hw_asr.language_models.kenlm_binary import is_kenlm_binary, read_kenlm
+from hw_asr.language_models.kenlm.binary import is_kenlm_binary, read_kenlm
 from hw_asr.language_models.ngram import NgramArrays, NgramModel
 from hw_base.errors import DataError
 

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hw_base.errors import MissingPackageError
-from hw_base.layers import BiRNN, length_mask
-from hw_base.model import BaseModel
+from hw_base.nn.layers import BiRNN, length_mask
+from hw_base.nn.model import BaseModel
 from hw_base.registry import MODELS
 
 

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hw_base.errors import ConfigError
-from hw_base.layers import BiRNN, MaskedBatchNorm, length_mask
-from hw_base.model import BaseModel
+from hw_base.nn.layers import BiRNN, MaskedBatchNorm, length_mask
+from hw_base.nn.model import BaseModel
 from hw_base.registry import MODELS
 
 # Activations are clipped at this value (section 3.1).

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from hw_base.dataset import BaseDataset, Record
+from hw_base.data.dataset import BaseDataset, Record
+from hw_base.data.durations import with_durations
 from hw_base.errors import DataError
-from hw_base.index import with_durations
 from hw_base.registry import DATASETS
 
 Part = Literal["train", "dev", "test", "validated", "invalidated", "other"]

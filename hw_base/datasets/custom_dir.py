@@ -3,10 +3,10 @@
 import logging
 from pathlib import Path
 
-from hw_base.audio import EXTENSIONS
-from hw_base.dataset import BaseDataset, Record
+from hw_base.audio.io import EXTENSIONS
+from hw_base.data.dataset import BaseDataset, Record
+from hw_base.data.durations import with_durations
 from hw_base.errors import ConfigError, DataError
-from hw_base.index import with_durations
 from hw_base.registry import DATASETS
 
 logger = logging.getLogger(__name__)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from hw_base.dataset import BaseDataset, Record
+from hw_base.data.dataset import BaseDataset, Record
+from hw_base.data.durations import with_durations
 from hw_base.errors import DataError
-from hw_base.index import with_durations
 from hw_base.registry import DATASETS
 
 _MAX_REPORTED = 10

@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hw_base import archives, download
-from hw_base.audio import EXTENSIONS
-from hw_base.dataset import BaseDataset, Record
+from hw_base.audio.io import EXTENSIONS
+from hw_base.data.dataset import BaseDataset, Record
+from hw_base.data.durations import with_durations
+from hw_base.datasets import archives, download
 from hw_base.errors import ConfigError, DataError
-from hw_base.index import with_durations
 from hw_base.registry import DATASETS
+from hw_base.storage import exclusive
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ def _records(root: Path, part: str) -> list[Record]:
 def _download(root: Path, part: str, base_url: str) -> None:
     if _found(root, part) is not None:
         return
-    with download.exclusive(root / f".{part}.lock"):
+    with exclusive(root / f".{part}.lock"):
         if _found(root, part) is not None:  # another process was faster
             return
         name = f"{part}.tar.gz"

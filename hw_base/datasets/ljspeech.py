@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from hw_base import durations
-from hw_base.audio import EXTENSIONS
-from hw_base.dataset import BaseDataset, Record
+from hw_base.audio.io import EXTENSIONS
+from hw_base.data.dataset import BaseDataset, Record
+from hw_base.data.durations import with_durations
+from hw_base.datasets import published_durations as durations
 from hw_base.errors import DataError
-from hw_base.index import with_durations
 from hw_base.registry import DATASETS
 
 logger = logging.getLogger(__name__)

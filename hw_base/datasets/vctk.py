@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from hw_base.audio import EXTENSIONS
-from hw_base.dataset import BaseDataset, Record
+from hw_base.audio.io import EXTENSIONS
+from hw_base.audio.silence import speech_bounds
+from hw_base.data.dataset import BaseDataset, Record
+from hw_base.data.durations import with_durations
 from hw_base.errors import ConfigError, DataError
-from hw_base.index import with_durations
 from hw_base.registry import DATASETS, suggest
-from hw_base.trimming import speech_bounds
 
 logger = logging.getLogger(__name__)
 

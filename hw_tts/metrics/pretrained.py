@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hw_base import audio
+from hw_base.audio import io as audio
 from hw_base.errors import MissingPackageError
 from hw_base.registry import METRICS
 from hw_tts.metrics.base import MeanMetric, Pair

@@ -10,8 +10,8 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
+from hw_base.audio.mel import LogMelSpectrogram
 from hw_base.errors import ConfigError, MissingPackageError
-from hw_base.features import LogMelSpectrogram
 from hw_base.registry import METRICS
 from hw_tts.metrics.base import MeanMetric, Pair
 from hw_tts.metrics.world import FRAME_SECONDS

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from hw_base.metrics import count_edits
-from hw_base.recognition import load_recognizer
 from hw_base.recognizer import Recognizer
 from hw_base.registry import METRICS
+from hw_base.trained import load_recognizer
 from hw_tts.metrics.base import Pair, SynthesisMetric
 
 # Utterances that wait before they are transcribed together.

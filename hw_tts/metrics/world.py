@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from hw_base import audio
+from hw_base.audio import io as audio
 from hw_base.errors import MissingPackageError
 from hw_tts.metrics.cepstra import mel_alpha, mel_cepstra
 from hw_tts.metrics.warping import Path, warping_path

@@ -7,14 +7,14 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from hw_base.errors import ConfigError
-from hw_base.model import BaseModel
+from hw_base.nn.model import BaseModel
 from hw_base.registry import MODELS
-from hw_tts.alignment.regulator import expand
 from hw_tts.models.blocks.backbone import SpectrogramDecoder, TextEncoder, best_spectrogram
 from hw_tts.models.blocks.durations import PREDICTED_KEYS, DurationDomain, whole_durations
 from hw_tts.models.blocks.fft_block import FFTStack, NormPlace
 from hw_tts.models.blocks.positions import Beyond, PositionName, make_positions
 from hw_tts.models.blocks.postnet import PostNetName
+from hw_tts.models.blocks.regulator import expand
 from hw_tts.models.blocks.variance import VariancePredictor
 
 Share = Annotated[float, Field(ge=0, lt=1)]

@@ -5,8 +5,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 from hw_base.errors import MissingPackageError
-from hw_base.espeak import check_voices
-from hw_base.speaking import LazySpeaker
+from hw_base.synthetic.espeak import check_voices
+from hw_base.synthetic.lazy_speaker import LazySpeaker
 from hw_tts.text.base import BaseTextFrontEnd
 
 # Texts whose symbols are remembered; more than most corpora have.
@@ -17,7 +17,7 @@ class SpokenFrontEnd(BaseTextFrontEnd):
     """A front end with a speaking process, which starts with the first text and is never shared between processes.
 
     Args:
-        accent: a voice of espeak-ng as in `hw_base.espeak.check_voices`.
+        accent: a voice of espeak-ng as in `hw_base.synthetic.espeak.check_voices`.
         table: as in `BaseTextFrontEnd`.
         add_blank: as in `BaseTextFrontEnd`.
 

@@ -12,7 +12,7 @@ import torch
 
 import test as test_script
 import train as train_script
-from hw_asr.losses import CTCLoss
+from hw_asr.losses.ctc import CTCLoss
 from hw_base import checkpoint
 from tests.conftest import ROOT
 

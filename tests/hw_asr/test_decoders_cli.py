@@ -7,8 +7,8 @@ import pytest
 import test as test_script
 import train as train_script
 from hw_asr import train_lm
-from hw_base import sentences
 from hw_base.registry import DECODERS
+from hw_base.synthetic import sentences
 from tests.conftest import ROOT
 
 jiwer = pytest.importorskip("jiwer", reason="counts the errors a second time")

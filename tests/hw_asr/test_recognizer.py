@@ -8,13 +8,14 @@ import pytest
 import torch
 
 import test as test_script
-from hw_asr.losses import frames_needed
-from hw_base import audio, checkpoint
-from hw_base.config import resolve
+from hw_asr.losses.ctc import frames_needed
+from hw_base import checkpoint
+from hw_base.audio import io as audio
+from hw_base.config.resolve import resolve
 from hw_base.errors import CheckpointError, ConfigError, DataError
-from hw_base.experiment import Experiment
-from hw_base.recognition import load_recognizer
+from hw_base.runs.experiment import Experiment
 from hw_base.task import BaseTask
+from hw_base.trained import load_recognizer
 from tests.conftest import ROOT
 from tests.recognizers import save_random
 
@@ -145,7 +146,7 @@ def test_posteriors_are_enough_for_an_alignment(recognizer):
 
 def test_the_package_of_the_task_is_found(path):
     code = (
-        "import sys, torch; from hw_base.recognition import load_recognizer; assert 'hw_asr' not in sys.modules;"
+        "import sys, torch; from hw_base.trained import load_recognizer; assert 'hw_asr' not in sys.modules;"
         f"r = load_recognizer({str(path)!r}); print(len(r.transcribe([torch.zeros(8000)], 8000)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

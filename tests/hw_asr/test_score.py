@@ -9,7 +9,8 @@ import re
 import numpy as np
 import pytest
 
-from hw_asr import course, score, scoring
+from hw_asr import score
+from hw_asr.evaluation import course, scoring
 from hw_base.metrics import Edits, count_edits
 
 WORDS = ("a", "an", "the", "cat", "cats", "sat", "on", "mat", "ёж")

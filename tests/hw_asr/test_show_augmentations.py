@@ -6,8 +6,8 @@ import torch
 
 from hw_asr import show_augmentations
 from hw_asr.augmentations import Clipping, Gain, SpecAugment, SpeedPerturbation
-from hw_base import audio
-from hw_base.features import LogMelSpectrogram
+from hw_base.audio import io as audio
+from hw_base.audio.mel import LogMelSpectrogram
 
 pytest.importorskip("matplotlib", reason="draws a picture")
 

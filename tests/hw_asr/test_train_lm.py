@@ -10,7 +10,7 @@ import pytest
 from hw_asr.language_models.arpa import read_arpa
 from hw_asr.language_models.cache import open_ngram
 from hw_asr.language_models.kneser_ney import FALLBACK_DISCOUNTS, estimate
-from hw_asr.text_encoders import CharTextEncoder
+from hw_asr.text_encoders.characters import CharTextEncoder
 from hw_asr.train_lm import load_text_encoder, main
 from hw_base import checkpoint
 from hw_base.errors import CheckpointError, ConfigError, DataError

@@ -11,8 +11,8 @@ from hw_asr.decoders.flashlight import FlashlightBeamSearch
 from hw_asr.decoders.reference import ReferenceBeamSearch
 from hw_asr.language_models.arpa import read_arpa
 from hw_asr.language_models.cache import open_ngram
-from hw_asr.sentencepiece_encoder import SentencePieceTextEncoder
-from hw_asr.text_encoders import CharTextEncoder
+from hw_asr.text_encoders.characters import CharTextEncoder
+from hw_asr.text_encoders.sentencepiece import SentencePieceTextEncoder
 from hw_asr.train_lm import main
 from hw_base import checkpoint
 from hw_base.errors import ConfigError

@@ -3,9 +3,9 @@ import json
 import pytest
 import torch
 
-from hw_asr.sentencepiece_encoder import SentencePieceTextEncoder
+from hw_asr.text_encoders.sentencepiece import SentencePieceTextEncoder
 from hw_asr.train_tokenizer import main
-from hw_base import audio
+from hw_base.audio import io as audio
 
 pytest.importorskip("sentencepiece", reason="trains the vocabulary")
 

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 import train as train_script
-from hw_base import audio, checkpoint, config, plots
-from hw_base.experiment import Experiment
+from hw_base import checkpoint
+from hw_base.audio import io as audio
+from hw_base.config import resolve as config
+from hw_base.runs.experiment import Experiment
+from hw_base.writers import plots
 from hw_base.writers.jsonl import read_rows
 from tests.conftest import ROOT, same
 

@@ -7,12 +7,14 @@ import torch
 
 import test as test_script
 import train as train_script
-from hw_asr import train_lm, tuning
+from hw_asr import train_lm
 from hw_asr.decoders import BaseDecoder, GreedyDecoder, ReferenceBeamSearch
-from hw_asr.text_encoders import CharTextEncoder
+from hw_asr.evaluation import tuning
+from hw_asr.evaluation.tuning import Point, Posteriors
+from hw_asr.text_encoders.characters import CharTextEncoder
 from hw_asr.tune_decoder import main
-from hw_asr.tuning import Point, Posteriors
-from hw_base import checkpoint, sentences
+from hw_base import checkpoint
+from hw_base.synthetic import sentences
 from tests.conftest import ROOT
 
 pytest.importorskip("matplotlib", reason="draws the surface")

@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 
-from hw_base import average, checkpoint, config
+from hw_base import average, checkpoint
+from hw_base.config import resolve as config
 from hw_base.errors import CheckpointError, ConfigError
-from hw_base.monitor import Monitor
+from hw_base.training.monitor import Monitor
 from hw_base.writers import JsonlWriter, MultiWriter
 from tests.conftest import ROOT
 from tests.hw_base.toys import Regressor, RegressorTrainer, batches, make

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hw_base.losses import masked_mean
-from hw_base.model import BaseModel
-from hw_base.optimization import Optimization
-from hw_base.schema import Config, OptimizerSection
-from hw_base.trainer import BaseTrainer
-from hw_base.trainer_setup import Setup
+from hw_base.config.schema import Config, OptimizerSection
+from hw_base.nn.losses import masked_mean
+from hw_base.nn.model import BaseModel
+from hw_base.training.optimization import Optimization
+from hw_base.training.parts import Setup
+from hw_base.training.trainer import BaseTrainer
 from hw_base.writers import MultiWriter
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from hw_tts.losses import DurationLoss, EnergyLoss, PitchLoss, SpectrogramLoss
+from hw_tts.losses.acoustic import DurationLoss, EnergyLoss, PitchLoss, SpectrogramLoss
 from hw_tts.models.fastspeech import FastSpeech
 from hw_tts.models.fastspeech2 import FastSpeech2
 

@@ -9,12 +9,13 @@ import soundfile
 import torch
 
 import train as train_script
-from hw_base import checkpoint, config_files
-from hw_base.config import resolve
-from hw_base.dataset import Record
+from hw_base import checkpoint
+from hw_base.config import read as config_files
+from hw_base.config.resolve import resolve
+from hw_base.data.dataset import Record
 from hw_base.errors import ConfigError, DataError
-from hw_base.experiment import Experiment
-from hw_tts import speaker_table
+from hw_base.runs.experiment import Experiment
+from hw_tts.speakers import table as speaker_table
 from tests.conftest import ROOT
 
 RATE = 22050

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 import train as train_script
-from hw_base import checkpoint, config, config_files, registry
-from hw_base.freezing import plan
+from hw_base import checkpoint, registry
+from hw_base.config import read as config_files
+from hw_base.config import resolve as config
+from hw_base.training.freezing import plan
 from hw_tts import compare_finetunings
 from hw_tts.compare_finetunings import STRATEGIES, read_curves
 from tests.conftest import ROOT

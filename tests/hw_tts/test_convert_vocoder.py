@@ -5,11 +5,13 @@ import json
 import pytest
 import torch
 
-from hw_base import checkpoint, config, config_files
-from hw_base.experiment import Experiment
+from hw_base import checkpoint
+from hw_base.config import read as config_files
+from hw_base.config import resolve as config
+from hw_base.runs.experiment import Experiment
 from hw_tts.convert_vocoder import main
 from hw_tts.models.hifigan import HiFiGAN
-from hw_tts.vocoders import load_vocoder
+from hw_tts.vocoders.loading import load_vocoder
 from tests.conftest import ROOT
 
 PATH = ROOT / "configs" / "tiny" / "hifigan.json"

@@ -8,13 +8,15 @@ import pytest
 import torch
 
 import train as train_script
-from hw_base import checkpoint, config
+from hw_base import checkpoint
+from hw_base.config import resolve as config
 from hw_base.errors import CheckpointError, ConfigError
-from hw_base.experiment import Experiment
-from hw_tts import import_checkpoint, public_checkpoint
+from hw_base.runs.experiment import Experiment
+from hw_tts import import_checkpoint
+from hw_tts.public import vits2_weights as public_checkpoint
 from hw_tts.synthesizer import Synthesizer
 from tests.conftest import ROOT, same
-from tests.hw_tts.vits2.small import reference, small_model
+from tests.hw_tts.models.vits2.small import reference, small_model
 
 SYMBOLS = ["_", " ", *"abcdefghijklmnopqrstuvwxyz.,!?;:'-\"()/"]
 

@@ -12,8 +12,9 @@ import torch
 
 import test as test_script
 import train as train_script
-from hw_base import checkpoint, config
-from hw_base.experiment import Experiment
+from hw_base import checkpoint
+from hw_base.config import resolve as config
+from hw_base.runs.experiment import Experiment
 from tests.conftest import ROOT
 
 SPLITS = ("train", "val", "test")

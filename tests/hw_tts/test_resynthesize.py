@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from hw_base import audio
-from hw_tts.features import TTSFeatures
+from hw_base.audio import io as audio
+from hw_tts.features.acoustic import TTSFeatures
 from hw_tts.resynthesize import main, recordings, resynthesize
-from hw_tts.vocoders import GriffinLim
+from hw_tts.vocoders.loading import GriffinLim
 
 
 def tone(n_samples, rate=22050):

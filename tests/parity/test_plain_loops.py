@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hw_base.losses import masked_mean
+from hw_base.nn.losses import masked_mean
 from tests.hw_base.toys import Gan, GanTrainer, Regressor, RegressorTrainer, batches, make
 
 ADAMW = {"type": "AdamW", "args": {"lr": 0.01, "weight_decay": 0.1}}

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from hw_asr.models.conformer.positions import relative_shift
-from hw_base.attention import SelfAttention
+from hw_base.nn.attention import SelfAttention
 
 
 class RelativeSelfAttention(SelfAttention):

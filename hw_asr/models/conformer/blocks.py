@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from hw_asr.models.conformer.attention import RelativeSelfAttention
 from hw_asr.models.conformer.norms import NormName, make_norm
-from hw_base.attention import SelfAttention
-from hw_base.layers import length_mask
+from hw_base.nn.attention import SelfAttention
+from hw_base.nn.layers import length_mask
 
 PositionName = Literal["relative", "absolute", "none"]
 

@@ -12,8 +12,8 @@ from hw_asr.models.conformer.norms import NormName
 from hw_asr.models.conformer.positions import RelativePositions, SinusoidalPositions
 from hw_asr.models.conformer.subsampling import Subsampling, SubsamplingName
 from hw_base.errors import ConfigError
-from hw_base.layers import length_mask
-from hw_base.model import BaseModel
+from hw_base.nn.layers import length_mask
+from hw_base.nn.model import BaseModel
 from hw_base.registry import MODELS
 
 Share = Annotated[float, Field(ge=0, lt=1)]

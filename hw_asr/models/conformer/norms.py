@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hw_base.layers import MaskedBatchNorm, length_mask
+from hw_base.nn.layers import MaskedBatchNorm, length_mask
 
 NormName = Literal["batch", "layer", "group"]
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from hw_base.layers import sinusoids
+from hw_base.nn.layers import sinusoids
 
 
 class SinusoidalPositions(nn.Module):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from hw_base.layers import length_mask
+from hw_base.nn.layers import length_mask
 
 SubsamplingName = Literal["conv2d", "separable4", "separable8"]
 

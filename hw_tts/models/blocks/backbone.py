@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from hw_base.errors import ConfigError
-from hw_base.layers import length_mask
+from hw_base.nn.layers import length_mask
 from hw_tts.models.blocks.fft_block import FFTStack
 from hw_tts.models.blocks.postnet import PostNetName, make_postnet
 

@@ -6,8 +6,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hw_base.attention import SelfAttention
 from hw_base.errors import ConfigError
+from hw_base.nn.attention import SelfAttention
 
 NormPlace = Literal["pre", "post"]
 

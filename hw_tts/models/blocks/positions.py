@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hw_base.errors import DataError
-from hw_base.layers import sinusoids
+from hw_base.nn.layers import sinusoids
 
 PositionName = Literal["sinusoidal", "learned"]
 Beyond = Literal["interpolate", "error"]

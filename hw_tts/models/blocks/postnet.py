@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hw_base.layers import BiRNN, MaskedBatchNorm, length_mask
+from hw_base.nn.layers import BiRNN, MaskedBatchNorm, length_mask
 
 PostNetName = Literal["tacotron2", "cbhg", "none"]
 

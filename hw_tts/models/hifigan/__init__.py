@@ -1,12 +1,5 @@
-"""HiFi-GAN: generator, discriminators, and the public checkpoints' format."""
+"""HiFi-GAN: generator and discriminators."""
 
-from hw_tts.models.hifigan.convert import (
-    constants_of,
-    convert_weights,
-    from_public_discriminators,
-    from_public_generator,
-    sizes_of,
-)
 from hw_tts.models.hifigan.discriminators import Discriminators, MultiPeriodDiscriminator, MultiScaleDiscriminator
 from hw_tts.models.hifigan.generator import PRESETS, Generator, GeneratorSizes, remove_weight_norm, voice
 from hw_tts.models.hifigan.model import HiFiGAN, generator_sizes
@@ -19,12 +12,7 @@ __all__ = [
     "HiFiGAN",
     "MultiPeriodDiscriminator",
     "MultiScaleDiscriminator",
-    "constants_of",
-    "convert_weights",
-    "from_public_discriminators",
-    "from_public_generator",
     "generator_sizes",
     "remove_weight_norm",
-    "sizes_of",
     "voice",
 ]

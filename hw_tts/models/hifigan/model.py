@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from hw_base.errors import ConfigError
-from hw_base.model import BaseModel
+from hw_base.nn.model import BaseModel
 from hw_base.registry import MODELS
 from hw_tts.models.hifigan.discriminators import Discriminators
 from hw_tts.models.hifigan.generator import PRESETS, Generator, GeneratorSizes, PresetName, ResidualBlock

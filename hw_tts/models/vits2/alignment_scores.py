@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from hw_tts.alignment.learned import log_prior
+from hw_tts.models.blocks.aligner import log_prior
 
 # VITS2, section 2.2: the noise begins at this share of the scores' deviation and shrinks by so much a step.
 NOISE_START = 0.01

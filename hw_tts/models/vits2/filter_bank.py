@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hw_tts.models.vits2.overlap_add import overlap_add, phases
+from hw_tts.models.vits2.inverse_stft import overlap_add, phases
 
 Bank = Literal["public", "exact"]
 BETA = 9.0

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hw_tts.models.vits2.attentions import Encoder
-from hw_tts.models.vits2.layers import masked
-from hw_tts.models.vits2.wavenet import WaveNet
+from hw_tts.models.vits2.layers import WaveNet, masked
 
 FlowKind = Literal["plain", "pre_conv2"]
 

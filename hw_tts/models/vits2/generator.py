@@ -6,17 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from hw_base.errors import ConfigError
-from hw_tts.alignment.regulator import frame_tokens
 from hw_tts.alignment.search import search_path
+from hw_tts.models.blocks.regulator import frame_tokens
 from hw_tts.models.vits2.alignment_scores import add_search_noise, add_search_prior, negative_cross_entropy
 from hw_tts.models.vits2.decoder import Decoder
-from hw_tts.models.vits2.duration_predictors import DurationPredictor
+from hw_tts.models.vits2.duration_predictors import DurationPredictor, StochasticDurationPredictor
+from hw_tts.models.vits2.encoders import PosteriorEncoder, TextEncoder
 from hw_tts.models.vits2.flow import Flow
 from hw_tts.models.vits2.layers import length_mask
-from hw_tts.models.vits2.posterior_encoder import PosteriorEncoder
 from hw_tts.models.vits2.segments import cut, random_starts
-from hw_tts.models.vits2.stochastic_duration_predictor import StochasticDurationPredictor
-from hw_tts.models.vits2.text_encoder import TextEncoder
 
 Alignment = Literal["searched", "given"]
 

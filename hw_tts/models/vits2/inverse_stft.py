@@ -4,8 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-
-from hw_tts.models.vits2.overlap_add import overlap_add, phases
+from torch.nn import functional as F
 
 
 class InverseSTFT(nn.Module):
@@ -39,3 +38,31 @@ class InverseSTFT(nn.Module):
             ones = parts.new_ones(1, 1, parts.shape[-1])
             inside = slice(self.n_fft // 2, -(self.n_fft // 2))
             return overlap_add(parts, self.basis)[:, inside] / overlap_add(ones, self.squared_window)[:, inside]
+
+
+def phases(filters: Tensor, stride: int) -> Tensor:
+    """Filters as the weight that `overlap_add` needs.
+
+    Args:
+        filters (Tensor): (C, N).
+        stride: samples between two places of a filter.
+
+    Returns:
+        Tensor: (stride, C, ceil(N / stride)).
+    """
+    padded = F.pad(filters, (0, -filters.shape[1] % stride))
+    return padded.view(len(filters), -1, stride).flip(1).permute(2, 0, 1).contiguous()
+
+
+def overlap_add(x: Tensor, weight: Tensor) -> Tensor:
+    """Lay each value's filter at its place and sum: `torch.nn.functional.conv_transpose1d` with all its samples.
+
+    Args:
+        x (Tensor): (B, C, T).
+        weight (Tensor): of `phases`.
+
+    Returns:
+        Tensor: (B, (T - 1) stride + N'), where N' is N raised to a multiple of the stride.
+    """
+    rows: Tensor = torch.conv1d(x, weight, padding=weight.shape[2] - 1)
+    return rows.mT.flatten(1)

@@ -12,21 +12,18 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from hw_base.errors import ConfigError
-from hw_base.model import BaseModel
+from hw_base.nn.model import BaseModel
 from hw_base.registry import MODELS
 from hw_tts.models.vits2 import synthesis
 from hw_tts.models.vits2.decoder import DECODERS, DecoderKind, DecoderSizes
-from hw_tts.models.vits2.discriminators import Discriminators
-from hw_tts.models.vits2.duration_discriminator import DurationDiscriminator
-from hw_tts.models.vits2.duration_predictors import DurationPredictor
+from hw_tts.models.vits2.discriminators import Discriminators, DurationDiscriminator
+from hw_tts.models.vits2.duration_predictors import DurationPredictor, StochasticDurationPredictor
+from hw_tts.models.vits2.encoders import PosteriorEncoder, TextEncoder
 from hw_tts.models.vits2.filter_bank import Bank
 from hw_tts.models.vits2.flow import Flow, FlowKind
 from hw_tts.models.vits2.generator import Alignment, Generator
 from hw_tts.models.vits2.layers import fold_weight_norm
-from hw_tts.models.vits2.posterior_encoder import PosteriorEncoder
 from hw_tts.models.vits2.sizes import PresetName, check, preset_with
-from hw_tts.models.vits2.stochastic_duration_predictor import StochasticDurationPredictor
-from hw_tts.models.vits2.text_encoder import TextEncoder
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Positives = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]

@@ -5,10 +5,10 @@ from torch import Tensor
 
 from hw_base.errors import ConfigError
 from hw_tts.models.blocks.durations import whole_durations
+from hw_tts.models.vits2.duration_predictors import StochasticDurationPredictor
 from hw_tts.models.vits2.generator import Generator
 from hw_tts.models.vits2.layers import length_mask
 from hw_tts.models.vits2.segments import expand
-from hw_tts.models.vits2.stochastic_duration_predictor import StochasticDurationPredictor
 
 # Frames of one token, above which a duration is a mistake; it bounds the memory that a bad checkpoint takes.
 MAX_FRAMES = 1000

@@ -6,7 +6,7 @@ import torch.utils.data
 
 from hw_base.errors import ConfigError, DataError
 from hw_base.registry import TEXT_ENCODERS
-from hw_base.synthetic import SyntheticSpeech
+from hw_base.synthetic.corpus import SyntheticSpeech
 from hw_tts.text import spoken
 from hw_tts.text.espeak_phones import EspeakPhones
 

@@ -1,0 +1,5 @@
+"""Records of recognition made into items and batches."""
+
+from hw_asr.data import collate
+
+__all__ = ["collate"]

@@ -1,0 +1,1 @@
+"""Beam search compiled by numba, for a CPU."""

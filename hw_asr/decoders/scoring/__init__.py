@@ -1,0 +1,1 @@
+"""What a search adds to the acoustics: language models, lexicons, hot words."""

@@ -1,0 +1,1 @@
+"""Beam search in tensors, whole batches at once, for a GPU."""

@@ -1,0 +1,1 @@
+"""Reading KenLM's binary files."""

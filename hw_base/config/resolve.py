@@ -1,0 +1,250 @@
+"""A config file and its overrides -> a checked, complete `Config` -> components.
+
+A component's ``args`` are the keywords of the class named beside them: the constructor's signature is the schema and
+nothing is declared twice. Everything that is wrong is reported at once, each with its full path, before any work.
+"""
+
+import copy
+import functools
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from hw_base.config import read as config_files
+from hw_base.config.schema import Component, Config, Of
+from hw_base.config.walk import Site, place, sites
+from hw_base.errors import ConfigError
+from hw_base.registry import TASKS, Registry, suggest
+
+Errors = dict[str, str]
+
+
+def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read, override and check a config file.
+
+    Args:
+        path: JSON or YAML file.
+        overrides: ``a.b.c=value``, in order; places in lists are numbers; values are YAML.
+
+    Raises:
+        ConfigError: one line for everything that is wrong.
+    """
+    return resolve(config_files.read(path), overrides)
+
+
+def resolve(raw: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
+    """Override, complete and check a config that is already read; `raw` stays as it is."""
+    tree: dict[str, Any] = copy.deepcopy(dict(raw))
+    errors: Errors = {}
+    given = list(overrides)
+    for override in [text for text in given if text.startswith("task=")]:
+        _override(tree, override, errors)
+    if tree.get("task") in TASKS:  # before the other overrides, which may change a default
+        TASKS[tree["task"]].complete(tree)  # type: ignore[attr-defined]
+    for override in [text for text in given if not text.startswith("task=")]:
+        _override(tree, override, errors)
+    if tree.get("task") not in TASKS:
+        found = TASKS.unknown(tree["task"]) if "task" in tree else f"required, but missing. {suggest('', TASKS)}"
+        errors["task"] = found
+        raise _config_error(errors)
+    task = TASKS[tree["task"]]
+    task.complete(tree)  # type: ignore[attr-defined]
+    errors |= _section_errors(tree)
+    for site in sites(Config, tree):
+        errors |= _component_errors(site)
+    if errors:
+        raise _config_error(errors)
+    _write_defaults(tree)
+    config = Config.model_validate_json(json.dumps(tree))
+    errors = task.check(config)  # type: ignore[attr-defined]
+    if errors:
+        raise _config_error(errors)
+    return config
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """The config as plain JSON containers, complete; reading it again gives an equal config."""
+    plain: dict[str, Any] = config.model_dump(mode="json")
+    return plain
+
+
+def build(where: str, component: Component, registry: Registry, **runtime: Any) -> Any:
+    """Build what a component names.
+
+    Args:
+        where: path in the config, for messages.
+        component: the checked section.
+        registry: where its type is looked up.
+        runtime: what only code knows; given as far as the constructor asks for it.
+
+    Raises:
+        ConfigError: an argument does not fit, or the constructor refuses the combination.
+    """
+    if component.type not in registry:
+        raise ConfigError(f"{where}.type: {registry.unknown(component.type)}")
+    target = registry[component.type]
+    accepted = inspect.signature(target).parameters
+    checked = _schema(target, tuple(runtime), ()).model_validate_json(json.dumps(component.args))
+    arguments = {name: getattr(checked, name) for name in component.args}
+    try:
+        return target(**arguments, **{name: value for name, value in runtime.items() if name in accepted})
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def nested_errors(component: Component, registry: Registry) -> Errors:
+    """What is wrong with a component within another one's arguments: path within it -> message."""
+    raw = {"type": component.type, "args": component.args}
+    return _component_errors(Site((), Component, Of(registry), raw, lambda value: None))
+
+
+@functools.cache
+def _schema(target: Callable[..., Any], runtime: tuple[str, ...], filled: tuple[str, ...]) -> type[BaseModel]:
+    """The pydantic model of a constructor's keywords, less those given at run time."""
+    try:
+        parameters = inspect.signature(target, eval_str=True).parameters
+    except NameError:  # torch imports some names for type checkers only
+        parameters = inspect.signature(target).parameters
+    fields: dict[str, Any] = {}
+    for name, parameter in parameters.items():
+        if name in runtime:
+            continue
+        annotation = parameter.annotation
+        if annotation is parameter.empty or isinstance(annotation, str):
+            annotation = Any
+        default = parameter.default
+        if default is parameter.empty:
+            default = None if name in filled else ...
+        fields[name] = (annotation, default)
+    rules = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, protected_namespaces=())
+    model: type[BaseModel] = create_model(target.__name__, __config__=rules, **fields)
+    return model
+
+
+def _override(tree: dict[str, Any], override: str, errors: Errors) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        errors[f"--set {override}"] = "expected KEY=VALUE, for example trainer.max_steps=100"
+        return
+    node: Any = tree
+    position: Any = None
+    keys = path.split(".")
+    for depth, key in enumerate(keys):
+        here = ".".join(keys[:depth])
+        last = depth == len(keys) - 1
+        if isinstance(node, list):
+            if not key.isdigit() or int(key) >= len(node):
+                errors[f"--set {path}"] = f"{here} is a list of {len(node)}; a place in it is a number from 0"
+                return
+            position = int(key)
+        elif isinstance(node, dict):
+            position = key
+            if not last:
+                node.setdefault(key, {})
+        else:
+            errors[f"--set {path}"] = f"{here} is {node!r}, which has no keys"
+            return
+        if last:
+            node[position] = config_files.parse_yaml(text, f"--set {path}")
+            return
+        below: Any = node[position]
+        if isinstance(below, str):  # a bare component name
+            below = node[position] = {"type": below}
+        node = below
+
+
+def _section_errors(tree: dict[str, Any]) -> Errors:
+    try:
+        Config.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        fields = {site.path: list(site.section.model_fields) for site in sites(Config, tree)}
+        return _explain(error, (), tree, fields)
+    return {}
+
+
+def _component_errors(site: Site) -> Errors:
+    """What is wrong with the name and the arguments of one component."""
+    if site.of is None:
+        return {}
+    raw = {"type": site.raw} if isinstance(site.raw, str) else site.raw
+    if not isinstance(raw, dict) or not isinstance(raw.get("type"), str) or not isinstance(raw.get("args", {}), dict):
+        return {}  # the sections' own check reports it
+    registry = site.of.registry
+    if raw["type"] not in registry:
+        return {place((*site.path, "type")): registry.unknown(raw["type"])}
+    args: dict[str, Any] = raw.get("args", {})
+    where = (*site.path, "args")
+    errors: Errors = {}
+    for name in site.of.runtime:
+        if name in args:
+            errors[place((*where, name))] = "set by the program; leave it out of the config"
+    args = {name: value for name, value in args.items() if name not in site.of.runtime}
+    model = _schema(registry[raw["type"]], site.of.runtime, site.of.filled)
+    try:
+        model.model_validate_json(json.dumps(args))
+    except ValidationError as error:
+        errors |= _explain(error, where, args, {(): list(model.model_fields)})
+    return errors
+
+
+def _explain(
+    error: ValidationError, where: tuple[str | int, ...], raw: Any, fields: Mapping[tuple[str | int, ...], list[str]]
+) -> Errors:
+    errors: Errors = {}
+    for problem in error.errors():
+        path, value = _found(problem["loc"], raw)
+        if problem["type"] == "needs_python_object":  # a Tensor or an object as the alternative to a plain value
+            continue
+        if problem["type"] == "extra_forbidden":
+            message = f"unknown key. {suggest(str(path[-1]), fields.get(path[:-1], []))}"
+        elif problem["type"] == "missing":
+            message = "required, but missing"
+        else:
+            expectation = problem["msg"].replace("Input should be", "expected").removeprefix("Value error, ")
+            message = f"{expectation}, found {_short(value)}"
+        key = place((*where, *path))
+        if key in errors and message not in errors[key]:
+            message = f"{errors[key]}; or {message}"
+        errors[key] = message
+    return errors
+
+
+def _found(loc: tuple[str | int, ...], raw: Any) -> tuple[tuple[str | int, ...], Any]:
+    """The part of a location that is a path in the file (unions add names of their own), and what stands there."""
+    path: list[str | int] = []
+    value = raw
+    for depth, key in enumerate(loc):
+        inside = key in value if isinstance(value, dict) else isinstance(value, list) and isinstance(key, int)
+        if not inside:
+            missing = isinstance(value, dict) and depth == len(loc) - 1
+            return ((*path, key) if missing else tuple(path)), (None if missing else value)
+        value = value[key]
+        path.append(key)
+    return tuple(path), value
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value) if isinstance(value, dict | list) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _config_error(errors: Errors) -> ConfigError:
+    return ConfigError("\n".join(f"{where}: {message}" for where, message in errors.items()))
+
+
+def _write_defaults(tree: dict[str, Any]) -> None:
+    """Write every default of every component into the tree, so that a saved config says all that was used."""
+    for site in sites(Config, tree):
+        if site.of is None:
+            continue
+        raw: dict[str, Any] = {"type": site.raw} if isinstance(site.raw, str) else site.raw
+        model = _schema(site.of.registry[raw["type"]], site.of.runtime, site.of.filled)
+        args: dict[str, Any] = raw.setdefault("args", {})
+        for name, field in model.model_fields.items():
+            if name not in args and name not in site.of.filled and not field.is_required():
+                args[name] = field.default
+        site.replace(raw)

@@ -1,0 +1,225 @@
+"""The sections of a config and their keys; the keys of a component are its class's own (see `resolve.py`)."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PlainValidator,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from hw_base import registry
+from hw_base.registry import Registry
+
+TRAIN_SPLIT = "train"
+TEST_PREFIX = "test"
+
+
+def _interval(value: Any) -> int | str | None:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    if value is None or whole or (isinstance(value, str) and _EPOCHS.fullmatch(value)):
+        return value  # type: ignore[no-any-return]
+    raise ValueError('expected a number of steps, or "1 epoch", "5 epochs"')
+
+
+_EPOCHS = re.compile(r"([1-9]\d{0,8}) epochs?")
+Interval = Annotated[int | str | None, PlainValidator(_interval)]
+
+
+def steps_of(interval: int | str, steps_per_epoch: int) -> int:
+    """An interval of the config in steps: ``500`` or ``"5 epochs"``."""
+    if isinstance(interval, int):
+        return interval
+    return int(interval.split()[0]) * steps_per_epoch
+
+
+class Section(BaseModel):
+    """A mapping whose keys are all known and whose values are never coerced."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+class Component(Section):
+    """``{"type": name, "args": {...}}``; a bare name is short for one without arguments."""
+
+    type: str
+    args: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"type": value} if isinstance(value, str) else value
+
+
+@dataclass(frozen=True)
+class Of:
+    """Marks a field as a component of one registry.
+
+    Attributes:
+        registry: where ``type`` is looked up.
+        runtime: constructor arguments that code provides; they may not stand in a file.
+        filled: arguments that code provides where the file is silent.
+    """
+
+    registry: Registry
+    runtime: tuple[str, ...] = ()
+    filled: tuple[str, ...] = ()
+
+
+class SchedulerSection(Component):
+    """A schedule of ``torch.optim.lr_scheduler`` or of this project; its length comes from the trainer's."""
+
+    every: Literal["step", "epoch", "evaluation"] = "step"
+
+
+MODEL = Of(registry.MODELS, runtime=("n_mels", "n_tokens", "n_speakers", "sample_rate", "hop_length"))
+SCHEDULER = Of(
+    registry.SCHEDULERS,
+    runtime=("optimizer", "total_steps", "epochs", "steps_per_epoch", "last_epoch"),
+    filled=("T_max", "total_iters", "max_lr"),
+)
+
+
+class OptimizerSection(Component):
+    """How one parameter group of the model is trained.
+
+    Names of parameters are those within the group's network; a frozen parameter never changes.
+
+    Attributes:
+        clip_norm: gradients are scaled down to this norm.
+        train: globs of what is trained, ``["emb_g.*"]``; the rest is frozen.
+        freeze: globs of what is frozen all the same.
+        thaw: glob -> epoch, from 1 on, from which what is frozen is trained after all.
+        rates: glob -> factor of the learning rate.
+    """
+
+    scheduler: Annotated[SchedulerSection, SCHEDULER] | None = None
+    clip_norm: PositiveFloat | None = None
+    train: list[str] = Field(default=["*"], min_length=1)
+    freeze: list[str] = []
+    thaw: dict[str, PositiveInt] = {}
+    rates: dict[str, PositiveFloat] = {}
+
+
+class LossSection(Component):
+    """A loss and its weight in the total; a bare number weighs the loss that the trainer uses by that name.
+
+    Attributes:
+        weight: in the total, and in that of every evaluation.
+        warmup_steps: steps of training over which the weight grows from nothing; 0 has it from the start.
+    """
+
+    weight: NonNegativeFloat = 1.0
+    warmup_steps: NonNegativeInt = 0
+
+
+class SplitSection(Section):
+    """One split: where its utterances come from, which are kept, how they are batched.
+
+    Attributes:
+        batch_size: utterances in a batch, over all processes.
+        max_batch_seconds: bound on batch size times longest duration, over all processes.
+        jitter: how far training batches may mix durations, as a fraction; padding grows by about as much.
+        workers: processes that read audio; 0 reads in the training process.
+        min_seconds: shorter utterances are dropped, as are those beyond the next two limits; drops are reported.
+        limit: keep so many utterances, picked at random, always the same.
+        on_bad_data: whether a file that cannot be used ends the run or is left out, counted and named.
+    """
+
+    datasets: list[Annotated[Component, Of(registry.DATASETS)]] = Field(min_length=1)
+    batch_size: PositiveInt = 16
+    max_batch_seconds: PositiveFloat | None = None
+    jitter: float = Field(default=0.015, ge=0, lt=1)
+    workers: NonNegativeInt = 0
+    collate: Annotated[Component, Of(registry.COLLATES)]
+    min_seconds: NonNegativeFloat = 0.1
+    max_seconds: PositiveFloat | None = None
+    max_text_length: PositiveInt | None = None
+    limit: PositiveInt | None = None
+    on_bad_data: Literal["fail", "skip"] = "fail"
+
+
+class TrainerSection(Component):
+    """How long training lasts and what happens on its way; steps count batches.
+
+    Attributes:
+        max_steps: length in steps; or `epochs`, one of the two.
+        accumulate: batches per update.
+        amp: precision of forward passes; ``auto`` is bf16 where the device has it, else fp16 on a GPU, off on a CPU.
+        ema_decay: of an exponential moving average of the weights (0.999 remembers 1000 updates), which is what is
+            evaluated and saved as the model; none if not given.
+        log_every: steps between rows of training figures; tensors are read only then.
+        eval_every: steps between evaluations, or ``"5 epochs"``; each epoch if not given.
+        eval_first: evaluate before the first step too, which shows what fine-tuning starts from.
+        save_every: steps or epochs between checkpoints; at each evaluation if not given.
+        keep: newest checkpoints that are kept; the best one is kept besides, as ``model_best.pth``.
+        keep_best: so many of the best are kept too, for ``python -m hw_base.average``.
+        monitor: what the best checkpoint is chosen by, ``min val/wer``.
+        early_stop: evaluations without improvement after which training ends.
+        max_bad_steps: updates in a row with a non-finite loss or gradient after which training ends.
+        examples: utterances shown at each evaluation.
+    """
+
+    max_steps: PositiveInt | None = None
+    epochs: PositiveInt | None = None
+    accumulate: PositiveInt = 1
+    amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    log_every: PositiveInt = 50
+    eval_every: Interval = None
+    eval_first: bool = False
+    save_every: Interval = None
+    keep: int = Field(default=2, ge=2)
+    keep_best: NonNegativeInt = 0
+    monitor: str | None = None
+    early_stop: PositiveInt | None = None
+    max_bad_steps: PositiveInt = 10
+    examples: NonNegativeInt = 5
+
+
+class Config(Section):
+    """One experiment, complete.
+
+    Attributes:
+        about: for people: the command and what to expect.
+        init_from: checkpoint whose weights training starts from, with its text encoder.
+        init_optimizers: take the moments of its optimizers too, by names of parameters.
+        new_speakers: how speakers that it does not know are begun.
+    """
+
+    about: str | list[str] = ""
+    task: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: NonNegativeInt = 0
+    init_from: str | None = None
+    init_optimizers: bool = False
+    new_speakers: Annotated[Component, Of(registry.SPEAKER_INITS)] | None = None
+    data: dict[str, SplitSection] = Field(min_length=1)
+    text_encoder: Annotated[Component, Of(registry.TEXT_ENCODERS)]
+    features: Annotated[Component, Of(registry.FEATURES)]
+    augmentations: list[Annotated[Component, Of(registry.AUGMENTATIONS, runtime=("sample_rate",))]] = []
+    model: Annotated[Component, MODEL]
+    losses: dict[str, Annotated[LossSection, Of(registry.LOSSES)]] = Field(min_length=1)
+    optimizers: dict[str, Annotated[OptimizerSection, Of(registry.OPTIMIZERS, runtime=("params",))]] = Field(
+        min_length=1
+    )
+    trainer: Annotated[TrainerSection, Of(registry.TRAINERS, runtime=("setup",))]
+    decoders: dict[str, Annotated[Component, Of(registry.DECODERS, runtime=("text_encoder",))]] = {}
+    metrics: dict[str, Annotated[Component, Of(registry.METRICS)]] = {}
+    writers: list[Annotated[Component, Of(registry.WRITERS, runtime=("run_dir", "run_name", "config"))]] = []
+
+    def evaluation_splits(self) -> list[str]:
+        """The splits that training looks at: neither the training split nor those kept for the test."""
+        return [name for name in self.data if name != TRAIN_SPLIT and not name.startswith(TEST_PREFIX)]
+
+    def test_splits(self) -> list[str]:
+        """The splits that only the test looks at; where there are none, the evaluation splits."""
+        return [name for name in self.data if name.startswith(TEST_PREFIX)] or self.evaluation_splits()

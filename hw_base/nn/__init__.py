@@ -1,0 +1,1 @@
+"""What networks of both tasks are made of."""

@@ -1,0 +1,138 @@
+"""The command lines of ``train.py`` and ``test.py``, and how errors end a program."""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from hw_base import checkpoint, distributed
+from hw_base.config import read as config_files
+from hw_base.config.resolve import as_dict, resolve
+from hw_base.config.schema import TEST_PREFIX, TRAIN_SPLIT
+from hw_base.errors import HwError
+from hw_base.registry import TASKS
+from hw_base.runs import logs
+from hw_base.runs import train as training
+
+log = logging.getLogger(__name__)
+
+
+def train_main(argv: Sequence[str] | None = None) -> int:
+    """``train.py``; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="train.py", description="Train a model from a config, or go on from a checkpoint.", allow_abbrev=False
+    )
+    _common(parser)
+    parser.add_argument(
+        "-r", "--resume", metavar="PATH", help="checkpoint, run folder, or 'auto': the newest good checkpoint"
+    )
+    parser.add_argument("--run-dir", metavar="DIR", help="folder of the run (default: saved/<name>/<time>)")
+    parser.add_argument("--lr", "--learning_rate", type=positive(float), help="learning rate of every optimizer")
+    parser.add_argument("--bs", "--batch_size", type=positive(int), help="training batch size")
+    parser.add_argument("--one-batch", action="store_true", help="overfit one batch and say whether that works")
+    parser.add_argument("--dry-run", action="store_true", help="build everything, try one batch, write nothing")
+    parser.add_argument("--print-config", action="store_true", help="print the complete config and stop")
+    arguments = parser.parse_args(argv)
+
+    def work() -> int:
+        config, source = training.choose_config(arguments)
+        if arguments.print_config:
+            print(json.dumps(as_dict(config), indent=2))
+        else:
+            training.train(arguments, config, source)
+        return 0
+
+    return run(work)
+
+
+def evaluate_main(argv: Sequence[str] | None = None) -> int:
+    """``test.py``; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="test.py", description="Evaluate a checkpoint and write its predictions.", allow_abbrev=False
+    )
+    _common(parser)
+    default = "default_test_model/checkpoint.pth"
+    parser.add_argument("-r", "--resume", metavar="CKPT", default=default, help=f"checkpoint (default: {default})")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", default="output.json", help="predictions (default: output.json)"
+    )
+    parser.add_argument(
+        "-t", "--test-data-folder", metavar="DIR", help="folder with audio/ and perhaps transcriptions/"
+    )
+    parser.add_argument("-b", "--batch-size", type=positive(int), help="evaluation batch size")
+    parser.add_argument("-j", "--jobs", type=int, help="processes that read audio")
+    parser.add_argument("--predictions", metavar="DIR", help="also write one <id>.txt for each utterance")
+    arguments = parser.parse_args(argv)
+
+    def work() -> int:
+        state = checkpoint.load(arguments.resume)
+        raw = {**state["config"], **(config_files.read(arguments.config) if arguments.config else {})}
+        task = TASKS.get(raw.get("task", ""))
+        if arguments.test_data_folder is not None and task is not None:
+            folder = {"datasets": [task.folder_dataset(arguments.test_data_folder)]}  # type: ignore[attr-defined]
+            kept = {name: split for name, split in raw["data"].items() if not name.startswith(TEST_PREFIX)}
+            raw["data"] = {**kept, "test": folder}
+        overrides = list(arguments.set)
+        for name in raw.get("data", {}):
+            if name != TRAIN_SPLIT:
+                overrides += [f"data.{name}.batch_size={arguments.batch_size}"] if arguments.batch_size else []
+                overrides += [f"data.{name}.workers={arguments.jobs}"] if arguments.jobs is not None else []
+        config = resolve(raw, overrides)
+        device = distributed.start(arguments.device)
+        logs.start()
+        code: int = TASKS[config.task](config).test(arguments, state, device)
+        return code
+
+    return run(work)
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-c", "--config", metavar="FILE", help="JSON or YAML config")
+    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key: a.b.c=value; any number of times"
+    )
+
+
+def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
+    """A type for `argparse`: a number above 0."""
+
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"expected more than 0, found {text}")
+        return value
+
+    parse.__name__ = kind.__name__
+    return parse
+
+
+def run(work: Callable[[], int]) -> int:
+    """Do the work of a program; errors that are meant for the user become plain lines and an exit code.
+
+    Args:
+        work: gives the exit code.
+
+    Returns:
+        0, what `work` returned, or the error's own exit code: 2 for mistakes in what was given.
+    """
+    logs.start()
+    try:
+        return work()
+    except HwError as error:
+        if logging.getLogger().handlers:
+            log.debug("ended by %s", type(error).__name__)
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader of our output went away: `train.py --print-config | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    finally:
+        distributed.stop()

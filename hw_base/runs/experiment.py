@@ -1,0 +1,204 @@
+"""Builds everything a config names, in order: text encoder, splits, loaders, model, optimizations, trainer."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hw_base import checkpoint, distributed, registry, seeding
+from hw_base.config.resolve import as_dict, build
+from hw_base.config.schema import TRAIN_SPLIT, Config, OptimizerSection
+from hw_base.data.loader import Loader, build_loader
+from hw_base.data.split import Limits, Split
+from hw_base.errors import ConfigError
+from hw_base.nn.model import BaseModel
+from hw_base.task import BaseTask
+from hw_base.training.optimization import Optimization, trained_names
+from hw_base.training.parts import Setup
+from hw_base.training.trainer import BaseTrainer
+from hw_base.writers import JsonlWriter, MultiWriter
+
+log = logging.getLogger(__name__)
+
+
+class Experiment:
+    """The parts of one config.
+
+    Args:
+        config: checked.
+        device: where the model goes.
+        state: a checkpoint's, whose text encoder and weights are taken.
+
+    Attributes:
+        task: what the config's ``task`` names.
+    """
+
+    def __init__(self, config: Config, device: torch.device, state: dict[str, Any] | None = None) -> None:
+        self.config, self.device, self.state = config, device, state
+        seeding.seed_all(config.seed)
+        self.task: BaseTask = registry.TASKS[config.task](config)
+        if state is not None:
+            self.task.text_encoder.load_state_dict(state["text_encoder"])
+            self.task.load_state_dict(state.get("task", {}))
+        self.origin = None
+        if state is None and config.init_from is not None:
+            self.origin = checkpoint.load(config.init_from)
+
+    def split(self, name: str, evaluation: bool, needs_text: bool = True) -> Split:
+        """One split, read from its datasets, filtered, reported."""
+        section = self.config.data[name]
+        where = f"data.{name}.datasets"
+        datasets = [build(f"{where}.{i}", d, registry.DATASETS) for i, d in enumerate(section.datasets)]
+        limits = Limits(section.min_seconds, section.max_seconds, section.max_text_length, section.limit)
+        split = Split(
+            name,
+            datasets,
+            self.task.item_maker(training=not evaluation),
+            self.task.features.sample_rate,
+            limits,
+            seed=self.config.seed,
+            on_bad_data=section.on_bad_data,
+            evaluation=evaluation,
+            needs_text=needs_text and self.task.needs_text,
+        )
+        for line in split.report:
+            log.info("%s", line)
+        return split
+
+    def loader(self, split: Split) -> Loader:
+        """Batches of a split, this process's share of them."""
+        section = self.config.data[split.name]
+        loader = build_loader(
+            split,
+            section.batch_size,
+            build(f"data.{split.name}.collate", section.collate, registry.COLLATES),
+            workers=section.workers,
+            max_batch_seconds=section.max_batch_seconds,
+            jitter=section.jitter,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            pin_memory=self.device.type == "cuda",
+        )
+        log.info("%s", loader.sampler.report())
+        return loader
+
+    def model(self) -> BaseModel:
+        """The model on its device, with the weights of the checkpoint or of ``init_from``, if any."""
+        model: BaseModel = build("model", self.config.model, registry.MODELS, **self.task.model_arguments())
+        if self.origin is not None:
+            self.task.initialize(model, self.origin, str(self.config.init_from))
+        elif self.state is not None:
+            checkpoint.load_weights(model, self.state["model"], "checkpoint")
+        return model.to(self.device)
+
+    def trainer(self, run_dir: Path | None, schedules: bool = True) -> BaseTrainer:
+        """The trainer with everything it works with.
+
+        Args:
+            run_dir: where it writes; None writes nothing.
+            schedules: whether learning rates follow the config's schedules, or stay.
+        """
+        config = self.config
+        if TRAIN_SPLIT not in config.data:
+            raise ConfigError(f"data.{TRAIN_SPLIT}: required for training, but missing")
+        splits = {TRAIN_SPLIT: self.split(TRAIN_SPLIT, evaluation=False)}
+        if self.state is None:
+            self.task.fit(splits[TRAIN_SPLIT], self.origin)
+        splits |= {name: self.split(name, evaluation=True) for name in config.evaluation_splits()}
+        for split in splits.values():
+            self._report_unknown(split)
+        model = self.model()
+        splits[TRAIN_SPLIT].leave_out(self.task.misfits(model, splits[TRAIN_SPLIT]))
+        self.task.prepare(model, splits)
+        loaders = {name: self.loader(split) for name, split in splits.items()}
+        if self.state is None:
+            self.task.begin(model, loaders[TRAIN_SPLIT])
+        log.info("%s", model.summary())
+        amp_dtype = precision(config.trainer.amp, self.device)
+        optimizations = self._optimizations(model, len(loaders[TRAIN_SPLIT]), amp_dtype, schedules)
+        if self.origin is not None and config.init_optimizers:
+            self._adopt(model, optimizations, self.origin)
+        setup = Setup(
+            config=config,
+            model=model,
+            text_encoder=self.task.text_encoder,
+            loaders=loaders,
+            losses={name: build(f"losses.{name}", loss, registry.LOSSES) for name, loss in config.losses.items()},
+            optimizations=optimizations,
+            device=self.device,
+            writers=self._writers(run_dir if distributed.is_main() else None),
+            decoders=self.decoders(),
+            metrics={name: build(f"metrics.{name}", m, registry.METRICS) for name, m in config.metrics.items()},
+            amp_dtype=amp_dtype,
+            run_dir=run_dir,
+            task=self.task,
+        )
+        trainer: BaseTrainer = build("trainer", config.trainer, registry.TRAINERS, setup=setup)
+        return trainer
+
+    def decoders(self) -> dict[str, Any]:
+        """The decoders by name."""
+        encoder = self.task.text_encoder
+        return {
+            name: build(f"decoders.{name}", decoder, registry.DECODERS, text_encoder=encoder)
+            for name, decoder in self.config.decoders.items()
+        }
+
+    def _optimizations(
+        self, model: BaseModel, batches: int, amp_dtype: torch.dtype | None, schedules: bool
+    ) -> dict[str, Optimization]:
+        section = self.config.trainer
+        steps = section.max_steps or (section.epochs or 0) * batches
+        lengths = {"step": steps // section.accumulate, "epoch": -(-steps // batches), "evaluation": 0}
+        optimizations = {}
+        for name, network in model.parameter_groups().items():
+            optimizer = self.config.optimizers[name]
+            if not schedules:
+                optimizer = optimizer.model_copy(update={"scheduler": None})
+            every = optimizer.scheduler.every if optimizer.scheduler else "step"
+            length = max(1, lengths[every])
+            optimizations[name] = Optimization(name, network, optimizer, length, amp_dtype, self.device)
+        return optimizations
+
+    def _adopt(self, model: BaseModel, optimizations: dict[str, Optimization], origin: dict[str, Any]) -> None:
+        sections = {name: OptimizerSection.model_validate(s) for name, s in origin["config"]["optimizers"].items()}
+        for name, network in model.parameter_groups().items():
+            if name not in sections or sections[name].type != self.config.optimizers[name].type:
+                raise ConfigError(f"init_optimizers: {self.config.init_from} has no {name!r} of the same type")
+            optimizations[name].adopt(origin["optimizations"][name], trained_names(network, sections[name]))
+
+    def _writers(self, run_dir: Path | None) -> MultiWriter:
+        if run_dir is None:
+            return MultiWriter([])
+        config = as_dict(self.config)
+        writers = [JsonlWriter(run_dir / "metrics.jsonl")]
+        for i, writer in enumerate(self.config.writers):
+            given = {"run_dir": run_dir, "run_name": self.config.name, "config": config}
+            writers.append(build(f"writers.{i}", writer, registry.WRITERS, **given))
+        return MultiWriter(writers)
+
+    def _report_unknown(self, split: Split) -> None:
+        """Say what the text encoder cannot spell, instead of losing it silently."""
+        counts: dict[str, int] = {}
+        for record in split.records:
+            for symbol in self.task.unknown(record):
+                counts[symbol] = counts.get(symbol, 0) + 1
+        if counts:
+            most = sorted(counts.items(), key=lambda pair: -pair[1])[:10]
+            shown = ", ".join(f"{symbol!r} {count}" for symbol, count in most)
+            log.warning(
+                "%s: %d symbols outside the vocabulary are left out: %s", split.name, sum(counts.values()), shown
+            )
+
+
+def precision(amp: str, device: torch.device) -> torch.dtype | None:
+    """The dtype of the forward passes; None is float32.
+
+    ``auto`` is bfloat16 where the device computes in it, float16 on a GPU that does not, off on a CPU that does not.
+    """
+    if amp == "auto":
+        if device.type != "cuda":
+            return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else None
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]

@@ -1,0 +1,168 @@
+"""What ``train.py`` does: train, resume, try one batch, try everything once."""
+
+import logging
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hw_base import checkpoint, distributed
+from hw_base.config import read as config_files
+from hw_base.config.resolve import as_dict, resolve
+from hw_base.config.schema import TRAIN_SPLIT, Config
+from hw_base.errors import ConfigError
+from hw_base.runs import folder as run_folder
+from hw_base.runs import logs
+from hw_base.runs.experiment import Experiment
+from hw_base.training.trainer import BaseTrainer
+
+log = logging.getLogger(__name__)
+
+ONE_BATCH_STEPS = 300
+
+
+def choose_config(arguments: Namespace) -> tuple[Config, Path | None]:
+    """The config to train with and the checkpoint to go on from.
+
+    A resumed run has its config inside the checkpoint; ``-c`` beside ``-r PATH`` lays the file's sections over it.
+    """
+    overrides = list(arguments.set)
+    if arguments.bs is not None:
+        overrides.append(f"data.{TRAIN_SPLIT}.batch_size={arguments.bs}")
+    raw = config_files.read(arguments.config) if arguments.config else None
+    if arguments.resume is None:
+        if raw is None:
+            raise ConfigError("nothing to train: give a config with -c, or a checkpoint with -r")
+        return resolve(with_rate(raw, arguments.lr), overrides), None
+    name = raw.get("name") if raw else None
+    if arguments.resume == run_folder.AUTO and name is None and arguments.run_dir is None:
+        raise ConfigError("-r auto needs -c CONFIG, or --run-dir DIR, to know which run to continue")
+    source = run_folder.find_checkpoint(arguments.resume, arguments.run_dir, name)
+    if source is None and raw is None:
+        raise ConfigError(f"-r auto: {arguments.run_dir} holds no checkpoint, and there is no -c CONFIG to start from")
+    saved = checkpoint.load(source)["config"] if source is not None else {}
+    return resolve(with_rate({**saved, **(raw or {})}, arguments.lr), overrides), source
+
+
+def with_rate(raw: dict[str, Any], rate: float | None) -> dict[str, Any]:
+    """The config with another learning rate for every optimizer; a schedule's own peak follows it."""
+    optimizers = raw.get("optimizers")
+    if rate is None or not isinstance(optimizers, dict):
+        return raw
+    changed = {}
+    for name, optimizer in optimizers.items():
+        optimizer = {"type": optimizer} if isinstance(optimizer, str) else dict(optimizer)
+        optimizer["args"] = {**optimizer.get("args", {}), "lr": rate}
+        schedule = optimizer.get("scheduler")
+        if isinstance(schedule, dict) and "max_lr" in schedule.get("args", {}):
+            optimizer["scheduler"] = {**schedule, "args": {**schedule["args"], "max_lr": rate}}
+        changed[name] = optimizer
+    return {**raw, "optimizers": changed}
+
+
+def train(arguments: Namespace, config: Config, source: Path | None) -> None:
+    """Train as asked; `source` is the checkpoint to go on from."""
+    device = distributed.start(arguments.device)
+    logs.start()
+    state = checkpoint.load(source) if source is not None else None
+    experiment = Experiment(config, device, state)
+    if arguments.dry_run:
+        dry_run(experiment)
+    elif arguments.one_batch:
+        one_batch(experiment)
+    else:
+        path = _run_dir(arguments, config, source)
+        run(experiment, path, source)
+
+
+def _run_dir(arguments: Namespace, config: Config, source: Path | None) -> Path:
+    if source is not None and arguments.run_dir is None:
+        return source.resolve().parent
+    path: Path = distributed.from_main(run_folder.choose(arguments.run_dir, config.name))
+    return path
+
+
+def run(experiment: Experiment, path: Path, source: Path | None) -> dict[str, float]:
+    """Train in a run folder; the last evaluation's values."""
+    folder = run_folder.RunFolder(path, resuming=source is not None) if distributed.is_main() else None
+    handler = logs.to_file(path / "train.log") if folder else None
+    try:
+        if folder:
+            folder.describe(as_dict(experiment.config))
+        log.info("run folder: %s", path)
+        trainer = experiment.trainer(path)
+        if source is not None and experiment.state is not None:
+            trainer.load_state_dict(experiment.state, source)
+            trainer.setup.writers.load_state_dict(experiment.state["writers"], trainer.step)
+            if folder:
+                checkpoint.set_aside(path, trainer.step)
+            log.info("resumed from %s, step %d", source, trainer.step)
+        try:
+            values = trainer.train()
+        finally:
+            trainer.setup.writers.close()
+        monitor = trainer.monitor
+        if monitor.best is not None:
+            best = path / checkpoint.BEST
+            log.info("best %s: %.4f at step %d, in %s", monitor.key, monitor.best, monitor.best_step, best)
+        return values
+    finally:
+        if handler is not None:
+            logs.stop(handler)
+        if folder is not None:
+            folder.close()
+
+
+def dry_run(experiment: Experiment) -> None:
+    """Build everything, take one batch through one update, say what there is; nothing is written."""
+    trainer = experiment.trainer(None)
+    batch = next(iter(trainer.loader))
+    for key, value in batch.items():
+        if isinstance(value, torch.Tensor):
+            log.info("  batch[%r]: %s %s", key, tuple(value.shape), str(value.dtype).removeprefix("torch."))
+    for name, network in trainer.model.parameter_groups().items():
+        total = sum(p.numel() for p in network.parameters())
+        free = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        log.info("  parameters of %r: %s, %s of them trained", name, f"{total:,}", f"{free:,}")
+    trainer.train_step(batch)
+    trainer.guard.read()
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in trainer.window.read().items())
+    log.info("one update: %s", figures)
+    epochs = trainer.last_step / len(trainer.loader)
+    log.info("dry run done: training would take %d steps, %.1f epochs", trainer.last_step, epochs)
+
+
+def one_batch(experiment: Experiment) -> bool:
+    """Overfit the first training batch: a model that cannot do this cannot learn anything.
+
+    Raises:
+        ConfigError: it did not learn the batch.
+    """
+    trainer = experiment.trainer(None, schedules=False)
+    batch = next(iter(trainer.loader))
+    steps = min(trainer.last_step, ONE_BATCH_STEPS)
+    first = last = float("nan")
+    for step in range(steps):
+        trainer.train_step(dict(batch))
+        trainer.guard.read()
+        if step == 0 or (step + 1) % 10 == 0:
+            last = _mean_loss(trainer)
+            first = last if step == 0 else first
+            log.info("step %d: %s %.4f", step + 1, trainer.judged, last)
+        if last <= trainer.learnt_share * first * 0.5:
+            break
+    size = len(batch["utterance_id"])
+    verdict = f"{trainer.judged} {first:.4f} -> {last:.4f} on one batch of {size} after {step + 1} steps"
+    if not last <= trainer.learnt_share * first:
+        raise ConfigError(
+            f"one batch: NOT learnt: {verdict}. Try another learning rate, more steps (trainer.max_steps), no dropout; "
+            "if nothing helps, look for a fault in the model, the lengths or the loss"
+        )
+    log.info("one batch: learnt: %s", verdict)
+    return True
+
+
+def _mean_loss(trainer: BaseTrainer) -> float:
+    values = trainer.window.read()
+    return sum(value for name, value in values.items() if name.rpartition("/")[2] == trainer.judged)

@@ -1,0 +1,124 @@
+"""Any dataset together with a folder of alignments."""
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+from torch import Tensor
+
+from hw_base.config.resolve import build, nested_errors
+from hw_base.config.schema import Component
+from hw_base.data.dataset import BaseDataset, Record
+from hw_base.errors import DataError
+from hw_base.registry import DATASETS
+from hw_tts.alignment.intervals import SILENCE, check_phones
+from hw_tts.alignment.textgrid import phones_from_textgrid
+
+log = logging.getLogger(__name__)
+
+_MAX_NAMED = 5
+
+
+def _known(component: Component) -> Component:
+    errors = nested_errors(component, DATASETS)
+    if errors:
+        text = "; ".join(f"{where}: {message}" for where, message in errors.items())
+        raise PydanticCustomError("dataset", "{text}", {"text": text})
+    return component
+
+
+@DATASETS.register()
+class Aligned(BaseDataset):
+    """Another dataset whose utterances get alignments from files.
+
+    Those of an utterance lie in ``<alignments>/<utterance_id>`` or ``<alignments>/<speaker>/<utterance_id>``, as
+    ``.TextGrid`` or as ``.json`` of ``[[symbol, start_s, end_s], ...]``; a TextGrid is taken where there are both.
+
+    Args:
+        dataset: the other dataset, ``{"type": name, "args": {...}}``.
+        alignments: folder.
+        tier: of TextGrids.
+        silence: what pauses are called in TextGrids.
+        on_missing: whether utterances without a file end the program, or are left out and counted.
+
+    Raises:
+        ConfigError: the dataset refuses its arguments.
+        DataError: files are missing, cannot be read, or are no alignments.
+    """
+
+    def __init__(
+        self,
+        dataset: Annotated[Component, AfterValidator(_known)],
+        alignments: str,
+        tier: str = "phones",
+        silence: str = SILENCE,
+        on_missing: Literal["fail", "skip"] = "fail",
+    ) -> None:
+        self._dataset: BaseDataset = build("dataset", dataset, DATASETS)
+        folder = Path(alignments).expanduser()
+        if not folder.is_dir():
+            raise DataError(f"Aligned: expected the folder {folder} with alignments, which does not exist")
+        found, missing = [], []
+        for record in self._dataset.records:
+            path = _find(folder, record)
+            if path is None:
+                missing.append(record.utterance_id)
+                continue
+            phones = read_alignment(path, record.utterance_id, tier, silence)
+            found.append(dataclasses.replace(record, extra={**record.extra, "phones": phones}))
+        if missing:
+            _report(missing, len(self._dataset), folder, on_missing)
+        super().__init__(found, name=f"Aligned {self._dataset.name}")
+
+    def read(self, record: Record) -> tuple[Tensor, int]:
+        """As the other dataset reads it."""
+        return self._dataset.read(record)
+
+
+def read_alignment(path: Path, utterance_id: str, tier: str = "phones", silence: str = SILENCE) -> list[list[Any]]:
+    """The alignment in a file.
+
+    Args:
+        path: ``.TextGrid`` or ``.json``.
+        utterance_id: for messages.
+        tier: of a TextGrid.
+        silence: what pauses are called in a TextGrid.
+
+    Returns:
+        phones: ``[[symbol, start_s, end_s], ...]``.
+
+    Raises:
+        DataError: it cannot be read, or it is no alignment; the message names the file.
+    """
+    if path.suffix != ".json":
+        return phones_from_textgrid(path, tier, silence)
+    try:
+        phones = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON: {error}") from None
+    try:
+        check_phones(phones, utterance_id)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    checked: list[list[Any]] = phones
+    return checked
+
+
+def _find(folder: Path, record: Record) -> Path | None:
+    names = [f"{record.utterance_id}{suffix}" for suffix in (".TextGrid", ".json")]
+    folders = [folder, folder / record.speaker] if record.speaker else [folder]
+    return next((place / name for place in folders for name in names if (place / name).is_file()), None)
+
+
+def _report(missing: list[str], total: int, folder: Path, on_missing: str) -> None:
+    named = ", ".join(map(repr, missing[:_MAX_NAMED])) + (", ..." if len(missing) > _MAX_NAMED else "")
+    message = f"{folder}: no alignment for {len(missing)} of {total} utterances ({named})"
+    if on_missing == "fail":
+        raise DataError(f"{message}; add <utterance_id>.TextGrid or .json, or set on_missing to skip")
+    log.warning("%s; left out", message)

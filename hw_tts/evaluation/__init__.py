@@ -1,0 +1,1 @@
+"""Speech of a checkpoint, and its scores."""

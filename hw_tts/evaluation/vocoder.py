@@ -1,0 +1,81 @@
+"""What ``test.py`` does for a vocoder: resynthesise the test splits, write the audio, measure it."""
+
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hw_base import storage
+from hw_base.audio import io as audio
+from hw_base.config.resolve import build
+from hw_base.config.schema import Config
+from hw_base.errors import ConfigError
+from hw_base.registry import METRICS
+from hw_base.runs import outputs
+from hw_base.runs.experiment import Experiment
+from hw_tts.evaluation.scores import VocoderScores, vocoder_pairs
+from hw_tts.metrics.base import Pair
+from hw_tts.vocoders.hifigan import HiFiGANVocoder
+
+
+@torch.inference_mode()
+def test(config: Config, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
+    """Evaluate a checkpoint on the config's test splits.
+
+    Beside the output file, ``<output>_wavs/<split>/<id>.wav`` hold the audio and ``metrics.json`` the figures.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        ConfigError: an output cannot be written.
+    """
+    experiment = Experiment(config, device, state)
+    features = experiment.task.features
+    model: Any = experiment.model()
+    vocoder = HiFiGANVocoder(model.generator, features.constants()).to(device)
+    output = Path(arguments.output)
+    rows: list[dict[str, Any]] = []
+    figures: dict[str, dict[str, float]] = {}
+    for name in config.test_splits():
+        scores = VocoderScores({key: build(f"metrics.{key}", m, METRICS) for key, m in config.metrics.items()})
+        seconds = voiced = 0.0
+        for batch in experiment.loader(experiment.split(name, evaluation=True)):
+            started = time.perf_counter()
+            waveform = vocoder(batch["spectrogram"].to(device), batch["spectrogram_length"]).cpu()
+            seconds += time.perf_counter() - started
+            for pair in vocoder_pairs(batch, waveform, features.sample_rate):
+                scores.update(pair)
+                voiced += len(pair.synthesized) / features.sample_rate
+                rows.append(_row(output, name, pair))
+        figures[name] = scores.compute() | {"real_time_factor": seconds / voiced}
+    storage.write_json(output, rows)
+    storage.write_json(output.with_name("metrics.json"), figures)
+    for name, values in figures.items():
+        print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
+    print(f"{len(rows)} utterances -> {output}, {_folder(output)}/ and {output.with_name('metrics.json')}")
+    return 0
+
+
+def _folder(output: Path) -> Path:
+    return output.with_name(f"{output.stem}_wavs")
+
+
+def _row(output: Path, split: str, pair: Pair) -> dict[str, Any]:
+    """Write the audio of one utterance; its row of the output."""
+    path = _folder(output) / split / outputs.file_name(pair.utterance_id, ".wav")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output {output}: {path.parent} cannot be made: {error.strerror}") from None
+    audio.save(path, pair.synthesized, pair.sample_rate)
+    return {
+        "id": pair.utterance_id,
+        "split": split,
+        "text": pair.text,
+        "speaker": pair.speaker,
+        "audio_path": str(path),
+        "seconds": round(len(pair.synthesized) / pair.sample_rate, 4),
+    }

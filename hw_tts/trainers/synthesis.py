@@ -1,0 +1,104 @@
+"""Training acoustic models, and listening to them on the way."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hw_base.config.schema import Config
+from hw_base.nn.losses import Mean
+from hw_base.registry import TRAINERS
+from hw_base.training.parts import Setup
+from hw_base.training.trainer import BaseTrainer
+from hw_base.writers import plots
+from hw_tts.evaluation.scores import Scores, matched_waveforms, pairs_of, speak_batch, speakers_of, vocoder_for
+from hw_tts.metrics.base import Pair
+
+
+class SynthesisTrainer(BaseTrainer):
+    """What the trainers of all synthesisers share: at each evaluation the split's texts are spoken and measured.
+
+    The same utterances are shown at every stage of training: audio, spectrogram beside the recording's, and durations.
+
+    Args:
+        vocoder: checkpoint of a HiFiGAN for the audio of evaluations; None is Griffin-Lim.
+    """
+
+    cpu_keys = frozenset({"waveform", "waveform_length"})
+
+    def __init__(self, setup: Setup, vocoder: str | None = None) -> None:
+        super().__init__(setup)
+        task: Any = setup.task
+        self.features = task.features
+        self.vocoder = vocoder_for(self.model, vocoder, self.features, self.device)
+        evaluated = [setup.loaders[name].split for name in setup.config.evaluation_splits()]
+        self.scores = Scores(setup.metrics, speakers_of(*evaluated))
+        self._shown: list[Pair] = []
+
+    @classmethod
+    def metric_names(cls, config: Config) -> list[str]:
+        return list(config.metrics)
+
+    def measure(self, batch: dict[str, Any], split: str) -> None:
+        with torch.autocast(self.device.type, self.setup.amp_dtype, enabled=self.setup.amp_dtype is not None):
+            waveforms = speak_batch(self.model, batch, self.vocoder)
+        rate = self.features.sample_rate
+        for pair in pairs_of(batch, waveforms, rate):
+            self.scores.update(pair)
+            if len(self._shown) < self.section.examples:
+                self._shown.append(pair)
+        if self.scores.wants_matched():
+            for pair in pairs_of(batch, matched_waveforms(batch, self.vocoder), rate, matched=True):
+                self.scores.update(pair)
+
+    def measured(self, split: str) -> dict[str, float]:
+        self._show(split)
+        self._shown = []
+        return self.scores.compute()
+
+    def _show(self, split: str) -> None:
+        """Give the writers audio and pictures of the first utterances, and a table of their lengths."""
+        writers, rate = self.setup.writers, self.features.sample_rate
+        rows = []
+        for i, pair in enumerate(self._shown, start=1):
+            writers.audio(f"{split}/{i}_synthesized", pair.synthesized, rate, self.step)
+            writers.audio(f"{split}/{i}_recorded", pair.reference, rate, self.step)
+            if min(len(pair.synthesized), len(pair.reference)) >= self.features.min_samples:
+                pictures = {
+                    f"synthesized: {pair.text}": self.features(pair.synthesized),
+                    "recorded": self.features(pair.reference),
+                }
+                seconds = self.features.hop_length / rate
+                picture = plots.spectrograms_image(pictures, seconds, "mel band")
+                writers.image(f"{split}/{i}_spectrogram", picture, self.step)
+            lengths = [len(pair.synthesized) / rate, len(pair.reference) / rate]
+            rows.append([pair.utterance_id, pair.speaker, pair.text, *(round(length, 3) for length in lengths)])
+        if rows:
+            columns = ["id", "speaker", "text", "seconds", "recorded seconds"]
+            writers.table(f"{split}/synthesis", columns, rows, self.step)
+
+
+@TRAINERS.register()
+class FastSpeechTrainer(SynthesisTrainer):
+    """One forward pass, one optimizer; every loss of the config is given the model's outputs and the batch.
+
+    Args:
+        vocoder: checkpoint of a HiFiGAN for the audio of evaluations; None is Griffin-Lim.
+    """
+
+    default_losses = {
+        "mel": "SpectrogramLoss",
+        "duration": "DurationLoss",
+        "pitch": "PitchLoss",
+        "energy": "EnergyLoss",
+        "alignment": "ForwardSumLoss",
+        "binarization": "BinarizationLoss",
+    }
+
+    def __init__(self, setup: Setup, vocoder: str | None = None) -> None:
+        super().__init__(setup, vocoder)
+
+    def losses(self, batch: dict[str, Any]) -> Iterator[tuple[str, dict[str, Tensor | Mean]]]:
+        batch.update(self.networks["model"](**batch))
+        yield "model", {name: loss(**batch) for name, loss in self.loss_modules.items()}

@@ -1,0 +1,112 @@
+"""Training VITS2: duration discriminator, discriminator, generator, in this order, from one pass of the generator."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hw_base.config.schema import Config
+from hw_base.errors import ConfigError
+from hw_base.nn.losses import Mean
+from hw_base.registry import TRAINERS
+from hw_base.training.parts import Setup
+from hw_tts.losses.adversarial import AdversarialLoss
+from hw_tts.losses.vits2 import DurationAdversarialLoss
+from hw_tts.models.vits2.filter_bank import FilterBank
+from hw_tts.trainers.synthesis import SynthesisTrainer
+
+Losses = dict[str, Tensor | Mean]
+
+
+@TRAINERS.register()
+class AdversarialTrainer(SynthesisTrainer):
+    """Three optimizers; a loss that the config does not name costs nothing.
+
+    Losses by name: ``mel``, ``kl`` and ``duration`` of the variational autoencoder; ``subband_stft`` of multi-band
+    decoders; ``adversarial`` and ``feature_matching``, which bring in the discriminator; ``adversarial_duration``,
+    which brings in the duration discriminator. A discriminator's own loss is logged under the adversarial one's name in
+    its own group.
+    """
+
+    judged = "mel"  # discriminators see to it that the total does not fall
+    learnt_share = 0.5
+    default_losses = {
+        "mel": "WaveformMelLoss",
+        "kl": "KLLoss",
+        "duration": "LogDurationLoss",
+        "subband_stft": "SubbandSTFTLoss",
+        "adversarial": "AdversarialLoss",
+        "feature_matching": "FeatureMatchingLoss",
+        "adversarial_duration": "DurationAdversarialLoss",
+    }
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self._adversarial: AdversarialLoss | None = setup.losses.get("adversarial")  # type: ignore[assignment]
+        self._adversarial_duration: DurationAdversarialLoss | None = setup.losses.get(  # type: ignore[assignment]
+            "adversarial_duration"
+        )
+        if "feature_matching" in setup.losses and self._adversarial is None:
+            raise ConfigError("losses.feature_matching: needs losses.adversarial, whose discriminator it looks into")
+        self._bank: FilterBank | None = getattr(self.model.generator.dec, "filter_bank", None)  # type: ignore[union-attr]
+        if "subband_stft" in setup.losses and self._bank is None:
+            raise ConfigError(
+                "losses.subband_stft: only the decoder multi_band_istft has sub-bands; leave the loss out"
+            )
+        if "mel" in setup.losses:
+            setup.losses["mel"].prepare(self.features)  # type: ignore[operator]
+
+    @classmethod
+    def metric_names(cls, config: Config) -> list[str]:
+        return list(config.metrics)
+
+    def losses(self, batch: dict[str, Any]) -> Iterator[tuple[str, Losses]]:
+        self.model.set_step(self.step)  # type: ignore[operator]
+        batch["waveform"] = batch["waveform"].to(self.device, non_blocking=True)
+        outputs = self.networks["generator"](**batch)
+        batch.update(outputs)
+        real, fake = outputs["waveform_segment"], outputs["waveform_predicted"].float()
+        if self._adversarial_duration is not None:
+            yield "duration_discriminator", {"adversarial_duration": self._judge_durations(outputs)}
+        if self._adversarial is not None:
+            judge = self.networks["discriminator"]
+            scores, _ = judge(torch.cat([real, fake.detach()]))
+            halves = [score.chunk(2) for score in scores]
+            yield "discriminator", {"adversarial": self._adversarial.discriminator(*zip(*halves, strict=True))}
+        yield "generator", self._generator_losses(outputs, real, fake)
+
+    def _judge_durations(self, outputs: dict[str, Tensor]) -> Mean:
+        assert self._adversarial_duration is not None
+        mask = outputs["tokens_mask"]
+        judged = self.networks["duration_discriminator"](
+            outputs["hidden"].detach(),
+            mask,
+            outputs["log_durations_target"].detach(),
+            outputs["log_durations_predicted"].detach(),
+        )
+        return self._adversarial_duration.discriminator(judged, mask)
+
+    def _generator_losses(self, outputs: dict[str, Tensor], real: Tensor, fake: Tensor) -> Losses:
+        modules = self.loss_modules
+        losses: Losses = {}
+        if "mel" in modules:
+            losses["mel"] = modules["mel"](real, fake)
+        for name in ("kl", "duration"):
+            if name in modules:
+                losses[name] = modules[name](**outputs)
+        if "subband_stft" in modules and self._bank is not None:
+            losses["subband_stft"] = modules["subband_stft"](self._bank.analysis(real), outputs["subbands_predicted"])
+        if self._adversarial is not None:
+            scores, maps = self.networks["discriminator"](torch.cat([real, fake]))
+            losses["adversarial"] = self._adversarial([score.chunk(2)[1] for score in scores])
+            if "feature_matching" in modules:
+                halves = [[layer.chunk(2) for layer in judge] for judge in maps]
+                sides = [[[pair[side] for pair in judge] for judge in halves] for side in (0, 1)]
+                losses["feature_matching"] = modules["feature_matching"](*sides)
+        if self._adversarial_duration is not None:
+            judged = self.networks["duration_discriminator"](
+                outputs["hidden"], outputs["tokens_mask"], outputs["log_durations_predicted"]
+            )
+            losses["adversarial_duration"] = self._adversarial_duration(judged[0], outputs["tokens_mask"])
+        return losses

@@ -1,0 +1,113 @@
+"""Training a vocoder against its discriminators, and listening to it on the way."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveInt
+from torch import Tensor
+
+from hw_base.config.schema import Config
+from hw_base.nn.losses import Mean
+from hw_base.registry import TRAINERS
+from hw_base.training.parts import Setup
+from hw_base.training.trainer import BaseTrainer
+from hw_base.writers import plots
+from hw_tts.evaluation.scores import VocoderScores, vocoder_pairs
+from hw_tts.losses.adversarial import WaveformMelLoss
+from hw_tts.metrics.base import Pair
+from hw_tts.models.hifigan.generator import voice
+
+
+@TRAINERS.register()
+class VocoderTrainer(BaseTrainer):
+    """HiFi-GAN's two steps: the discriminators, then the generator (Kong, Kim and Bae 2020, section 2.4).
+
+    Training sees pieces of a few thousand samples, evaluations whole utterances.
+
+    Args:
+        segment_frames: length of the pieces.
+        mels: folder of predicted spectrograms ``<id>.npy`` or ``<id>.pt`` for fine-tuning, made with the recordings'
+            timing; None takes those of the recordings.
+    """
+
+    judged = "mel"  # discriminators see to it that the total does not fall
+    learnt_share = 0.5
+    default_losses = {
+        "adversarial": "AdversarialLoss",
+        "feature_matching": "FeatureMatchingLoss",
+        "mel": "WaveformMelLoss",
+    }
+    # Lengths are looked at to group utterances; reading them from an accelerator would wait for it.
+    cpu_keys = frozenset({"waveform_length", "spectrogram_length"})
+
+    def __init__(self, setup: Setup, segment_frames: PositiveInt = 32, mels: str | None = None) -> None:
+        super().__init__(setup)
+        assert setup.task is not None
+        self.features = setup.task.features
+        self.scores = VocoderScores(setup.metrics)
+        self._shown: list[Pair] = []
+        for loss in self.loss_modules.values():
+            if isinstance(loss, WaveformMelLoss):
+                loss.prepare(self.features)
+                loss.to(self.device)
+
+    @classmethod
+    def metric_names(cls, config: Config) -> list[str]:
+        return list(config.metrics)
+
+    def losses(self, batch: dict[str, Any]) -> Iterator[tuple[str, dict[str, Tensor | Mean]]]:
+        modules: dict[str, Any] = self.loss_modules
+        judge = self.networks["discriminator"]
+        length = batch["spectrogram_length"].tolist()
+        fake = voice(self.networks["generator"], batch["spectrogram"], length, self.features.hop_length)
+        real = _fitted(batch["waveform"], fake.shape[1])
+        batch["waveform_predicted"] = fake
+        real_scores, _ = judge(real.unsqueeze(1))
+        fake_scores, _ = judge(fake.detach().unsqueeze(1))
+        yield "discriminator", {"adversarial": modules["adversarial"].discriminator(real_scores, fake_scores)}
+
+        values: dict[str, Tensor | Mean] = {}
+        fake_scores, fake_maps = judge(fake.unsqueeze(1))
+        values["adversarial"] = modules["adversarial"](fake_scores)
+        if "feature_matching" in modules:
+            with torch.no_grad():
+                _, real_maps = judge(real.unsqueeze(1))
+            values["feature_matching"] = modules["feature_matching"](real_maps, fake_maps)
+        if "mel" in modules:
+            n_samples = batch["waveform_length"].clamp(max=fake.shape[1])
+            values["mel"] = modules["mel"](real, fake, n_samples)
+        yield "generator", values
+
+    def measure(self, batch: dict[str, Any], split: str) -> None:
+        for pair in vocoder_pairs(batch, batch["waveform_predicted"], self.features.sample_rate):
+            self.scores.update(pair)
+            if len(self._shown) < self.section.examples:
+                self._shown.append(pair)
+
+    def measured(self, split: str) -> dict[str, float]:
+        for i, pair in enumerate(self._shown, start=1):
+            self._show(f"{split}/{i}", pair)
+        self._shown = []
+        return self.scores.compute()
+
+    def _show(self, name: str, pair: Pair) -> None:
+        """Give the writers the audio and the spectrograms of one utterance."""
+        writers, rate = self.setup.writers, self.features.sample_rate
+        writers.audio(f"{name}_synthesized", pair.synthesized, rate, self.step)
+        writers.audio(f"{name}_recorded", pair.reference, rate, self.step)
+        features = copy.deepcopy(self.features).cpu()
+        if len(pair.reference) >= features.min_samples:
+            pictures = {
+                f"vocoder: {pair.utterance_id}": features(pair.synthesized),
+                "recorded": features(pair.reference),
+            }
+            picture = plots.spectrograms_image(pictures, features.hop_length / rate, "mel band")
+            writers.image(f"{name}_spectrogram", picture, self.step)
+
+
+def _fitted(waveform: Tensor, n_samples: int) -> Tensor:
+    """Cut, or padded with silence: (B, n_samples)."""
+    return F.pad(waveform[:, :n_samples], (0, max(0, n_samples - waveform.shape[1])))

@@ -1,0 +1,102 @@
+"""Every schedule goes on after a resume where it was."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from hw_base.config.schema import OptimizerSection
+from hw_base.registry import SCHEDULERS
+from hw_base.training.optimization import Optimization
+
+ARGUMENTS = {
+    "CosineAnnealingWarmRestarts": {"T_0": 3},
+    "CyclicLR": {"base_lr": 0.01, "step_size_up": 2},
+    "ExponentialLR": {"gamma": 0.7},
+    "MultiStepLR": {"milestones": [2, 5]},
+    "StepLR": {"step_size": 2},
+    "WarmupDecay": {"warmup_steps": 3},
+}
+
+
+def made(schedule: str) -> Optimization:
+    every = "evaluation" if schedule == "ReduceLROnPlateau" else "step"
+    scheduler = {"type": schedule, "args": ARGUMENTS.get(schedule, {}), "every": every}
+    section = {"type": "SGD", "args": {"lr": 0.1, "momentum": 0.9}, "scheduler": scheduler}
+    torch.manual_seed(0)
+    return Optimization("model", nn.Linear(2, 1), OptimizerSection.model_validate(section), 10)
+
+
+def run(optimization: Optimization, steps: int) -> list[float]:
+    """Rates after each of so many updates."""
+    rates = []
+    for _ in range(steps):
+        for parameter in optimization.parameters:
+            parameter.grad = torch.ones_like(parameter)
+        optimization.update(torch.tensor(True))
+        optimization.end_evaluation(1.0)
+        rates.append(optimization.rate)
+    return rates
+
+
+@pytest.mark.parametrize("schedule", sorted(SCHEDULERS))
+def test_a_schedule_is_resumed(schedule):
+    whole = run(made(schedule), 9)
+    assert len(set(whole)) > 1 or schedule in ("ConstantLR", "ReduceLROnPlateau")
+    first = made(schedule)
+    assert run(first, 4) == whole[:4]
+    second = made(schedule)
+    second.load_state_dict(first.state_dict())
+    assert run(second, 5) == whole[4:]
+
+
+def test_a_loss_gives_gradients_to_its_own_group_alone():
+    torch.manual_seed(0)
+    mine, others = nn.Linear(2, 1), nn.Linear(1, 1)
+    section = OptimizerSection.model_validate({"type": "AdamW"})
+    Optimization("model", mine, section, 10).backward(others(mine(torch.ones(1, 2))).sum())
+    assert all(parameter.grad is not None for parameter in mine.parameters())
+    assert all(parameter.grad is None for parameter in others.parameters())
+
+
+@pytest.mark.parametrize("amp_dtype", [None, torch.float16])
+def test_a_group_that_thaws_later_waits_without_updates(amp_dtype):
+    network = nn.Linear(2, 1)
+    before = network.weight.detach().clone()
+    section = OptimizerSection.model_validate({"type": "AdamW", "freeze": ["*"], "thaw": {"*": 1}})
+    optimization = Optimization("model", network, section, 10, amp_dtype)
+    for epoch, waits in ((0, True), (1, False)):
+        optimization.set_epoch(epoch)
+        optimization.zero_grad()
+        optimization.backward(1e-3 * network(torch.ones(1, 2)).sum())
+        _, taken = optimization.update(torch.tensor(True))
+        assert bool(taken)
+        assert torch.equal(network.weight, before) is waits
+
+
+def rates(**args):
+    """Of eleven updates, the first of them the optimizer's own."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+    schedule = SCHEDULERS["WarmupDecay"](optimizer, total_steps=10, warmup_steps=2, **args)
+    values = []
+    for _ in range(11):
+        values.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return values
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ({"decay": "none"}, [2.0] * 9),
+        ({"decay": "linear"}, [2.0, 1.75, 1.5, 1.25, 1.0, 0.75, 0.5, 0.25, 0.0]),
+        ({"decay": "linear", "hold_share": 0.5}, [2.0, 2.0, 2.0, 2.0, 2.0, 1.5, 1.0, 0.5, 0.0]),
+        ({"decay": "linear", "hold_share": 0.5, "final_share": 0.5}, [2.0] * 5 + [1.75, 1.5, 1.25, 1.0]),
+        ({"decay": "cosine", "hold_share": 0.5}, [2.0] * 5 + [1 + math.sqrt(0.5), 1.0, 1 - math.sqrt(0.5), 0.0]),
+        ({"decay": "inverse_sqrt"}, [2 * math.sqrt(3 / n) for n in range(3, 12)]),
+    ],
+)
+def test_a_warm_up_then_a_hold_then_a_decay(args, expected):
+    assert rates(**args) == pytest.approx([2 / 3, 4 / 3, *expected])
