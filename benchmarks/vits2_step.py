@@ -8,7 +8,7 @@ backward pass leaves gradients in all networks, the norm of the gradients is rea
 over the parameters. The public program has anomaly detection always on; it is timed with and without. Left out, because
 they cost a CPU nothing to speak of: segments cut in a Python loop, and what waits for a GPU.
 
-Ours is `AdversarialTrainer.train_step`, in float32 and, where the processor computes in it, under bfloat16 autocast.
+Ours is `VITS2Trainer.train_step`, in float32 and, where the processor computes in it, under bfloat16 autocast.
 The batch is 16 sentences of the embedded corpus. Processor time of one thread, the sides in turn, the least of several
 steps.
 """
@@ -22,7 +22,7 @@ import torch
 from hw_base import task_packages as packages
 from hw_base.config.read import read
 from hw_base.config.resolve import resolve
-from hw_base.nn.losses import as_mean
+from hw_base.nn.losses import as_sum_and_count
 from hw_base.runs.experiment import Experiment
 from hw_tts.models.vits2.filter_bank import FilterBank
 
@@ -67,7 +67,7 @@ class PublicWay:
         self.trainer, self.anomaly = trainer, anomaly
         self.optimizers = {
             name: torch.optim.AdamW(
-                network.parameters(), lr=trainer.optimizations[name].rate, betas=(0.8, 0.99), eps=1e-9
+                network.parameters(), lr=trainer.optimizations[name].lr, betas=(0.8, 0.99), eps=1e-9
             )
             for name, network in trainer.model.parameter_groups().items()
         }
@@ -103,7 +103,7 @@ class PublicWay:
 
     def update(self, name, losses):
         optimizer = self.optimizers[name]
-        values = {key: mean.total / mean.count for key, mean in ((k, as_mean(v)) for k, v in losses.items())}
+        values = {key: mean.total / mean.count for key, mean in ((k, as_sum_and_count(v)) for k, v in losses.items())}
         total = self.trainer.total(values)
         optimizer.zero_grad()
         total.backward()

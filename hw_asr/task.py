@@ -41,7 +41,7 @@ class RecognitionTask(BaseTask):
     def model_arguments(self) -> dict[str, Any]:
         return {"n_mels": self.features.n_mels, "n_tokens": len(self.text_encoder)}
 
-    def misfits(self, model: BaseModel, split: Split) -> dict[str, str]:
+    def unusable_utterances(self, model: BaseModel, split: Split) -> dict[str, str]:
         """Transcripts that need more frames than the model gives for their audio: CTC's loss is infinite there."""
         samples = torch.tensor([round(duration * split.sample_rate) for duration in split.durations])
         frames = model.output_lengths(self.features.frames(samples)).tolist()  # type: ignore[operator]

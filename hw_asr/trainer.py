@@ -16,9 +16,9 @@ from hw_base.config.schema import Config
 from hw_base.data.split import item_generator
 from hw_base.errors import DataError
 from hw_base.metrics import BaseMetric
-from hw_base.nn.losses import Mean
+from hw_base.nn.losses import SumAndCount
 from hw_base.registry import TRAINERS
-from hw_base.training.parts import Setup
+from hw_base.training.parts import TrainerParts
 from hw_base.training.trainer import BaseTrainer
 from hw_base.writers import plots
 
@@ -70,7 +70,7 @@ class CTCTrainer(BaseTrainer):
     default_losses = {"ctc": "CTCLoss"}
     cpu_keys = frozenset({"tokens", "tokens_length", "waveform", "waveform_length"})
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: TrainerParts) -> None:
         super().__init__(setup)
         self.metrics = CorpusMetrics(setup.metrics, setup.decoders)
         self._shown: list[dict[str, Any]] = []
@@ -81,11 +81,11 @@ class CTCTrainer(BaseTrainer):
     def metric_names(cls, config: Config) -> list[str]:
         return [*config.metrics, *(f"{metric}_{decoder}" for metric in config.metrics for decoder in config.decoders)]
 
-    def losses(self, batch: dict[str, Any]) -> Iterator[tuple[str, dict[str, Tensor | Mean]]]:
+    def losses(self, batch: dict[str, Any]) -> Iterator[tuple[str, dict[str, Tensor | SumAndCount]]]:
         batch.update(self.networks["model"](**batch))
         yield "model", {name: loss(**batch) for name, loss in self.loss_modules.items()}
 
-    def measure(self, batch: dict[str, Any], split: str) -> None:
+    def update_metrics(self, batch: dict[str, Any], split: str) -> None:
         log_probs, length = batch["log_probs"].float(), batch["log_probs_length"]
         texts = {}
         for name, decoder in self.setup.decoders.items():
@@ -113,7 +113,7 @@ class CTCTrainer(BaseTrainer):
         }
         self._shown[place : place + 1] = [example]
 
-    def measured(self, split: str) -> dict[str, float]:
+    def compute_metrics(self, split: str) -> dict[str, float]:
         self._show(split)
         self._shown, self._seen = [], 0
         if split == self.setup.config.evaluation_splits()[0]:

@@ -40,13 +40,13 @@ def start(device: str) -> torch.device:
     local = int(os.environ.get("LOCAL_RANK", 0))
     chosen = _device(device, local)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        join("nccl" if chosen.type == "cuda" else "gloo")
+        init_group("nccl" if chosen.type == "cuda" else "gloo")
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     return chosen
 
 
-def join(backend: str, **how: Any) -> None:
+def init_group(backend: str, **how: Any) -> None:
     """Form the group of all processes.
 
     Args:
@@ -97,7 +97,7 @@ def gather(value: Any) -> list[Any]:
     return everything
 
 
-def from_main(value: Any) -> Any:
+def broadcast_object(value: Any) -> Any:
     """The main process's value, on every process."""
     if not active():
         return value
@@ -106,7 +106,7 @@ def from_main(value: Any) -> Any:
     return box[0]
 
 
-def equalize(network: nn.Module) -> None:
+def broadcast_model(network: nn.Module) -> None:
     """Give every process the main one's parameters and buffers."""
     if not active():
         return

@@ -28,14 +28,20 @@ class Registry(Mapping[str, Callable[..., Any]]):
 
     Attributes:
         kind: what the entries are, in the singular, for messages.
+        renamed: name before -> name now; a config may use either.
     """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, Callable[..., Any]] = {}
+        self.renamed: dict[str, str] = {}
 
-    def register(self, name: str | None = None) -> Callable[[T], T]:
+    def register(self, name: str | None = None, before: str | None = None) -> Callable[[T], T]:
         """Decorator: make a class buildable as ``{"type": name}``; the name defaults to the class's own.
+
+        Args:
+            name: in configs.
+            before: the name it had before, which older configs and checkpoints use.
 
         Raises:
             TypeError: the constructor takes ``*args`` or ``**kwargs``, so a misspelt key could not be found out.
@@ -52,6 +58,8 @@ class Registry(Mapping[str, Callable[..., Any]]):
                     f"{self.kind} {key!r}: a registered constructor must name its arguments, not {open_ended}"
                 )
             self._entries[key] = target
+            if before is not None:
+                self.renamed[before] = key
             return target
 
         return add

@@ -55,11 +55,11 @@ class BaseTask(ABC):
         """What of an utterance the text encoder's vocabulary lacks, in order."""
         return self.text_encoder.unknown(record.text or "")
 
-    def misfits(self, model: BaseModel, split: Split) -> dict[str, str]:
+    def unusable_utterances(self, model: BaseModel, split: Split) -> dict[str, str]:
         """Utterances of a training split that the model cannot learn from: id -> reason."""
         return {}
 
-    def fit(self, split: Split, origin: dict[str, Any] | None) -> None:
+    def fit_vocabulary(self, split: Split, origin: dict[str, Any] | None) -> None:
         """Learn what the model's size depends on from the training split; called when nothing is resumed.
 
         Args:
@@ -77,7 +77,7 @@ class BaseTask(ABC):
         """Give a new model the weights of the checkpoint that ``init_from`` names; `source` names it in messages."""
         checkpoint.load_weights(model, origin["model"], source)
 
-    def prepare(self, model: BaseModel, splits: dict[str, Split]) -> None:
+    def fill_caches(self, model: BaseModel, splits: dict[str, Split]) -> None:
         """Look at the data before batches are made of it, for example to compute what is cached.
 
         Args:
@@ -85,7 +85,7 @@ class BaseTask(ABC):
             splits: by name, ``train`` among them.
         """
 
-    def begin(self, model: BaseModel, loader: Loader) -> None:
+    def start_training(self, model: BaseModel, loader: Loader) -> None:
         """Last step before a training that resumes nothing, for example to tell the model statistics of the data.
 
         Args:

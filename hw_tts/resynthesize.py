@@ -94,8 +94,8 @@ def resynthesize(vocoder: BaseVocoder, features: LogMelSpectrogram, waveform: Te
     needed = max(len(waveform) + features.hop_length, features.min_samples)
     spectrogram = features(F.pad(waveform, (0, needed - len(waveform))))
     device = next(iter([*vocoder.parameters(), *vocoder.buffers()])).device
-    voiced: Tensor = vocoder(spectrogram.unsqueeze(0).to(device)).squeeze(0)
-    return voiced[: len(waveform)].clamp(-1.0, 1.0).cpu()
+    vocoded: Tensor = vocoder(spectrogram.unsqueeze(0).to(device)).squeeze(0)
+    return vocoded[: len(waveform)].clamp(-1.0, 1.0).cpu()
 
 
 if __name__ == "__main__":

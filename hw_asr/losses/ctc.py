@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from hw_base.errors import DataError
 from hw_base.nn.layers import length_mask
-from hw_base.nn.losses import Mean
+from hw_base.nn.losses import SumAndCount
 from hw_base.registry import LOSSES
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # Stands for log 0 in frames that must emit a blank: exp of it is 0, and unlike -inf it gives no NaN in derivatives.
 NEVER = -1e4
@@ -116,7 +116,7 @@ class CTCLoss(nn.Module):
         utterance_id: Sequence[str],
         text: Sequence[str | None] | None = None,
         **batch: Any,
-    ) -> Mean:
+    ) -> SumAndCount:
         """Mean over the utterances that have a transcript.
 
         Args:
@@ -151,7 +151,7 @@ class CTCLoss(nn.Module):
         if self.normalize_by_length:
             values = values / tokens_length.clamp(min=1)
         total = torch.where(used, values, 0.0).sum()
-        return Mean(total.masked_fill(foreign.any(), torch.nan), used.sum().to(total.dtype))
+        return SumAndCount(total.masked_fill(foreign.any(), torch.nan), used.sum().to(total.dtype))
 
     def _values(self, log_probs: Tensor, frames: Tensor, tokens: Tensor, tokens_length: Tensor) -> Tensor:
         """Negative log-likelihood of each target, (B,); ``tokens_length`` is on the CPU.
@@ -179,4 +179,4 @@ class CTCLoss(nn.Module):
                 raise DataError(f"{message}; drop it, or reduce the model's stride")
             if utterance_id[i] not in self._named:
                 self._named.add(utterance_id[i])
-                logger.warning("%s; left out of the loss", message)
+                log.warning("%s; left out of the loss", message)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hw_asr.losses.ctc import CTCLoss
 from hw_base.errors import ConfigError
-from hw_base.nn.losses import Mean
+from hw_base.nn.losses import SumAndCount
 from hw_base.registry import LOSSES
 
 
@@ -35,7 +35,7 @@ class InterCTC(nn.Module):
         text: Sequence[str | None] | None = None,
         intermediate_log_probs: Tensor | None = None,
         **batch: Any,
-    ) -> Mean:
+    ) -> SumAndCount:
         """Mean over the layers and over the utterances that have a transcript.
 
         Args:
@@ -54,7 +54,7 @@ class InterCTC(nn.Module):
         if intermediate_log_probs is None:
             raise ConfigError("InterCTC: the model gives no intermediate posteriors; name its intermediate_layers")
         n_layers = len(intermediate_log_probs)
-        mean: Mean = self.ctc(
+        mean: SumAndCount = self.ctc(
             log_probs=intermediate_log_probs.flatten(0, 1),
             log_probs_length=log_probs_length.repeat(n_layers),
             tokens=tokens.repeat(n_layers, 1),
@@ -63,4 +63,4 @@ class InterCTC(nn.Module):
             text=None if text is None else list(text) * n_layers,
         )
         # As many terms as CTC itself has, so that the two agree on what one utterance weighs.
-        return Mean(mean.total / n_layers, mean.count / n_layers)
+        return SumAndCount(mean.total / n_layers, mean.count / n_layers)

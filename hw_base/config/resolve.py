@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from hw_base.config import read as config_files
 from hw_base.config.schema import Component, Config, Of
+from hw_base.config.upgrade import upgrade
 from hw_base.config.walk import Site, place, sites
 from hw_base.errors import ConfigError
 from hw_base.registry import TASKS, Registry, suggest
@@ -43,10 +44,12 @@ def resolve(raw: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
     given = list(overrides)
     for override in [text for text in given if text.startswith("task=")]:
         _override(tree, override, errors)
+    upgrade(tree)
     if tree.get("task") in TASKS:  # before the other overrides, which may change a default
         TASKS[tree["task"]].complete(tree)  # type: ignore[attr-defined]
     for override in [text for text in given if not text.startswith("task=")]:
         _override(tree, override, errors)
+    upgrade(tree)
     if tree.get("task") not in TASKS:
         found = TASKS.unknown(tree["task"]) if "task" in tree else f"required, but missing. {suggest('', TASKS)}"
         errors["task"] = found

@@ -96,9 +96,9 @@ class OptimizerSection(Component):
     Attributes:
         clip_norm: gradients are scaled down to this norm.
         train: globs of what is trained, ``["emb_g.*"]``; the rest is frozen.
-        freeze: globs of what is frozen all the same.
-        thaw: glob -> epoch, from 1 on, from which what is frozen is trained after all.
-        rates: glob -> factor of the learning rate.
+        freeze: globs of what is also frozen.
+        thaw: glob -> epoch, from 1 on, from which frozen parameters are unfrozen.
+        lr_factors: glob -> factor of the learning rate.
     """
 
     scheduler: Annotated[SchedulerSection, SCHEDULER] | None = None
@@ -106,7 +106,7 @@ class OptimizerSection(Component):
     train: list[str] = Field(default=["*"], min_length=1)
     freeze: list[str] = []
     thaw: dict[str, PositiveInt] = {}
-    rates: dict[str, PositiveFloat] = {}
+    lr_factors: dict[str, PositiveFloat] = {}
 
 
 class LossSection(Component):
@@ -192,7 +192,7 @@ class Config(Section):
         about: for people: the command and what to expect.
         init_from: checkpoint whose weights training starts from, with its text encoder.
         init_optimizers: take the moments of its optimizers too, by names of parameters.
-        new_speakers: how speakers that it does not know are begun.
+        new_speakers: how speakers that it lacks are initialized.
     """
 
     about: str | list[str] = ""

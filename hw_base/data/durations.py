@@ -16,7 +16,7 @@ from hw_base.data.dataset import Record
 from hw_base.errors import DataError
 from hw_base.storage import cache_folder
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _FORMAT = 1
 _THREADS = 8
@@ -76,7 +76,7 @@ def _read(cache: Path) -> dict[str, list[float]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        logger.warning("%s: an unreadable cache, made anew (%s)", cache, error)
+        log.warning("%s: an unreadable cache, made anew (%s)", cache, error)
         return {}
     return {path: fact for path, fact in facts.items() if len(fact) == 3}
 
@@ -94,4 +94,4 @@ def _write(cache: Path, facts: dict[str, list[float]]) -> None:
             os.unlink(temporary)
             raise
     except OSError as error:
-        logger.warning("%s: the durations cannot be remembered (%s)", cache, error.strerror)
+        log.warning("%s: the durations cannot be remembered (%s)", cache, error.strerror)

@@ -18,7 +18,7 @@ from hw_base.audio import io as audio
 from hw_base.data.dataset import BaseDataset, Record
 from hw_base.errors import DataError
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 # So many bad utterances in a row are not an accident: the data folder is gone, or everything in it is damaged.
@@ -170,7 +170,7 @@ class Split(torch.utils.data.Dataset[Item]):
         self._sources = [self._sources[i] for i in kept]
         self.durations = [self.durations[i] for i in kept]
         self.skipped.update(reasons)
-        logger.warning("%s", "; ".join([message, "left out", *_silenced(before, self.records)]))
+        log.warning("%s", "; ".join([message, "left out", *_silenced(before, self.records)]))
 
     def waveform(self, index: int) -> Tensor:
         """Audio of one utterance at the split's rate, checked: (S,), float32.
@@ -199,7 +199,7 @@ class Split(torch.utils.data.Dataset[Item]):
         for utterance_id, reason in skipped:
             if utterance_id not in self.skipped:
                 self.skipped[utterance_id] = reason
-                logger.warning("skipped: %s", reason)
+                log.warning("skipped: %s", reason)
 
     def _fault(self, record: Record, waveform: Tensor, seconds: float, shortens: bool) -> str | None:
         if waveform.numel() == 0:
@@ -227,7 +227,7 @@ class Split(torch.utils.data.Dataset[Item]):
         phrases = [_phrase(reason, records) for reason, records in drops.items()]
         phrases += _silenced([record for record, _ in pairs], [record for record, _ in kept])
         for record in drops.get(_UNREADABLE, [])[:_MAX_NAMED]:
-            logger.warning("%s: dropped utterance %r: %s", self.name, record.utterance_id, record.extra["audio_error"])
+            log.warning("%s: dropped utterance %r: %s", self.name, record.utterance_id, record.extra["audio_error"])
         limit = self.limits.limit
         if limit is not None and len(kept) > limit:
             # Not the run's seed: the same validation utterances whatever the seed. Not the first ones: one speaker.

@@ -9,7 +9,7 @@ from hw_base.data.durations import with_durations
 from hw_base.errors import ConfigError, DataError
 from hw_base.registry import DATASETS
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @DATASETS.register()
@@ -37,7 +37,7 @@ class CustomDir(BaseDataset):
         records = [Record(name, str(file), 0.0, texts.get(name)) for name, file in files.items()]
         stray = sorted(texts.keys() - files.keys())
         if stray:
-            logger.warning("%s: %d transcripts have no audio file (first: %s)", text_folder, len(stray), stray[0])
+            log.warning("%s: %d transcripts have no audio file (first: %s)", text_folder, len(stray), stray[0])
         super().__init__(with_durations(audio_folder, records), name=f"CustomDir {root or audio_folder}")
 
 

@@ -14,7 +14,7 @@ from hw_base.errors import ConfigError, DataError
 from hw_base.registry import DATASETS
 from hw_base.storage import exclusive
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 Part = Literal[
     "train-clean-100",
@@ -115,7 +115,7 @@ def _records(root: Path, part: str) -> list[Record]:
         raise DataError(f"LibriSpeech: {folder} has no audio files in <speaker>/<chapter>/")
     records = [_record(file, texts) for file in files]
     if len(texts) > len(records):
-        logger.warning("LibriSpeech %s: %d transcripts have no audio file", part, len(texts) - len(records))
+        log.warning("LibriSpeech %s: %d transcripts have no audio file", part, len(texts) - len(records))
     return with_durations(folder, records)
 
 
@@ -127,7 +127,7 @@ def _download(root: Path, part: str, base_url: str) -> None:
             return
         name = f"{part}.tar.gz"
         archive = download.fetch(f"{base_url.rstrip('/')}/{name}", root / name, md5=MD5[part])
-        logger.info("unpacking %s", archive)
+        log.info("unpacking %s", archive)
         # FLAC does not compress further: what unpacks to much more is not this corpus.
         quota = 2 * archive.stat().st_size + (64 << 20)
         archives.extract(archive, root / part, inside=f"LibriSpeech/{part}", max_bytes=quota)

@@ -12,7 +12,7 @@ from hw_base.datasets import published_durations as durations
 from hw_base.errors import DataError
 from hw_base.registry import DATASETS
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # The corpus has no official split. Numbers within a chapter, so that every book is heard in every part.
 _PERIOD = 20
@@ -50,7 +50,7 @@ class LJSpeech(BaseDataset):
         if not records:
             raise DataError(f"LJSpeech: {folder / 'wavs'} has none of the {len(wanted)} recordings of {part!r}")
         if len(records) < len(wanted):
-            logger.warning("LJSpeech %s: %d transcripts have no audio file", part, len(wanted) - len(records))
+            log.warning("LJSpeech %s: %d transcripts have no audio file", part, len(wanted) - len(records))
         if alignments is not None:
             records = _aligned(records, folder, Path(alignments).expanduser())
         super().__init__(with_durations(folder, records), name=f"LJSpeech {part}")

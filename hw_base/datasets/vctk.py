@@ -16,7 +16,7 @@ from hw_base.data.durations import with_durations
 from hw_base.errors import ConfigError, DataError
 from hw_base.registry import DATASETS, suggest
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # The release's own folder first; then that of the first releases, which had one microphone.
 _FOLDERS = ("wav48_silence_trimmed", "wav48")
@@ -71,7 +71,7 @@ class VCTK(BaseDataset):
             raise DataError(f"VCTK: {audio} has no recordings of {which} by microphone {microphone} of {silent[:10]}")
         untold = [record.utterance_id for record in records if record.text is None]
         if untold:
-            logger.warning("VCTK %s: %d recordings have no transcript (first: %s)", part, len(untold), untold[0])
+            log.warning("VCTK %s: %d recordings have no transcript (first: %s)", part, len(untold), untold[0])
         self.trim_db, self.trim_margin = trim_db, trim_margin
         if trim_db is not None:
             reading = f"trimmed {trim_db:g} dB {trim_margin:g} s"

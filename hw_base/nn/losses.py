@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Mean:
+class SumAndCount:
     """A mean kept as its sum and its count.
 
     Several processes divide by the count over all of them, an evaluation by the count of the whole split: neither is a
@@ -22,14 +22,14 @@ class Mean:
     count: Tensor
 
 
-def as_mean(value: "Tensor | Mean") -> Mean:
+def as_sum_and_count(value: "Tensor | SumAndCount") -> SumAndCount:
     """A plain scalar counts as one term."""
-    if isinstance(value, Mean):
+    if isinstance(value, SumAndCount):
         return value
-    return Mean(value, torch.ones((), device=value.device))
+    return SumAndCount(value, torch.ones((), device=value.device))
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Mean:
+def masked_mean(values: Tensor, mask: Tensor) -> SumAndCount:
     """Mean of ``values`` where ``mask`` is true.
 
     Args:
@@ -37,4 +37,4 @@ def masked_mean(values: Tensor, mask: Tensor) -> Mean:
         mask (Tensor): bool, broadcastable to ``values``.
     """
     mask = mask.expand_as(values)
-    return Mean(values.masked_fill(~mask, 0.0).sum(), mask.sum().to(values.dtype))
+    return SumAndCount(values.masked_fill(~mask, 0.0).sum(), mask.sum().to(values.dtype))

@@ -15,7 +15,7 @@ from hw_base.errors import ConfigError
 from hw_base.nn.model import BaseModel
 from hw_base.task import BaseTask
 from hw_base.training.optimization import Optimization, trained_names
-from hw_base.training.parts import Setup
+from hw_base.training.parts import TrainerParts
 from hw_base.training.trainer import BaseTrainer
 from hw_base.writers import JsonlWriter, MultiWriter
 
@@ -104,22 +104,22 @@ class Experiment:
             raise ConfigError(f"data.{TRAIN_SPLIT}: required for training, but missing")
         splits = {TRAIN_SPLIT: self.split(TRAIN_SPLIT, evaluation=False)}
         if self.state is None:
-            self.task.fit(splits[TRAIN_SPLIT], self.origin)
+            self.task.fit_vocabulary(splits[TRAIN_SPLIT], self.origin)
         splits |= {name: self.split(name, evaluation=True) for name in config.evaluation_splits()}
         for split in splits.values():
             self._report_unknown(split)
         model = self.model()
-        splits[TRAIN_SPLIT].leave_out(self.task.misfits(model, splits[TRAIN_SPLIT]))
-        self.task.prepare(model, splits)
+        splits[TRAIN_SPLIT].leave_out(self.task.unusable_utterances(model, splits[TRAIN_SPLIT]))
+        self.task.fill_caches(model, splits)
         loaders = {name: self.loader(split) for name, split in splits.items()}
         if self.state is None:
-            self.task.begin(model, loaders[TRAIN_SPLIT])
+            self.task.start_training(model, loaders[TRAIN_SPLIT])
         log.info("%s", model.summary())
         amp_dtype = precision(config.trainer.amp, self.device)
         optimizations = self._optimizations(model, len(loaders[TRAIN_SPLIT]), amp_dtype, schedules)
         if self.origin is not None and config.init_optimizers:
-            self._adopt(model, optimizations, self.origin)
-        setup = Setup(
+            self._load_moments(model, optimizations, self.origin)
+        setup = TrainerParts(
             config=config,
             model=model,
             text_encoder=self.task.text_encoder,
@@ -161,12 +161,14 @@ class Experiment:
             optimizations[name] = Optimization(name, network, optimizer, length, amp_dtype, self.device)
         return optimizations
 
-    def _adopt(self, model: BaseModel, optimizations: dict[str, Optimization], origin: dict[str, Any]) -> None:
+    def _load_moments(self, model: BaseModel, optimizations: dict[str, Optimization], origin: dict[str, Any]) -> None:
         sections = {name: OptimizerSection.model_validate(s) for name, s in origin["config"]["optimizers"].items()}
         for name, network in model.parameter_groups().items():
             if name not in sections or sections[name].type != self.config.optimizers[name].type:
                 raise ConfigError(f"init_optimizers: {self.config.init_from} has no {name!r} of the same type")
-            optimizations[name].adopt(origin["optimizations"][name], trained_names(network, sections[name]))
+            optimizations[name].load_moments_by_name(
+                origin["optimizations"][name], trained_names(network, sections[name])
+            )
 
     def _writers(self, run_dir: Path | None) -> MultiWriter:
         if run_dir is None:

@@ -34,7 +34,7 @@ def choose_config(arguments: Namespace) -> tuple[Config, Path | None]:
     if arguments.resume is None:
         if raw is None:
             raise ConfigError("nothing to train: give a config with -c, or a checkpoint with -r")
-        return resolve(with_rate(raw, arguments.lr), overrides), None
+        return resolve(with_lr(raw, arguments.lr), overrides), None
     name = raw.get("name") if raw else None
     if arguments.resume == run_folder.AUTO and name is None and arguments.run_dir is None:
         raise ConfigError("-r auto needs -c CONFIG, or --run-dir DIR, to know which run to continue")
@@ -42,21 +42,21 @@ def choose_config(arguments: Namespace) -> tuple[Config, Path | None]:
     if source is None and raw is None:
         raise ConfigError(f"-r auto: {arguments.run_dir} holds no checkpoint, and there is no -c CONFIG to start from")
     saved = checkpoint.load(source)["config"] if source is not None else {}
-    return resolve(with_rate({**saved, **(raw or {})}, arguments.lr), overrides), source
+    return resolve(with_lr({**saved, **(raw or {})}, arguments.lr), overrides), source
 
 
-def with_rate(raw: dict[str, Any], rate: float | None) -> dict[str, Any]:
+def with_lr(raw: dict[str, Any], lr: float | None) -> dict[str, Any]:
     """The config with another learning rate for every optimizer; a schedule's own peak follows it."""
     optimizers = raw.get("optimizers")
-    if rate is None or not isinstance(optimizers, dict):
+    if lr is None or not isinstance(optimizers, dict):
         return raw
     changed = {}
     for name, optimizer in optimizers.items():
         optimizer = {"type": optimizer} if isinstance(optimizer, str) else dict(optimizer)
-        optimizer["args"] = {**optimizer.get("args", {}), "lr": rate}
+        optimizer["args"] = {**optimizer.get("args", {}), "lr": lr}
         schedule = optimizer.get("scheduler")
         if isinstance(schedule, dict) and "max_lr" in schedule.get("args", {}):
-            optimizer["scheduler"] = {**schedule, "args": {**schedule["args"], "max_lr": rate}}
+            optimizer["scheduler"] = {**schedule, "args": {**schedule["args"], "max_lr": lr}}
         changed[name] = optimizer
     return {**raw, "optimizers": changed}
 
@@ -79,7 +79,7 @@ def train(arguments: Namespace, config: Config, source: Path | None) -> None:
 def _run_dir(arguments: Namespace, config: Config, source: Path | None) -> Path:
     if source is not None and arguments.run_dir is None:
         return source.resolve().parent
-    path: Path = distributed.from_main(run_folder.choose(arguments.run_dir, config.name))
+    path: Path = distributed.broadcast_object(run_folder.choose(arguments.run_dir, config.name))
     return path
 
 
@@ -149,12 +149,12 @@ def one_batch(experiment: Experiment) -> bool:
         if step == 0 or (step + 1) % 10 == 0:
             last = _mean_loss(trainer)
             first = last if step == 0 else first
-            log.info("step %d: %s %.4f", step + 1, trainer.judged, last)
-        if last <= trainer.learnt_share * first * 0.5:
+            log.info("step %d: %s %.4f", step + 1, trainer.one_batch_metric, last)
+        if last <= trainer.one_batch_ratio * first * 0.5:
             break
     size = len(batch["utterance_id"])
-    verdict = f"{trainer.judged} {first:.4f} -> {last:.4f} on one batch of {size} after {step + 1} steps"
-    if not last <= trainer.learnt_share * first:
+    verdict = f"{trainer.one_batch_metric} {first:.4f} -> {last:.4f} on one batch of {size} after {step + 1} steps"
+    if not last <= trainer.one_batch_ratio * first:
         raise ConfigError(
             f"one batch: NOT learnt: {verdict}. Try another learning rate, more steps (trainer.max_steps), no dropout; "
             "if nothing helps, look for a fault in the model, the lengths or the loss"
@@ -165,4 +165,4 @@ def one_batch(experiment: Experiment) -> bool:
 
 def _mean_loss(trainer: BaseTrainer) -> float:
     values = trainer.window.read()
-    return sum(value for name, value in values.items() if name.rpartition("/")[2] == trainer.judged)
+    return sum(value for name, value in values.items() if name.rpartition("/")[2] == trainer.one_batch_metric)

@@ -28,7 +28,7 @@ from hw_base.synthetic.espeak import Speaker, Speech, Utterance
 from hw_base.synthetic.exact_resampling import resample
 from hw_base.synthetic.sentences import Part
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 SILENCE = "_"
 
@@ -172,7 +172,7 @@ def _read_index(folder: Path) -> list[dict[str, Any]] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("%s: %s; the corpus is made again", folder, error)
+        log.warning("%s: %s; the corpus is made again", folder, error)
         return None
     return index
 
@@ -226,7 +226,7 @@ def _lock(folder: Path) -> Iterator[bool]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.info("%s: another process is making this corpus; waiting for it", folder)
+            log.info("%s: another process is making this corpus; waiting for it", folder)
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:
             yield False
@@ -235,7 +235,7 @@ def _lock(folder: Path) -> Iterator[bool]:
 
 
 def _speak_all(folder: Path, plan: Sequence[Utterance], sample_rate: int, n_processes: int) -> list[dict[str, Any]]:
-    logger.info("making %d utterances of synthetic speech, kept in %s", len(plan), folder.parent)
+    log.info("making %d utterances of synthetic speech, kept in %s", len(plan), folder.parent)
     (folder / "audio").mkdir()
     with contextlib.ExitStack() as stack:
         idle: queue.SimpleQueue[Speaker] = queue.SimpleQueue()

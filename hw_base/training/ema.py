@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 
-class WeightAverage:
+class EMA:
     """A second set of weights that follows the first: ``average <- d * average + (1 - d) * weights`` after each update.
 
     It averages out the noise of single updates, as the mean of Polyak and Juditsky (1992, "Acceleration of Stochastic

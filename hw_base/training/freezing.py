@@ -31,7 +31,7 @@ def plan(
     train: Iterable[str],
     freeze: Iterable[str],
     thaw: Mapping[str, int],
-    rates: Mapping[str, float],
+    lr_factors: Mapping[str, float],
 ) -> Freezing:
     """Sort the parameters of a network.
 
@@ -39,9 +39,9 @@ def plan(
         where: path in the config, for messages.
         network: those that do not require gradients stay as they are.
         train: globs of what is trained; all else is frozen.
-        freeze: globs of what is not trained all the same.
-        thaw: glob -> epoch, from 1 on, from which frozen parameters are trained after all.
-        rates: glob -> factor of the learning rate; where several match, the last one counts.
+        freeze: globs of what is also frozen.
+        thaw: glob -> epoch, from 1 on, from which they are unfrozen.
+        lr_factors: glob -> factor of the learning rate; where several match, the last one counts.
 
     Raises:
         ConfigError: a glob matches no parameter, or a thawed one is not frozen.
@@ -57,8 +57,8 @@ def plan(
         thawed.setdefault(epoch, []).extend(name for name in names if name in found)
         frozen -= found
     factors = {}
-    for glob, factor in rates.items():
-        factors.update(dict.fromkeys(_matching(f"{where}.rates", names, [glob]), factor))
+    for glob, factor in lr_factors.items():
+        factors.update(dict.fromkeys(_matching(f"{where}.lr_factors", names, [glob]), factor))
     return Freezing([name for name in names if name not in frozen], thawed, factors)
 
 

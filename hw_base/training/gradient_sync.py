@@ -53,7 +53,7 @@ class _Bucket:
         self.work, self.flat = None, self.flat.new_empty(0)
 
 
-class GradientAverager:
+class GradientSync:
     """Averages the gradients of parameters over all processes, bucket by bucket, as the backward pass makes them.
 
     A bucket is sent once its last gradient is there and all buckets before it are sent, so that every process sends in

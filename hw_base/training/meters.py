@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from hw_base import distributed
-from hw_base.nn.losses import Mean
+from hw_base.nn.losses import SumAndCount
 
 
-class Window:
+class RunningMeans:
     """Running means by name; values that are not finite do not count."""
 
     def __init__(self) -> None:
@@ -49,13 +49,13 @@ class Window:
         self._counts = {k: v.to(device) for k, v in state["counts"].items()}
 
 
-class Sums:
+class SplitMeans:
     """Losses of an evaluation, kept as sums and counts."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
 
-    def add(self, name: str, mean: Mean) -> None:
+    def add(self, name: str, mean: SumAndCount) -> None:
         """Add one batch's part."""
         pair = torch.stack([mean.total.detach().double(), mean.count.detach().double()])
         self._sums[name] = self._sums[name] + pair if name in self._sums else pair

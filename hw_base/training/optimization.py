@@ -16,7 +16,7 @@ from hw_base.config.schema import OptimizerSection
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.registry import OPTIMIZERS, SCHEDULERS
 from hw_base.training.freezing import plan
-from hw_base.training.gradient_sync import GradientAverager
+from hw_base.training.gradient_sync import GradientSync
 
 for _name in ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "SGD"):
     OPTIMIZERS.register()(getattr(torch.optim, _name))
@@ -65,7 +65,7 @@ class Optimization:
     ) -> None:
         self.name = name
         where = f"optimizers.{name}"
-        freezing = plan(where, network, section.train, section.freeze, section.thaw, section.rates)
+        freezing = plan(where, network, section.train, section.freeze, section.thaw, section.lr_factors)
         named = dict(network.named_parameters())
         for key, parameter in named.items():
             parameter.requires_grad_(key in freezing.trained)
@@ -75,11 +75,11 @@ class Optimization:
         self.names = freezing.trained
         self._thawed = {epoch: [named[key] for key in names] for epoch, names in freezing.thawed.items()}
         self._factors = freezing.factors
-        self._averager = GradientAverager(self.parameters) if distributed.active() else None
+        self._averager = GradientSync(self.parameters) if distributed.active() else None
         self.set_epoch(0)
         self.clip_norm = section.clip_norm
         self.optimizer: torch.optim.Optimizer = _build_optimizer(name, self._groups(section), section)
-        self.lr = float(self.optimizer.defaults["lr"])
+        self._base_lr = float(self.optimizer.defaults["lr"])
         self.every = section.scheduler.every if section.scheduler else "step"
         self.scheduler = _build_scheduler(name, self.optimizer, section, length)
         kind = device.type if device is not None else "cpu"
@@ -180,7 +180,7 @@ class Optimization:
             self.scheduler.step(monitored)
 
     @property
-    def rate(self) -> float:
+    def lr(self) -> float:
         """Learning rate of the next update."""
         return float(self.optimizer.param_groups[0]["lr"])
 
@@ -188,13 +188,13 @@ class Optimization:
         """Moments, progress of the schedule, loss scale."""
         schedule = self.scheduler.state_dict() if self.scheduler is not None else {}
         return {
-            "lr": self.lr,
+            "lr": self._base_lr,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": {key: schedule[key] for key in _PROGRESS if key in schedule},
             "scaler": self.scaler.state_dict() if self.scaler is not None else None,
         }
 
-    def adopt(self, state: dict[str, Any], names: list[str]) -> None:
+    def load_moments_by_name(self, state: dict[str, Any], names: list[str]) -> None:
         """Take the moments of another optimizer of the same type, by names of parameters.
 
         A tensor that has more rows here than there gets zeros for the others, which is how moments begin.
@@ -225,7 +225,7 @@ class Optimization:
             raise CheckpointError(f"optimizer {self.name!r}: {error}") from None
         for group, own in zip(self.optimizer.param_groups, configured, strict=True):
             group.update(own)
-            group["lr"] *= self.lr / state["lr"]
+            group["lr"] *= self._base_lr / state["lr"]
         if self.scheduler is not None:
             progress = dict(state["scheduler"])
             if "_last_lr" in progress:
@@ -240,7 +240,7 @@ def trained_names(network: nn.Module, section: OptimizerSection) -> list[str]:
     """Names of the parameters that an optimizer of this section was given, in its order."""
     with_gradients = [p.requires_grad for p in network.parameters()]
     network.requires_grad_(True)
-    freezing = plan("init_from", network, section.train, section.freeze, section.thaw, section.rates)
+    freezing = plan("init_from", network, section.train, section.freeze, section.thaw, section.lr_factors)
     for parameter, needed in zip(network.parameters(), with_gradients, strict=True):
         parameter.requires_grad_(needed)
     groups: dict[float, list[str]] = {}

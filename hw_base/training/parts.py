@@ -16,7 +16,7 @@ from hw_base.writers import MultiWriter
 
 
 @dataclass
-class Setup:
+class TrainerParts:
     """Everything a trainer works with, built from one config.
 
     Attributes:

@@ -15,13 +15,13 @@ from hw_base import checkpoint, distributed, seeding
 from hw_base.config.resolve import as_dict
 from hw_base.config.schema import TRAIN_SPLIT, Config, steps_of
 from hw_base.errors import CheckpointError, HwError, InterruptedRun
-from hw_base.nn.losses import Mean, as_mean
-from hw_base.training.ema import WeightAverage
+from hw_base.nn.losses import SumAndCount, as_sum_and_count
+from hw_base.training.ema import EMA
 from hw_base.training.guard import Guard
 from hw_base.training.interrupts import Interrupts
-from hw_base.training.meters import Sums, Window
+from hw_base.training.meters import RunningMeans, SplitMeans
 from hw_base.training.monitor import Monitor
-from hw_base.training.parts import Setup
+from hw_base.training.parts import TrainerParts
 from hw_base.training.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ Batch = dict[str, Any]
 
 
 class BaseTrainer(ABC):
-    """Trains a model; a task overrides `losses`, and `measure` and `measured` where it has metrics.
+    """Trains a model; a task overrides `losses`, and `update_metrics` and `compute_metrics` where it has metrics.
 
     `losses` is a generator. It must be consumed once and in order: each pair it yields is optimised before the next one
     is computed. So a discriminator is updated before the generator's loss is computed, and the generator's forward pass
@@ -40,7 +40,8 @@ class BaseTrainer(ABC):
     Attributes:
         default_losses: loss name -> registered type that a bare weight in the config stands for.
         cpu_keys: tensors of the batch that stay on the CPU, where they are checked or only shown.
-        judged: what ``--one-batch`` looks at; one batch is learnt when it has fallen to `learnt_share` of what it was.
+        one_batch_metric: what ``--one-batch`` looks at.
+        one_batch_ratio: one batch is learned when that has fallen to this ratio of its first value.
         step: batches seen.
         epoch: passes over the data that are complete.
         batch: batches of the epoch at hand that are done.
@@ -48,10 +49,10 @@ class BaseTrainer(ABC):
 
     default_losses: ClassVar[Mapping[str, str]] = {}
     cpu_keys: ClassVar[frozenset[str]] = frozenset()
-    judged: ClassVar[str] = "loss"
-    learnt_share: ClassVar[float] = 0.1
+    one_batch_metric: ClassVar[str] = "loss"
+    one_batch_ratio: ClassVar[float] = 0.1
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: TrainerParts) -> None:
         self.setup = setup
         self.model, self.device = setup.model, setup.device
         self.section = setup.config.trainer
@@ -59,36 +60,36 @@ class BaseTrainer(ABC):
         self.weights = {name: loss.weight for name, loss in setup.config.losses.items()}
         self._warmups = {name: loss.warmup_steps for name, loss in setup.config.losses.items()}
         self.networks: dict[str, nn.Module] = self.model.parameter_groups()
-        distributed.equalize(self.model)
-        self.average = WeightAverage(self.model, self.section.ema_decay) if self.section.ema_decay else None
+        distributed.broadcast_model(self.model)
+        self.average = EMA(self.model, self.section.ema_decay) if self.section.ema_decay else None
         self.loader = setup.loaders[TRAIN_SPLIT]
         self.step = self.epoch = self.batch = 0
         self.last_step = self.section.max_steps or (self.section.epochs or 0) * len(self.loader)
         self.eval_every = steps_of(self.section.eval_every or "1 epoch", len(self.loader))
         self.save_every = steps_of(self.section.save_every or self.eval_every, len(self.loader))
-        self.window, self.guard = Window(), Guard(self.section.max_bad_steps)
+        self.window, self.guard = RunningMeans(), Guard(self.section.max_bad_steps)
         self.monitor = Monitor(self.section.monitor, self.section.early_stop, self.section.keep_best)
         self.evaluated_at = self._saved_at = -1
         self.interrupts = Interrupts()
         self._utterances: list[str] = []  # of the update at hand, over all its batches
 
     @abstractmethod
-    def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor | Mean]]]:
+    def losses(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor | SumAndCount]]]:
         """Yield ``(optimization name, {loss name: value})`` in the order of the updates.
 
         Networks are called through ``self.networks[name]``. What the metrics need is put into the batch.
         """
 
-    def measure(self, batch: Batch, split: str) -> None:
+    def update_metrics(self, batch: Batch, split: str) -> None:
         """Take an evaluated batch, with what `losses` put into it, into the metrics."""
 
-    def measured(self, split: str) -> dict[str, float]:
+    def compute_metrics(self, split: str) -> dict[str, float]:
         """The metrics of the split that was just evaluated, over all processes; starts them anew."""
         return {}
 
     @classmethod
     def metric_names(cls, config: Config) -> list[str]:
-        """Names that `measured` will return, for checking what the config monitors."""
+        """Names that `compute_metrics` will return, for checking what the config monitors."""
         return list(config.metrics)
 
     # ------------------------------------------------------------------ the loop
@@ -144,7 +145,7 @@ class BaseTrainer(ABC):
             for optimization in self.optimizations.values():
                 optimization.end_epoch(self.epoch)
 
-    def _advance(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor | Mean]]]:
+    def _advance(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor | SumAndCount]]]:
         """The pairs of `losses`; autocast surrounds the forward passes only."""
         pairs = self.losses(batch)
         while True:
@@ -155,9 +156,9 @@ class BaseTrainer(ABC):
                 return
             yield pair
 
-    def _update(self, name: str, losses: dict[str, Tensor | Mean], boundary: bool) -> None:
+    def _update(self, name: str, losses: dict[str, Tensor | SumAndCount], boundary: bool) -> None:
         optimization = self.optimizations[name]
-        values = {key: _share(as_mean(value)) for key, value in losses.items()}
+        values = {key: _share(as_sum_and_count(value)) for key, value in losses.items()}
         total = self.total(values)
         optimization.backward(total / self.section.accumulate, last=boundary)
         figures = {key: value.detach() for key, value in {**values, "loss": total}.items()}
@@ -166,7 +167,7 @@ class BaseTrainer(ABC):
             figures["grad_norm"] = norm
             self.guard.record(self.step + 1, name, taken, figures, self._utterances)
         for key, value in figures.items():
-            self.window.add(self.figure_name(name, key), value)
+            self.window.add(self.log_name(name, key), value)
 
     def total(self, values: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum of named losses, at this step of training."""
@@ -177,7 +178,7 @@ class BaseTrainer(ABC):
         share = min(1.0, (self.step + 1) / warmup) if warmup else 1.0
         return share * self.weights.get(name, 1.0)
 
-    def figure_name(self, group: str, key: str) -> str:
+    def log_name(self, group: str, key: str) -> str:
         """How a figure is logged: ``ctc`` where there is one optimizer, ``generator/mel`` where there are several."""
         return key if len(self.optimizations) == 1 else f"{group}/{key}"
 
@@ -228,7 +229,7 @@ class BaseTrainer(ABC):
     def _log_training(self, progress: Progress) -> None:
         values = self.window.read()
         for name, optimization in self.optimizations.items():
-            values[self.figure_name(name, "lr")] = optimization.rate
+            values[self.log_name(name, "lr")] = optimization.lr
         values["epoch"] = self.epoch + self.batch / len(self.loader)
         values["skipped_updates"] = float(self.guard.skipped)
         values["steps_per_second"] = progress.rate()
@@ -247,7 +248,7 @@ class BaseTrainer(ABC):
             InterruptedRun: a signal came meanwhile; the evaluation is left undone.
         """
         self.model.eval()
-        sums = Sums()
+        sums = SplitMeans()
         with torch.no_grad(), seeding.isolated(self.setup.config.seed), self._averaged():
             for batch in self.setup.loaders[split]:
                 if self.interrupts.received and not distributed.active():
@@ -256,10 +257,10 @@ class BaseTrainer(ABC):
                 batch = self.to_device(batch)
                 for name, losses in self._advance(batch):
                     for key, value in losses.items():
-                        sums.add(self.figure_name(name, key), as_mean(value))
-                self.measure(batch, split)
+                        sums.add(self.log_name(name, key), as_sum_and_count(value))
+                self.update_metrics(batch, split)
         values = sums.means()
-        return values | self._totals(values) | self.measured(split)
+        return values | self._totals(values) | self.compute_metrics(split)
 
     def _averaged(self) -> contextlib.AbstractContextManager[None]:
         """Inside, the model has the weights that are evaluated and saved as its own."""
@@ -366,7 +367,7 @@ class BaseTrainer(ABC):
         seeding.set_rng_state(state["rng"][place])
 
 
-def _share(mean: Mean) -> Tensor:
+def _share(mean: SumAndCount) -> Tensor:
     """This process's part of the global mean, scaled so that averaging over processes gives the global mean."""
     count = distributed.sum_over_processes(mean.count.detach())
     return mean.total * distributed.world_size() / count.clamp(min=1)

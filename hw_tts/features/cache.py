@@ -24,7 +24,7 @@ from hw_base.training.progress import Progress
 from hw_tts.features.acoustic import TTSFeatures
 from hw_tts.features.cache_files import CannotWriteError, Digests, read_entry, write_entry
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # Raise it when anything changes that the numbers depend on and that no argument says: entries are told apart by it.
 VERSION = 1
@@ -143,7 +143,7 @@ class FeatureCache:
         key_extra: str,
         reasons: dict[str, str],
     ) -> None:
-        logger.info("%s: features of %d utterances, kept in %s", split.name, len(missing), self.folder)
+        log.info("%s: features of %d utterances, kept in %s", split.name, len(missing), self.folder)
 
         def make(i: int) -> None:
             self.get(split.records[i], lambda: split.waveform(i), key_extra)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hw_base.errors import DataError
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _MAGIC = b"HWFEAT1\n"
 # Magic, F, T, CRC-32 of what follows: spectrogram (F, T), pitch (T,), energy (T,) as float32, voiced (T,) as bytes.
@@ -49,7 +49,7 @@ def read_entry(path: Path) -> dict[str, Tensor] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        logger.warning("%s: unreadable, made anew (%s)", path, error.strerror)
+        log.warning("%s: unreadable, made anew (%s)", path, error.strerror)
         return None
     if len(content) >= _HEADER.size:
         magic, n_bins, n_frames, checksum = _HEADER.unpack_from(content)
@@ -57,7 +57,7 @@ def read_entry(path: Path) -> dict[str, Tensor] | None:
         expected = 4 * (n_bins + 2) * n_frames + n_frames
         if magic == _MAGIC and n_frames and len(body) == expected and zlib.crc32(body) == checksum:
             return _unpacked(content, n_bins, n_frames)
-    logger.warning("%s: damaged, made anew", path)
+    log.warning("%s: damaged, made anew", path)
     return None
 
 
@@ -111,7 +111,7 @@ class Digests:
         except FileNotFoundError:
             return
         except (OSError, ValueError, TypeError, IndexError, AttributeError) as error:
-            logger.warning("%s: unreadable digests, made anew (%s)", self.path, error)
+            log.warning("%s: unreadable digests, made anew (%s)", self.path, error)
             return
         with self._lock:
             self._known = fresh | self._known

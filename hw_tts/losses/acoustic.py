@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from hw_base.errors import ConfigError
 from hw_base.nn.layers import length_mask
-from hw_base.nn.losses import Mean, masked_mean
+from hw_base.nn.losses import SumAndCount, masked_mean
 from hw_base.registry import LOSSES
 from hw_tts.models.blocks.durations import PREDICTED_KEYS, DurationDomain, duration_target
 
@@ -34,7 +34,7 @@ class SpectrogramLoss(nn.Module):
         self.norm = norm
         self.output = output
 
-    def forward(self, spectrogram: Tensor, spectrogram_length: Tensor, **batch: Any) -> Mean:
+    def forward(self, spectrogram: Tensor, spectrogram_length: Tensor, **batch: Any) -> SumAndCount:
         """Mean over valid frames.
 
         Args:
@@ -64,7 +64,7 @@ class DurationLoss(nn.Module):
         self.norm = norm
         self.domain = domain
 
-    def forward(self, durations: Tensor, tokens_length: Tensor, **batch: Any) -> Mean:
+    def forward(self, durations: Tensor, tokens_length: Tensor, **batch: Any) -> SumAndCount:
         """Mean over tokens.
 
         Args:
@@ -93,7 +93,9 @@ class PitchLoss(nn.Module):
         super().__init__()
         self.norm = norm
 
-    def forward(self, pitch_predicted: Tensor, pitch_target: Tensor, variance_length: Tensor, **batch: Any) -> Mean:
+    def forward(
+        self, pitch_predicted: Tensor, pitch_target: Tensor, variance_length: Tensor, **batch: Any
+    ) -> SumAndCount:
         """Mean over tokens or frames.
 
         Args:
@@ -118,7 +120,9 @@ class EnergyLoss(nn.Module):
         super().__init__()
         self.norm = norm
 
-    def forward(self, energy_predicted: Tensor, energy_target: Tensor, variance_length: Tensor, **batch: Any) -> Mean:
+    def forward(
+        self, energy_predicted: Tensor, energy_target: Tensor, variance_length: Tensor, **batch: Any
+    ) -> SumAndCount:
         """Mean over tokens or frames.
 
         Args:

@@ -10,7 +10,7 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from hw_base.audio.mel import LogMelSpectrogram
-from hw_base.nn.losses import Mean, masked_mean
+from hw_base.nn.losses import SumAndCount, masked_mean
 from hw_base.registry import LOSSES
 
 # The published weight of feature matching is 2; public implementations count it into the loss itself.
@@ -51,7 +51,7 @@ def feature_matching_loss(real: Sequence[Sequence[Tensor]], fake: Sequence[Seque
     return _FEATURE_MATCHING_SCALE * torch.stack(distances).sum()
 
 
-def mel_loss(real: Tensor, fake: Tensor, length: Tensor | None = None) -> Mean:
+def mel_loss(real: Tensor, fake: Tensor, length: Tensor | None = None) -> SumAndCount:
     """L1 between log-mel spectrograms.
 
     Args:
@@ -110,7 +110,7 @@ class WaveformMelLoss(nn.Module):
         """Say once what the other constants of the spectrograms are."""
         self._features = LogMelSpectrogram(**{**features.constants(), "f_max": self.f_max})
 
-    def forward(self, real: Tensor, fake: Tensor, length: Tensor | None = None) -> Mean:
+    def forward(self, real: Tensor, fake: Tensor, length: Tensor | None = None) -> SumAndCount:
         """Compare.
 
         Args:

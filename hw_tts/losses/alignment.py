@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hw_base.nn.layers import length_mask
-from hw_base.nn.losses import Mean, masked_mean
+from hw_base.nn.losses import SumAndCount, masked_mean
 from hw_base.registry import LOSSES
 from hw_tts.models.blocks.aligner import IMPOSSIBLE
 
@@ -31,7 +31,7 @@ class ForwardSumLoss(nn.Module):
 
     def forward(
         self, alignment_log_probs: Tensor, spectrogram_length: Tensor, tokens_length: Tensor, **batch: Any
-    ) -> Mean:
+    ) -> SumAndCount:
         """Negative natural logarithm for each token.
 
         Args:
@@ -52,7 +52,7 @@ class ForwardSumLoss(nn.Module):
             reduction="none",
             zero_infinity=True,
         )
-        return Mean(losses.masked_fill(~fits, 0.0).sum(), (tokens_length * fits).sum().float())
+        return SumAndCount(losses.masked_fill(~fits, 0.0).sum(), (tokens_length * fits).sum().float())
 
 
 @LOSSES.register()
@@ -64,7 +64,7 @@ class BinarizationLoss(nn.Module):
 
     def forward(
         self, alignment_log_probs: Tensor, alignment_hard: Tensor, spectrogram_length: Tensor, **batch: Any
-    ) -> Mean:
+    ) -> SumAndCount:
         """Negative natural logarithm for each frame.
 
         Args:

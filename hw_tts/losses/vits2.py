@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hw_base.errors import ConfigError
-from hw_base.nn.losses import Mean, masked_mean
+from hw_base.nn.losses import SumAndCount, masked_mean
 from hw_base.registry import LOSSES
 
 _SMALLEST_POWER = 1e-7
@@ -38,7 +38,7 @@ class KLLoss(nn.Module):
         prior_log_scale: Tensor,
         frames_mask: Tensor,
         **batch: Any,
-    ) -> Mean:
+    ) -> SumAndCount:
         """Compare.
 
         Args:
@@ -68,7 +68,7 @@ class LogDurationLoss(nn.Module):
         tokens_mask: Tensor,
         durations_nll: Tensor | None = None,
         **batch: Any,
-    ) -> Mean:
+    ) -> SumAndCount:
         """Compare.
 
         Args:
@@ -80,7 +80,7 @@ class LogDurationLoss(nn.Module):
         """
         mask = tokens_mask.squeeze(1)
         if durations_nll is not None:
-            return Mean(durations_nll.float().sum(), mask.sum().float())
+            return SumAndCount(durations_nll.float().sum(), mask.sum().float())
         return masked_mean((log_durations_predicted.float() - log_durations_target.float()).square(), mask)
 
 
@@ -175,7 +175,7 @@ class DurationAdversarialLoss(nn.Module):
     def __init__(self) -> None:
         super().__init__()
 
-    def discriminator(self, judged: Sequence[Tensor], tokens_mask: Tensor) -> Mean:
+    def discriminator(self, judged: Sequence[Tensor], tokens_mask: Tensor) -> SumAndCount:
         """Draw real durations to 1 and predicted ones to 0.
 
         Args:
@@ -185,6 +185,6 @@ class DurationAdversarialLoss(nn.Module):
         real, fake = (scores.float() for scores in judged)
         return masked_mean((1.0 - real).square() + fake.square(), tokens_mask.squeeze(1))
 
-    def forward(self, fake: Tensor, tokens_mask: Tensor) -> Mean:
+    def forward(self, fake: Tensor, tokens_mask: Tensor) -> SumAndCount:
         """Draw predicted durations to 1; arguments as in `discriminator`."""
         return masked_mean((1.0 - fake.float()).square(), tokens_mask.squeeze(1))

@@ -121,7 +121,7 @@ def convert(original: Mapping[str, Any], name: str, n_tokens: int, symbols: list
         "losses": _losses(train, data, model),
         "optimizers": _optimizers(train),
         "trainer": {
-            "type": "AdversarialTrainer",
+            "type": "VITS2Trainer",
             "epochs": train.get("epochs", 1),
             "amp": "fp16" if train.get("fp16_run") else "off",
             **({"log_every": train["log_interval"]} if "log_interval" in train else {}),

@@ -13,7 +13,7 @@ from hw_base.config.schema import Component, Config
 from hw_base.data.dataset import Record
 from hw_base.data.loader import Loader
 from hw_base.errors import CheckpointError, DataError
-from hw_base.nn.losses import as_mean
+from hw_base.nn.losses import as_sum_and_count
 from hw_base.nn.model import BaseModel
 from hw_base.registry import LOSSES, SPEAKER_INITS
 from hw_tts.speakers.initial import BaseSpeakerInit, NewSpeakers
@@ -124,7 +124,7 @@ class _Explaining:
         self.model.eval()
         outputs = functional_call(self.model, {self.table: table}, kwargs=batch)
         facts = {**batch, **outputs}
-        values = {name: as_mean(loss(**facts)) for name, loss in self.losses.items()}
+        values = {name: as_sum_and_count(loss(**facts)) for name, loss in self.losses.items()}
         return torch.stack([self.weights[name] * mean.total / mean.count for name, mean in values.items()]).sum()
 
     def _next(self) -> dict[str, Any]:

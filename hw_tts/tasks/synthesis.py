@@ -85,7 +85,7 @@ class SynthesisTask(BaseTask):
             "hop_length": self.features.hop_length,
         }
 
-    def fit(self, split: Split, origin: dict[str, Any] | None) -> None:
+    def fit_vocabulary(self, split: Split, origin: dict[str, Any] | None) -> None:
         """Learn symbols and speakers; those of ``init_from`` come first, so that its ids keep their meaning."""
         if origin is None and self.config.new_speakers is not None:
             raise ConfigError(
@@ -130,7 +130,7 @@ class SynthesisTask(BaseTask):
         for record in split.records:
             try:
                 phones = phones_of(record, self.text_encoder)
-            except DataError:  # `misfits` tells
+            except DataError:  # `unusable_utterances` tells
                 continue
             yield [p[0] for p in phones] if phones is not None else self.text_encoder.symbols(record.text or "")
 
@@ -149,7 +149,7 @@ class SynthesisTask(BaseTask):
         self._ids.clear()
         self._ids.update({name: i for i, name in enumerate(names)})
 
-    def misfits(self, model: BaseModel, split: Split) -> dict[str, str]:
+    def unusable_utterances(self, model: BaseModel, split: Split) -> dict[str, str]:
         """Utterances without alignment or with one that does not fit, with nothing to say, or with too much."""
         reasons = {}
         for record in split.records:
@@ -172,12 +172,12 @@ class SynthesisTask(BaseTask):
         frames = int(self.features.frames(round(record.duration * self.features.sample_rate)))
         return f"its {len(tokens)} symbols do not fit into {frames} frames" if len(tokens) > frames else None
 
-    def prepare(self, model: BaseModel, splits: dict[str, Split]) -> None:
+    def fill_caches(self, model: BaseModel, splits: dict[str, Split]) -> None:
         """Compute the features of all splits, in parallel."""
         for split in splits.values():
             split.leave_out(self.cache.fill(split))
 
-    def begin(self, model: BaseModel, loader: Loader) -> None:
+    def start_training(self, model: BaseModel, loader: Loader) -> None:
         """Measure the recordings, tell a new model their statistics, and begin the rows of new speakers."""
         records = loader.split.records
         self.voices |= speaker_table.measure(records, lambda record: self.cache.get(record, None))

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from hw_base.config.schema import Config
-from hw_base.nn.losses import Mean
+from hw_base.nn.losses import SumAndCount
 from hw_base.registry import TRAINERS
-from hw_base.training.parts import Setup
+from hw_base.training.parts import TrainerParts
 from hw_base.training.trainer import BaseTrainer
 from hw_base.writers import plots
 from hw_tts.evaluation.scores import Scores, matched_waveforms, pairs_of, speak_batch, speakers_of, vocoder_for
@@ -27,7 +27,7 @@ class SynthesisTrainer(BaseTrainer):
 
     cpu_keys = frozenset({"waveform", "waveform_length"})
 
-    def __init__(self, setup: Setup, vocoder: str | None = None) -> None:
+    def __init__(self, setup: TrainerParts, vocoder: str | None = None) -> None:
         super().__init__(setup)
         task: Any = setup.task
         self.features = task.features
@@ -40,7 +40,7 @@ class SynthesisTrainer(BaseTrainer):
     def metric_names(cls, config: Config) -> list[str]:
         return list(config.metrics)
 
-    def measure(self, batch: dict[str, Any], split: str) -> None:
+    def update_metrics(self, batch: dict[str, Any], split: str) -> None:
         with torch.autocast(self.device.type, self.setup.amp_dtype, enabled=self.setup.amp_dtype is not None):
             waveforms = speak_batch(self.model, batch, self.vocoder)
         rate = self.features.sample_rate
@@ -52,7 +52,7 @@ class SynthesisTrainer(BaseTrainer):
             for pair in pairs_of(batch, matched_waveforms(batch, self.vocoder), rate, matched=True):
                 self.scores.update(pair)
 
-    def measured(self, split: str) -> dict[str, float]:
+    def compute_metrics(self, split: str) -> dict[str, float]:
         self._show(split)
         self._shown = []
         return self.scores.compute()
@@ -96,9 +96,9 @@ class FastSpeechTrainer(SynthesisTrainer):
         "binarization": "BinarizationLoss",
     }
 
-    def __init__(self, setup: Setup, vocoder: str | None = None) -> None:
+    def __init__(self, setup: TrainerParts, vocoder: str | None = None) -> None:
         super().__init__(setup, vocoder)
 
-    def losses(self, batch: dict[str, Any]) -> Iterator[tuple[str, dict[str, Tensor | Mean]]]:
+    def losses(self, batch: dict[str, Any]) -> Iterator[tuple[str, dict[str, Tensor | SumAndCount]]]:
         batch.update(self.networks["model"](**batch))
         yield "model", {name: loss(**batch) for name, loss in self.loss_modules.items()}

@@ -8,19 +8,19 @@ from torch import Tensor
 
 from hw_base.config.schema import Config
 from hw_base.errors import ConfigError
-from hw_base.nn.losses import Mean
+from hw_base.nn.losses import SumAndCount
 from hw_base.registry import TRAINERS
-from hw_base.training.parts import Setup
+from hw_base.training.parts import TrainerParts
 from hw_tts.losses.adversarial import AdversarialLoss
 from hw_tts.losses.vits2 import DurationAdversarialLoss
 from hw_tts.models.vits2.filter_bank import FilterBank
 from hw_tts.trainers.synthesis import SynthesisTrainer
 
-Losses = dict[str, Tensor | Mean]
+Losses = dict[str, Tensor | SumAndCount]
 
 
-@TRAINERS.register()
-class AdversarialTrainer(SynthesisTrainer):
+@TRAINERS.register(before="AdversarialTrainer")
+class VITS2Trainer(SynthesisTrainer):
     """Three optimizers; a loss that the config does not name costs nothing.
 
     Losses by name: ``mel``, ``kl`` and ``duration`` of the variational autoencoder; ``subband_stft`` of multi-band
@@ -29,8 +29,8 @@ class AdversarialTrainer(SynthesisTrainer):
     its own group.
     """
 
-    judged = "mel"  # discriminators see to it that the total does not fall
-    learnt_share = 0.5
+    one_batch_metric = "mel"  # discriminators see to it that the total does not fall
+    one_batch_ratio = 0.5
     default_losses = {
         "mel": "WaveformMelLoss",
         "kl": "KLLoss",
@@ -41,7 +41,7 @@ class AdversarialTrainer(SynthesisTrainer):
         "adversarial_duration": "DurationAdversarialLoss",
     }
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: TrainerParts) -> None:
         super().__init__(setup)
         self._adversarial: AdversarialLoss | None = setup.losses.get("adversarial")  # type: ignore[assignment]
         self._adversarial_duration: DurationAdversarialLoss | None = setup.losses.get(  # type: ignore[assignment]
@@ -70,13 +70,13 @@ class AdversarialTrainer(SynthesisTrainer):
         if self._adversarial_duration is not None:
             yield "duration_discriminator", {"adversarial_duration": self._judge_durations(outputs)}
         if self._adversarial is not None:
-            judge = self.networks["discriminator"]
-            scores, _ = judge(torch.cat([real, fake.detach()]))
+            discriminator = self.networks["discriminator"]
+            scores, _ = discriminator(torch.cat([real, fake.detach()]))
             halves = [score.chunk(2) for score in scores]
             yield "discriminator", {"adversarial": self._adversarial.discriminator(*zip(*halves, strict=True))}
         yield "generator", self._generator_losses(outputs, real, fake)
 
-    def _judge_durations(self, outputs: dict[str, Tensor]) -> Mean:
+    def _judge_durations(self, outputs: dict[str, Tensor]) -> SumAndCount:
         assert self._adversarial_duration is not None
         mask = outputs["tokens_mask"]
         judged = self.networks["duration_discriminator"](
@@ -101,8 +101,8 @@ class AdversarialTrainer(SynthesisTrainer):
             scores, maps = self.networks["discriminator"](torch.cat([real, fake]))
             losses["adversarial"] = self._adversarial([score.chunk(2)[1] for score in scores])
             if "feature_matching" in modules:
-                halves = [[layer.chunk(2) for layer in judge] for judge in maps]
-                sides = [[[pair[side] for pair in judge] for judge in halves] for side in (0, 1)]
+                halves = [[layer.chunk(2) for layer in discriminator] for discriminator in maps]
+                sides = [[[pair[side] for pair in discriminator] for discriminator in halves] for side in (0, 1)]
                 losses["feature_matching"] = modules["feature_matching"](*sides)
         if self._adversarial_duration is not None:
             judged = self.networks["duration_discriminator"](

@@ -10,15 +10,15 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from hw_base.config.schema import Config
-from hw_base.nn.losses import Mean
+from hw_base.nn.losses import SumAndCount
 from hw_base.registry import TRAINERS
-from hw_base.training.parts import Setup
+from hw_base.training.parts import TrainerParts
 from hw_base.training.trainer import BaseTrainer
 from hw_base.writers import plots
 from hw_tts.evaluation.scores import VocoderScores, vocoder_pairs
 from hw_tts.losses.adversarial import WaveformMelLoss
 from hw_tts.metrics.base import Pair
-from hw_tts.models.hifigan.generator import voice
+from hw_tts.models.hifigan.generator import vocode
 
 
 @TRAINERS.register()
@@ -33,8 +33,8 @@ class VocoderTrainer(BaseTrainer):
             timing; None takes those of the recordings.
     """
 
-    judged = "mel"  # discriminators see to it that the total does not fall
-    learnt_share = 0.5
+    one_batch_metric = "mel"  # discriminators see to it that the total does not fall
+    one_batch_ratio = 0.5
     default_losses = {
         "adversarial": "AdversarialLoss",
         "feature_matching": "FeatureMatchingLoss",
@@ -43,7 +43,7 @@ class VocoderTrainer(BaseTrainer):
     # Lengths are looked at to group utterances; reading them from an accelerator would wait for it.
     cpu_keys = frozenset({"waveform_length", "spectrogram_length"})
 
-    def __init__(self, setup: Setup, segment_frames: PositiveInt = 32, mels: str | None = None) -> None:
+    def __init__(self, setup: TrainerParts, segment_frames: PositiveInt = 32, mels: str | None = None) -> None:
         super().__init__(setup)
         assert setup.task is not None
         self.features = setup.task.features
@@ -58,36 +58,36 @@ class VocoderTrainer(BaseTrainer):
     def metric_names(cls, config: Config) -> list[str]:
         return list(config.metrics)
 
-    def losses(self, batch: dict[str, Any]) -> Iterator[tuple[str, dict[str, Tensor | Mean]]]:
+    def losses(self, batch: dict[str, Any]) -> Iterator[tuple[str, dict[str, Tensor | SumAndCount]]]:
         modules: dict[str, Any] = self.loss_modules
-        judge = self.networks["discriminator"]
+        discriminator = self.networks["discriminator"]
         length = batch["spectrogram_length"].tolist()
-        fake = voice(self.networks["generator"], batch["spectrogram"], length, self.features.hop_length)
+        fake = vocode(self.networks["generator"], batch["spectrogram"], length, self.features.hop_length)
         real = _fitted(batch["waveform"], fake.shape[1])
         batch["waveform_predicted"] = fake
-        real_scores, _ = judge(real.unsqueeze(1))
-        fake_scores, _ = judge(fake.detach().unsqueeze(1))
+        real_scores, _ = discriminator(real.unsqueeze(1))
+        fake_scores, _ = discriminator(fake.detach().unsqueeze(1))
         yield "discriminator", {"adversarial": modules["adversarial"].discriminator(real_scores, fake_scores)}
 
-        values: dict[str, Tensor | Mean] = {}
-        fake_scores, fake_maps = judge(fake.unsqueeze(1))
+        values: dict[str, Tensor | SumAndCount] = {}
+        fake_scores, fake_maps = discriminator(fake.unsqueeze(1))
         values["adversarial"] = modules["adversarial"](fake_scores)
         if "feature_matching" in modules:
             with torch.no_grad():
-                _, real_maps = judge(real.unsqueeze(1))
+                _, real_maps = discriminator(real.unsqueeze(1))
             values["feature_matching"] = modules["feature_matching"](real_maps, fake_maps)
         if "mel" in modules:
             n_samples = batch["waveform_length"].clamp(max=fake.shape[1])
             values["mel"] = modules["mel"](real, fake, n_samples)
         yield "generator", values
 
-    def measure(self, batch: dict[str, Any], split: str) -> None:
+    def update_metrics(self, batch: dict[str, Any], split: str) -> None:
         for pair in vocoder_pairs(batch, batch["waveform_predicted"], self.features.sample_rate):
             self.scores.update(pair)
             if len(self._shown) < self.section.examples:
                 self._shown.append(pair)
 
-    def measured(self, split: str) -> dict[str, float]:
+    def compute_metrics(self, split: str) -> dict[str, float]:
         for i, pair in enumerate(self._shown, start=1):
             self._show(f"{split}/{i}", pair)
         self._shown = []

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hw_tts.models.hifigan.generator import Generator, remove_weight_norm, voice
+from hw_tts.models.hifigan.generator import Generator, remove_weight_norm, vocode
 from hw_tts.vocoders.base import BaseVocoder
 
 
@@ -26,4 +26,4 @@ class HiFiGANVocoder(BaseVocoder):
     def forward(self, spectrogram: Tensor, spectrogram_length: Tensor | None = None) -> Tensor:
         """See `BaseVocoder`."""
         lengths = self._lengths(spectrogram, spectrogram_length).tolist()
-        return voice(self.generator, spectrogram, lengths, self.hop_length)
+        return vocode(self.generator, spectrogram, lengths, self.hop_length)

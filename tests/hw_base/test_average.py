@@ -151,7 +151,7 @@ def test_training_keeps_the_best(tmp_path, keep_best):
             run_dir=tmp_path, writers=writers, max_steps=max_steps, eval_every=2, save_every=5, monitor="min val/mse",
             keep_best=keep_best,
         )  # fmt: skip
-        made.measured = lambda split: {"mse": values[made.step]}
+        made.compute_metrics = lambda split: {"mse": values[made.step]}
         return made
 
     trainer(12).train()

@@ -11,7 +11,7 @@ from hw_base.config.schema import Config, OptimizerSection
 from hw_base.nn.losses import masked_mean
 from hw_base.nn.model import BaseModel
 from hw_base.training.optimization import Optimization
-from hw_base.training.parts import Setup
+from hw_base.training.parts import TrainerParts
 from hw_base.training.trainer import BaseTrainer
 from hw_base.writers import MultiWriter
 
@@ -154,7 +154,7 @@ def make(
         every = parsed.scheduler.every if parsed.scheduler else "step"
         length = steps // config.trainer.accumulate if every == "step" else -(-steps // len(data))
         optimizations[name] = Optimization(name, network, parsed, length, amp_dtype)
-    setup = Setup(
+    setup = TrainerParts(
         config=config,
         model=model,
         text_encoder=NoText(),

@@ -95,7 +95,7 @@ def test_every_strategy_fits_the_recipe_and_its_globs_the_model(name):
     with torch.device("meta"):
         generator = config.build("model", resolved.model, registry.MODELS, **given).generator
     section = resolved.optimizers["generator"]
-    freezing = plan("generator", generator, section.train, section.freeze, section.thaw, section.rates)
+    freezing = plan("generator", generator, section.train, section.freeze, section.thaw, section.lr_factors)
     trained = {key.split(".")[0] for key in freezing.trained}
     everything = {"enc_p", "dec", "enc_q", "flow", "dp", "emb_g"}
     expected = {"table_only": {"emb_g"}, "frozen_text_and_flow": everything - {"enc_p", "flow"}}

@@ -70,8 +70,8 @@ def test_training_starts_from_the_public_weights(public):
     assert started.keys() == model.state_dict().keys()
     assert all(torch.equal(started[name], value) for name, value in model.state_dict().items())
     spectrogram = torch.randn(1, 40, 6)
-    voiced = [load_vocoder(folder / name, experiment.task.features)(spectrogram) for name in ("vocoder.pth", "g_1")]
-    assert torch.equal(*voiced)
+    vocoded = [load_vocoder(folder / name, experiment.task.features)(spectrogram) for name in ("vocoder.pth", "g_1")]
+    assert torch.equal(*vocoded)
 
 
 def test_discriminators_may_be_missing(public):

@@ -154,7 +154,7 @@ def test_training_goes_on_from_the_moments(imported, originals):
         optimization.load_state_dict(state["optimizations"][name])
         prefix = public_checkpoint.PREFIXES[name]
         original = torch.load(originals / f"{prefix}_312000.pth", weights_only=True)
-        assert optimization.rate == original["optimizer"]["param_groups"][0]["lr"]
+        assert optimization.lr == original["optimizer"]["param_groups"][0]["lr"]
         names = [public_checkpoint.public_name(key) for key, _ in model.parameter_groups()[name].named_parameters()]
         theirs = dict(zip(original["model"], original["optimizer"]["state"].values(), strict=True))
         for key, parameter in zip(names, optimization.parameters, strict=True):
@@ -199,7 +199,7 @@ def test_another_rate_in_the_config_counts_and_leaves_the_files_as_they_were(num
     experiment = Experiment(config.resolve(state["config"]), torch.device("cpu"), state)
     optimization = experiment._optimizations(experiment.model(), 10, None, True)["generator"]
     optimization.load_state_dict(state["optimizations"]["generator"])
-    assert optimization.rate == pytest.approx(0.5 * 2e-4 * 0.999875)
+    assert optimization.lr == pytest.approx(0.5 * 2e-4 * 0.999875)
     assert run(output, "--export", tmp_path) == 0
     for original in files(originals):
         assert same(torch.load(tmp_path / original.name, weights_only=True), torch.load(original, weights_only=True))

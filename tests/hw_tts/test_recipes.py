@@ -145,7 +145,7 @@ def experiment(name, root, *sets):
     """What trains by a recipe of VCTK, with its speakers known."""
     sets = [*(rooted(split, root) for split in SPLITS), *sets]
     made = Experiment(config.load(ROOT / "configs" / "vctk" / f"{name}.json", sets), torch.device("cpu"))
-    made.task.fit(made.split("train", evaluation=False), made.origin)
+    made.task.fit_vocabulary(made.split("train", evaluation=False), made.origin)
     return made
 
 

@@ -94,7 +94,7 @@ def test_schedules_are_stepped_where_they_say(every):
     trainer = make(RegressorTrainer, Regressor(), data, section, {"mse": 1.0}, epochs=3)
     trainer.train()
     steps = 12 if every == "step" else 3
-    assert trainer.optimizations["model"].rate == pytest.approx(0.01 * 0.5**steps)
+    assert trainer.optimizations["model"].lr == pytest.approx(0.01 * 0.5**steps)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_schedule_gets_the_length_of_the_run(schedule, last):
     section = {**ADAMW, "scheduler": {"type": schedule, "args": args}}
     trainer = make(RegressorTrainer, Regressor(), batches(5), section, {"mse": 1.0}, max_steps=19)
     trainer.train()
-    assert trainer.optimizations["model"].rate == pytest.approx(last, abs=5e-4)
+    assert trainer.optimizations["model"].lr == pytest.approx(last, abs=5e-4)
     assert trainer.step == 19
 
 

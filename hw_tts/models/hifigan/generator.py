@@ -159,7 +159,7 @@ class Generator(nn.Module):
         return waveform
 
 
-def voice(network: nn.Module, spectrogram: Tensor, length: Sequence[int], hop_length: int) -> Tensor:
+def vocode(network: nn.Module, spectrogram: Tensor, length: Sequence[int], hop_length: int) -> Tensor:
     """Voice a batch whose rows may be padded, none of which hears the padding.
 
     Args:

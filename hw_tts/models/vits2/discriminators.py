@@ -84,8 +84,8 @@ class Discriminators(nn.Module):
 
     def __init__(self, periods: Sequence[int] = (2, 3, 5, 7, 11), channels: int = 1024) -> None:
         super().__init__()
-        judges: list[nn.Module] = [SampleDiscriminator(channels)]
-        self.discriminators = nn.ModuleList(judges + [PeriodDiscriminator(period, channels) for period in periods])
+        by_period = [PeriodDiscriminator(period, channels) for period in periods]
+        self.discriminators = nn.ModuleList([SampleDiscriminator(channels), *by_period])
 
     def forward(self, waveform: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
         """Judge.
@@ -96,7 +96,7 @@ class Discriminators(nn.Module):
         Returns:
             Of every judge the scores (B, N), near 1 for speech and near 0 for made audio, and its layers' features.
         """
-        judgements = [judge(waveform) for judge in self.discriminators]
+        judgements = [discriminator(waveform) for discriminator in self.discriminators]
         return [scores for scores, _ in judgements], [features for _, features in judgements]
 
 

@@ -118,7 +118,7 @@ def two_process_data():
 
 
 def worker(rank, folder):
-    distributed.join("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    distributed.init_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     part = slice(0, 2) if rank == 0 else slice(2, 6)  # of unequal sizes
     result = batch_norm_steps(*(t[part] for t in two_process_data()))
     torch.save(result, f"{folder}/{rank}.pt")

@@ -6,7 +6,7 @@ from torch import nn
 
 from hw_base import checkpoint
 from hw_base.average import average
-from hw_base.training.ema import WeightAverage
+from hw_base.training.ema import EMA
 from hw_base.writers import MultiWriter
 from tests.conftest import same
 from tests.hw_base.toys import Regressor, RegressorTrainer, batches, make, toy_config
@@ -39,7 +39,7 @@ def weights_of(model):
 @pytest.mark.parametrize("decay", [0.5, 0.9])
 def test_it_follows_its_formula(decay):
     model = Normed()
-    followed = WeightAverage(model, decay)
+    followed = EMA(model, decay)
     expected = weights_of(model)
     for n in range(1, 30):
         with torch.no_grad():
@@ -61,7 +61,7 @@ def test_it_follows_its_formula(decay):
 
 def test_the_model_is_itself_again_after_an_error():
     model = Normed()
-    followed = WeightAverage(model, 0.9)
+    followed = EMA(model, 0.9)
     nn.init.zeros_(model.net[0].weight)
     followed.update()
     before = weights_of(model)

@@ -83,7 +83,7 @@ def test_rates_are_shares_of_the_optimizers_own():
     network = Network()
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     flat = {"weight_decay": 0.0, "lr": 0.1}
-    optimizer = OptimizerSection.model_validate({"type": "AdamW", "args": flat, "rates": {"table.*": 0.1}})
+    optimizer = OptimizerSection.model_validate({"type": "AdamW", "args": flat, "lr_factors": {"table.*": 0.1}})
     optimization = Optimization("model", network, optimizer, length=10)
     optimization.backward(network(torch.tensor([0, 1])))
     optimization.update(torch.tensor(True))
@@ -93,7 +93,7 @@ def test_rates_are_shares_of_the_optimizers_own():
 
 
 def test_a_schedule_keeps_the_shares():
-    said = {"rates": {"table.*": 0.5}, "scheduler": {"type": "OneCycleLR", "args": {}}}
+    said = {"lr_factors": {"table.*": 0.5}, "scheduler": {"type": "OneCycleLR", "args": {}}}
     _, _, optimization = trained(epochs=3, **said)
     fast, slow = (group["lr"] for group in optimization.optimizer.param_groups)
     assert slow == pytest.approx(0.5 * fast)
@@ -109,7 +109,7 @@ def test_a_schedule_keeps_the_shares():
         ({"train": ["nothing"]}, "optimizers.model.train: 'nothing' matches no parameter"),
         ({"thaw": {"table.*": 1}}, "names parameters that are not frozen: 'table.weight'"),
         ({"freeze": ["*"]}, "every parameter of this group is frozen"),
-        ({"rates": {"tabel.*": 2.0}}, "optimizers.model.rates: 'tabel.*' matches no parameter. Did you mean 'table'"),
+        ({"lr_factors": {"tabel.*": 2.0}}, "model.lr_factors: 'tabel.*' matches no parameter. Did you mean 'table'"),
     ],
 )
 def test_mistakes_are_named(said, message):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hw_base import distributed
-from hw_base.training.gradient_sync import GradientAverager
+from hw_base.training.gradient_sync import GradientSync
 from tests.hw_base import toys
 
 
@@ -27,7 +27,7 @@ def _process(rank, work, folder, arguments):
 
 def join(rank, folder):
     torch.set_num_threads(1)
-    distributed.join("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    distributed.init_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
 
 
 class Network(nn.Module):
@@ -69,9 +69,9 @@ def halves():
 
 def averaged(rank, bucket_bytes):
     network = Network(seed=rank)
-    distributed.equalize(network)
+    distributed.broadcast_model(network)
     trained = [p for p in network.parameters() if p.requires_grad]
-    return network_gradients(network, halves()[rank], GradientAverager(trained, bucket_bytes))
+    return network_gradients(network, halves()[rank], GradientSync(trained, bucket_bytes))
 
 
 @pytest.mark.parametrize("bucket_bytes", [1, 50, 2**20])
@@ -91,7 +91,7 @@ def test_the_average_is_the_same_in_both_processes_and_equals_one(tmp_path, buck
 @pytest.mark.parametrize("parameters", [1, 2, 5])
 def test_buckets_hold_every_parameter_once(parameters):
     layers = [nn.Parameter(torch.zeros(10)) for _ in range(parameters)]
-    buckets = GradientAverager(layers, bucket_bytes=80).buckets
+    buckets = GradientSync(layers, bucket_bytes=80).buckets
     assert [p for bucket in buckets for p in bucket.parameters] == layers[::-1]
     assert [len(bucket.parameters) for bucket in buckets] == [2] * (parameters // 2) + [1] * (parameters % 2)
 

@@ -36,7 +36,7 @@ def run(optimization: Optimization, steps: int) -> list[float]:
             parameter.grad = torch.ones_like(parameter)
         optimization.update(torch.tensor(True))
         optimization.end_evaluation(1.0)
-        rates.append(optimization.rate)
+        rates.append(optimization.lr)
     return rates
 
 

@@ -114,7 +114,7 @@ def test_a_changed_rate_and_length_count_after_a_resume(tmp_path):
     fresh = make(RegressorTrainer, Regressor(), data, section, {"mse": 1.0}, max_steps=40)
     for _ in range(19):
         fresh.train_step(data[0])
-    assert longer.optimizations["model"].rate == pytest.approx(fresh.optimizations["model"].rate)
+    assert longer.optimizations["model"].lr == pytest.approx(fresh.optimizations["model"].lr)
     longer.train()
     assert longer.step == 40
 

@@ -17,7 +17,7 @@ from hw_tts.models.hifigan import (
     MultiPeriodDiscriminator,
     generator_sizes,
     remove_weight_norm,
-    voice,
+    vocode,
 )
 from hw_tts.public.hifigan import convert_weights, from_public_discriminators, from_public_generator, sizes_of
 
@@ -113,7 +113,7 @@ def test_every_discriminator_gives_scores_and_the_maps_of_its_layers():
 def test_a_batch_is_voiced_as_its_utterances():
     generator = Generator(6, TINY).eval()
     spectrogram, length = torch.randn(3, 6, 12), [12, 5, 9]
-    together = voice(generator, spectrogram, length, 8)
+    together = vocode(generator, spectrogram, length, 8)
     for i, frames in enumerate(length):
         torch.testing.assert_close(together[i, : frames * 8], generator(spectrogram[i : i + 1, :, :frames])[0, 0])
         assert not together[i, frames * 8 :].any()

@@ -170,7 +170,7 @@ def begun(trained, *sets):
     return Experiment(resolve(tree, sets), torch.device("cpu")).trainer(None)
 
 
-@pytest.mark.parametrize("sets", [[], ['optimizers.generator.rates={"emb_g.*": 2.0, "dec.*": 0.5}']])
+@pytest.mark.parametrize("sets", [[], ['optimizers.generator.lr_factors={"emb_g.*": 2.0, "dec.*": 0.5}']])
 def test_moments_follow_their_parameters_by_name(trained, sets):
     """Also where other learning rates put the parameters into another order than they had there."""
     trainer = begun(trained, "init_optimizers=true", *sets)

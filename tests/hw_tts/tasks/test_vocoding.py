@@ -152,8 +152,8 @@ def test_a_checkpoint_is_tested_and_is_a_vocoder(folder, tmp_path):
         mel_scale="slaney", norm="slaney", eps=1e-5, normalize="none",
     )  # fmt: skip
     recorded, _ = audio.load(folder / "audio" / "u0.wav")
-    voiced = load_vocoder(best, features)(features(recorded)[None])
-    torch.testing.assert_close(voiced[0, :8000], written, atol=1e-4, rtol=0)
+    vocoded = load_vocoder(best, features)(features(recorded)[None])
+    torch.testing.assert_close(vocoded[0, :8000], written, atol=1e-4, rtol=0)
     with pytest.raises(ConfigError, match=r"hop_length 128.*hop_length 256"):
         load_vocoder(best, LogMelSpectrogram(**features.constants() | {"hop_length": 256}))
     state["config"]["model"]["type"] = "FastSpeech2"

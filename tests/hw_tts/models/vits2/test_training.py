@@ -185,9 +185,9 @@ def test_tokens_are_expanded_as_repeat_interleave_does():
 
 def test_judges_see_every_part_of_a_waveform():
     torch.manual_seed(0)
-    judges = Discriminators(channels=32)
+    discriminators = Discriminators(channels=32)
     waveform = torch.randn(2, 1500, requires_grad=True)
-    scores, features = judges(waveform)
+    scores, features = discriminators(waveform)
     assert len(scores) == len(features) == 6
     assert [len(layers) for layers in features] == [7, 6, 6, 6, 6, 6]
     assert all(score.shape[0] == 2 for score in scores)
