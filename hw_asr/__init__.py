@@ -1,6 +1,6 @@
 """Speech recognition with CTC; importing this package fills the registries with all of it."""
 
-from hw_asr import augmentations, data, decoders, losses, metrics, models, task, text_encoders, trainer
+from hw_asr import augmentations, data, decoders, losses, metrics, models, task, text_encoders, trainer, trainers
 from hw_base import datasets, synthetic
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "task",
     "text_encoders",
     "trainer",
+    "trainers",
 ]
