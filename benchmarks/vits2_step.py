@@ -104,7 +104,7 @@ class PublicWay:
     def update(self, name, losses):
         optimizer = self.optimizers[name]
         values = {key: mean.total / mean.count for key, mean in ((k, as_sum_and_count(v)) for k, v in losses.items())}
-        total = self.trainer.total(values)
+        total = self.trainer.weights.total(values, self.trainer.step + 1)
         optimizer.zero_grad()
         total.backward()
         parameters = [p for group in optimizer.param_groups for p in group["params"]]

@@ -1,4 +1,4 @@
-"""Means by name: of training figures over the steps since they were last read, and of losses over a whole split."""
+"""Means by name: of losses over the steps since they were last read, and of anything over whole splits."""
 
 from typing import Any
 
@@ -50,21 +50,30 @@ class RunningMeans:
 
 
 class SplitMeans:
-    """Losses of an evaluation, kept as sums and counts."""
+    """Means by name, kept as sums and counts; processes need not have the same names."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
 
     def add(self, name: str, mean: SumAndCount) -> None:
         """Add one batch's part."""
-        pair = torch.stack([mean.total.detach().double(), mean.count.detach().double()])
+        pair = torch.stack([mean.total.detach().double(), mean.count.detach().double().to(mean.total.device)])
         self._sums[name] = self._sums[name] + pair if name in self._sums else pair
 
-    def means(self) -> dict[str, float]:
-        """The means over everything added in all processes."""
+    def read(self) -> dict[str, float]:
+        """The means over everything added in all processes; starts anew."""
+        own, self._sums = self._sums, {}
         merged: dict[str, list[float]] = {}
-        for part in distributed.gather({name: pair.tolist() for name, pair in self._sums.items()}):
+        for part in distributed.gather({name: pair.tolist() for name, pair in own.items()}):
             for name, (total, count) in part.items():
                 before = merged.get(name, [0.0, 0.0])
                 merged[name] = [before[0] + total, before[1] + count]
         return {name: total / count if count else float("nan") for name, (total, count) in merged.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums and counts."""
+        return {name: pair.cpu() for name, pair in self._sums.items()}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Continue from `state_dict`."""
+        self._sums = {name: pair.to(device) for name, pair in state.items()}

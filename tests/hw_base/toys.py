@@ -51,6 +51,8 @@ class Regressor(BaseModel):
 
 
 class RegressorTrainer(BaseTrainer):
+    loss_names = ("mse", "size")
+
     def losses(self, batch):
         batch.update(self.networks["model"](**batch))
         error = (batch["y"] - batch["target"]).square().mean(-1)
@@ -76,6 +78,8 @@ class Gan(BaseModel):
 
 
 class GanTrainer(BaseTrainer):
+    loss_names = ("mel", "adv", "duration_adv")
+
     def losses(self, batch):
         nets = self.networks
         fake = nets["generator"](batch["x"])
@@ -146,6 +150,7 @@ def make(
     val: list[dict[str, Any]] | None = None,
     **section: Any,
 ) -> BaseTrainer:
+    weights = {**dict.fromkeys(trainer_type.loss_names, 1.0), **weights}
     config = toy_config({name: optimizer for name in model.parameter_group_names}, weights, **section)
     steps = config.trainer.max_steps or config.trainer.epochs * len(data)
     optimizations = {}

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from hw_base import checkpoint
-from hw_base.errors import CheckpointError, DivergedError
+from hw_base.errors import CheckpointError, ConfigError, DivergedError
+from hw_base.nn.losses import masked_mean
 from hw_base.writers import JsonlWriter, MultiWriter
 from tests.conftest import same
 from tests.hw_base.toys import Gan, GanTrainer, Regressor, RegressorTrainer, batches, make
@@ -61,7 +62,7 @@ def test_a_resumed_run_ends_bit_equal(tmp_path, trainer_type, model_type, cut, a
         values = after(progress)
         if half.step == stop:
             half._saved_at = -1
-            half._save()
+            half.save()
             raise KeyboardInterrupt
         return values
 
@@ -248,3 +249,64 @@ def test_resuming_another_model_is_refused(tmp_path):
     trainer = make(GanTrainer, Gan(), batches(3), SECTION, {"mel": 1.0}, max_steps=3)
     with pytest.raises(CheckpointError, match=r"made for another model: .*missing"):
         trainer.load_state_dict(checkpoint.load(checkpoint.path_of(tmp_path, 3)), "x")
+
+
+class ForgetfulTrainer(RegressorTrainer):
+    def losses(self, batch):
+        for name, losses in super().losses(batch):
+            yield name, {**losses, "forgotten": losses["size"]}
+
+
+def test_a_loss_that_the_config_does_not_name_is_an_error_that_names_it():
+    trainer = make(ForgetfulTrainer, Regressor(), batches(2), SECTION, {"mse": 1.0}, max_steps=2)
+    with pytest.raises(ConfigError, match=r"losses\.forgotten: .* gives it no weight.* \(mse, size\).*self\.log"):
+        trainer.train()
+    with pytest.raises(ConfigError, match="forgotten"):
+        trainer.evaluate("val")
+
+
+class LoggingTrainer(RegressorTrainer):
+    def losses(self, batch):
+        yield from super().losses(batch)
+        kept = masked_mean(batch["mask"].float(), batch["mask"])
+        self.log({"double_step": 2.0 * self.step, "largest": batch["y"].max(), "kept": kept})
+
+
+def test_values_that_are_no_losses_are_averaged_over_the_log_window_and_over_the_split(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    writers, data = MultiWriter([JsonlWriter(path)]), batches(4)
+    trainer = make(
+        LoggingTrainer,
+        Regressor(),
+        data,
+        SECTION,
+        {"mse": 1.0},
+        writers=writers,
+        max_steps=4,
+        log_every=2,
+        eval_every=4,
+    )
+    values = trainer.train()
+    logged = [row["double_step"] for row in rows(path) if row["split"] == "train"]
+    assert logged == [1.0, 5.0]  # of steps 0 and 1, of steps 2 and 3
+    assert values["val/double_step"] == 8.0
+    assert values["val/kept"] == 1.0
+    weighted = values["val/mse"] + values["val/size"]
+    assert values["val/loss"] == pytest.approx(weighted)  # they are no part of the total
+
+
+@pytest.mark.parametrize("name", ["mse", "loss", "lr", "step"])
+def test_a_logged_value_may_not_take_a_name_that_is_in_use(name):
+    trainer = make(RegressorTrainer, Regressor(), batches(2), SECTION, {"mse": 1.0}, max_steps=2)
+    with pytest.raises(ConfigError, match=name):
+        trainer.log({name: 1.0})
+
+
+def test_logged_values_survive_a_resume():
+    data = batches(4)
+    whole = make(LoggingTrainer, Regressor(), data, SECTION, {"mse": 1.0}, max_steps=4, log_every=4)
+    for batch in data[:3]:
+        whole.train_step(dict(batch))
+    again = make(LoggingTrainer, Regressor(), data, SECTION, {"mse": 1.0}, max_steps=4, log_every=4)
+    again.load_state_dict(whole.state_dict(), "memory")
+    assert again.logged.read() == whole.logged.read()

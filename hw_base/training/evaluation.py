@@ -1,0 +1,137 @@
+"""What a task fills in, and evaluation: the same losses as in training, with no updates, over whole splits."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from hw_base import distributed, seeding
+from hw_base.config.schema import Config
+from hw_base.errors import ConfigError, InterruptedRun
+from hw_base.nn.losses import SumAndCount, as_sum_and_count
+from hw_base.training.interrupts import Interrupts
+from hw_base.training.meters import SplitMeans
+from hw_base.training.parts import TrainerParts
+from hw_base.training.state import TrainingState
+
+log = logging.getLogger(__name__)
+
+Batch = dict[str, Any]
+NamedLosses = dict[str, Tensor | SumAndCount]
+
+_TAKEN = ("loss", "lr", "grad_norm", "epoch", "skipped_updates", "steps_per_second", "step", "split")
+
+
+class Evaluator(TrainingState, ABC):
+    """Evaluates a model with what a task declares here; the docstring of `hw_base.training.trainer` tells how.
+
+    Attributes:
+        default_losses: loss name -> registered type that a bare weight in the config stands for.
+        cpu_keys: tensors of the batch that stay on the CPU, where they are checked or only shown.
+        one_batch_metric: what ``--one-batch`` looks at.
+        one_batch_ratio: one batch is learned when that has fallen to this ratio of its first value.
+    """
+
+    default_losses: ClassVar[Mapping[str, str]] = {}
+    cpu_keys: ClassVar[frozenset[str]] = frozenset()
+    one_batch_metric: ClassVar[str] = "loss"
+    one_batch_ratio: ClassVar[float] = 0.1
+
+    def __init__(self, setup: TrainerParts) -> None:
+        super().__init__(setup)
+        self.interrupts = Interrupts()
+        self._meter = self.logged  # where `log` puts its values: of training, or of the split that is evaluated
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> Iterator[tuple[str, NamedLosses]]:
+        """Yield ``(optimization name, {loss name: value})`` in the order of the updates.
+
+        Every name must stand in the config's ``losses``, which weigh it. Networks are called through
+        ``self.networks[name]``. What the metrics need is put into the batch.
+        """
+
+    def update_metrics(self, batch: Batch, split: str) -> None:
+        """Take an evaluated batch, with what `losses` put into it, into the metrics."""
+
+    def compute_metrics(self, split: str) -> dict[str, float]:
+        """The metrics of the split that was just evaluated, over all processes; resets them."""
+        return {}
+
+    @classmethod
+    def metric_names(cls, config: Config) -> list[str]:
+        """Names that `compute_metrics` and `log` will give, for checking what the config monitors."""
+        return list(config.metrics)
+
+    def log(self, values: Mapping[str, float | Tensor | SumAndCount]) -> None:
+        """Report values that are not optimized; to be called within `losses` or `update_metrics`.
+
+        In training each is averaged over the steps since the last logged one (``train/NAME``), in an evaluation over
+        the split (``val/NAME``); both over all processes.
+
+        Args:
+            values: by name; a scalar, or a `SumAndCount` where batches weigh differently.
+
+        Raises:
+            ConfigError: a name is that of a loss, or of something that the loop logs itself.
+        """
+        for name, value in values.items():
+            if name in self.setup.config.losses or name in _TAKEN:
+                raise ConfigError(f"self.log({{{name!r}: ...}}): this name is in use; give the value another one")
+            if not isinstance(value, SumAndCount):
+                value = as_sum_and_count(torch.as_tensor(value))
+            self._meter.add(name, value)
+
+    def log_name(self, group: str, key: str) -> str:
+        """How a value is logged: ``ctc`` where there is one optimizer, ``generator/mel`` where there are several."""
+        return key if len(self.optimizations) == 1 else f"{group}/{key}"
+
+    def to_device(self, batch: Batch) -> Batch:
+        """The batch with its tensors on the device."""
+        moved = {k for k, v in batch.items() if isinstance(v, Tensor)} - self.cpu_keys
+        return {k: v.to(self.device, non_blocking=True) if k in moved else v for k, v in batch.items()}
+
+    def named_losses(self, batch: Batch) -> Iterator[tuple[str, NamedLosses]]:
+        """The pairs of `losses`; autocast surrounds the forward passes only."""
+        pairs = self.losses(batch)
+        while True:
+            dtype = self.setup.amp_dtype
+            with torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+                pair = next(pairs, None)
+            if pair is None:
+                return
+            yield pair
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Losses and metrics of one split.
+
+        Returns:
+            Means over all utterances of the split and all processes, by name.
+
+        Raises:
+            InterruptedRun: a signal came meanwhile; the evaluation is left undone.
+            ConfigError: a loss has no weight in the config.
+        """
+        self.model.eval()
+        means, self._meter = SplitMeans(), SplitMeans()
+        try:
+            with torch.no_grad(), seeding.isolated(self.setup.config.seed), self.averaged():
+                for batch in self.setup.loaders[split]:
+                    self._stop_if_interrupted(split)
+                    batch = self.to_device(batch)
+                    for name, losses in self.named_losses(batch):
+                        for key, value in losses.items():
+                            means.add(self.log_name(name, key), as_sum_and_count(value))
+                    self.update_metrics(batch, split)
+            values = means.read()
+            values |= self.weights.totals(values) | self._meter.read()
+        finally:
+            self._meter = self.logged
+        return values | self.compute_metrics(split)
+
+    def _stop_if_interrupted(self, split: str) -> None:
+        if self.interrupts.received and not distributed.active():
+            message = f"interrupted during the evaluation of {split}; it is repeated on resume (-r auto)"
+            raise InterruptedRun(self.interrupts.received, message)
