@@ -18,6 +18,8 @@ from hw_base.nn.losses import SumAndCount, masked_mean
 from hw_base.registry import LOSSES
 
 _SMALLEST_POWER = 1e-7
+# Of a target without sound: magnitudes of noise at -60 dB of full scale lie above it.
+_SILENT_POWER = 2e-5
 
 
 @LOSSES.register()
@@ -125,9 +127,23 @@ class SubbandSTFTLoss(nn.Module):
             values = []
             for magnitudes in self.resolutions:
                 target, made = magnitudes(real), magnitudes(fake)
-                convergence = torch.linalg.vector_norm(target - made) / torch.linalg.vector_norm(target)
-                values.append(convergence + F.l1_loss(made.log(), target.log()))
+                values.append(spectral_convergence(target, made) + F.l1_loss(made.log(), target.log()))
             return torch.stack(values).mean()
+
+
+def spectral_convergence(target: Tensor, made: Tensor) -> Tensor:
+    """Norm of the difference of magnitudes, relative to the norm of the target (Yamamoto et al. 2020, equation 5).
+
+    A silent target, whose mean square lies below `_SILENT_POWER`, has no level to relate to: there the louder of the
+    two norms divides, so that the value and its gradient stay of the order of 1.
+
+    Args:
+        target (Tensor): magnitudes of recordings, any shape.
+        made (Tensor): of generated audio, likewise.
+    """
+    level, made_level = torch.linalg.vector_norm(target), torch.linalg.vector_norm(made.detach())
+    silent = target.square().mean() < _SILENT_POWER
+    return torch.linalg.vector_norm(target - made) / torch.where(silent, torch.maximum(level, made_level), level)
 
 
 class Magnitudes(nn.Module):

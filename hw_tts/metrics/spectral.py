@@ -16,6 +16,9 @@ from hw_base.registry import METRICS
 from hw_tts.metrics.base import MeanMetric, Pair
 from hw_tts.metrics.world import FRAME_SECONDS
 
+# Peaks below -60 dB of full scale: digital silence, dither, a muted microphone.
+_SILENCE = 1e-3
+
 Resolution = tuple[PositiveInt, PositiveInt, PositiveInt]
 
 
@@ -69,7 +72,8 @@ class MultiResolutionSTFT(MeanMetric):
     """Spectral convergence plus the mean absolute difference of log magnitudes, averaged over several resolutions
     (Yamamoto et al. 2020, "Parallel WaveGAN", equations 4 to 6, with the resolutions of its table 1); 0 is perfect.
 
-    Matched pairs only; others are skipped, because warping would hide or invent what this distance is about.
+    Matched pairs only; others are skipped, because warping would hide or invent what this distance is about. So are
+    recordings without sound: the spectral convergence divides by the recording's magnitudes.
 
     Args:
         resolutions: (n_fft, hop_length, win_length) of each, in samples; Hann windows.
@@ -94,7 +98,7 @@ class MultiResolutionSTFT(MeanMetric):
         self.resolutions, self.eps = resolutions, eps
 
     def measure(self, pair: Pair) -> tuple[float, float] | None:
-        if not pair.matched:
+        if not pair.matched or _is_silent(pair.reference):
             return None
         a, b = pair.same_length()
         distance = 0.0
@@ -139,7 +143,7 @@ class STOI(MeanMetric):
         if not pair.matched:
             return None
         a, b = (waveform.double().numpy() for waveform in pair.same_length())
-        if not a.any():  # a recording without speech would be compared with pystoi's own rounding guard
+        if _is_silent(pair.reference):  # it would be compared with pystoi's own rounding guard
             return None
         try:
             with warnings.catch_warnings():
@@ -168,6 +172,11 @@ def _features(
         eps=eps,
         normalize="none",
     )
+
+
+def _is_silent(waveform: Tensor) -> bool:
+    """Whether no sample exceeds `_SILENCE`; what such a recording says cannot be compared relative to its level."""
+    return len(waveform) == 0 or float(waveform.abs().max()) < _SILENCE
 
 
 def _lengthened(waveform: Tensor, n_samples: int) -> Tensor:

@@ -66,6 +66,17 @@ def test_subbands_are_compared_at_every_resolution():
     assert float(loss(real, 2 * real)) == pytest.approx(1.0 + math.log(2.0), rel=1e-4)
 
 
+@pytest.mark.parametrize("level", [0.0, 1e-5, 3e-4])
+def test_a_silent_segment_costs_about_as_much_as_any_other(level):
+    torch.manual_seed(0)
+    made = (0.1 * torch.randn(2, 4, 2048)).requires_grad_()
+    usual = float(SubbandSTFTLoss()(0.1 * torch.randn(2, 4, 2048), made.detach()))
+    loss = SubbandSTFTLoss()(level * torch.randn(2, 4, 2048), made)
+    loss.backward()
+    assert float(loss.detach()) < 10 * usual
+    assert bool(torch.isfinite(made.grad).all())
+
+
 @pytest.mark.parametrize("size", [(384, 30, 150), (683, 60, 300), (171, 10, 60), (16, 4, 16), (9, 2, 5), (10, 3, 5)])
 @pytest.mark.parametrize("length", [512, 1023])
 def test_magnitudes_are_those_of_a_fourier_transform(size, length):

@@ -88,6 +88,18 @@ def test_metrics_that_need_equal_timing_skip_other_pairs():
             metric.update(matched(x, y))
 
 
+@pytest.mark.parametrize("name", ["MultiResolutionSTFT", "STOI"])
+@pytest.mark.parametrize("silence", [0.0, 1e-5, 5e-4])
+def test_a_silent_recording_does_not_decide_the_mean(name, silence):
+    x, y = voice(), noisy(voice(), 0.02)
+    metric = made(name)
+    metric.update(matched(x, y))
+    alone = metric.compute()
+    metric.update(matched(silence * torch.sign(torch.randn_like(x)), y))
+    assert metric.details()["skipped"] == 1
+    assert metric.compute() == alone
+
+
 def test_stoi_of_too_little_speech_is_no_number():
     metric = made("STOI")
     for pair in (matched(voice()[:2000], voice()[:2000]), matched(torch.zeros(RATE), torch.zeros(RATE))):
