@@ -26,7 +26,7 @@ from hw_base.registry import DATASETS
 from hw_base.synthetic import espeak, sentences
 from hw_base.synthetic.espeak import Speaker, Speech, Utterance
 from hw_base.synthetic.exact_resampling import resample
-from hw_base.synthetic.sentences import Part
+from hw_base.synthetic.sentences import Grammar, Part
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ _HEADER_BYTES = 44
 
 _Rate = Annotated[int, Field(ge=80, le=450)]
 _Pitch = Annotated[int, Field(ge=0, le=99)]
+_Level = Annotated[float, Field(ge=-40, le=6)]
 
 
 @DATASETS.register()
@@ -76,8 +77,10 @@ class SyntheticSpeech(BaseDataset):
         voices: names as in `hw_base.synthetic.espeak.check_voices`, spoken in turn; None is the part's own voices.
         rate: slowest and fastest speech in words a minute; each utterance has its own.
         pitch: lowest and highest, 0 to 99, where 50 is the voice's own; each utterance has its own.
+        level: softest and loudest in dB, where 0 is the voice's own; each utterance has its own.
+        grammar: ``everyday``, a small vocabulary, or ``wide``, in which every phone of American English occurs.
         sample_rate: in Hz.
-        seed: another seed, other sentences, rates and pitches.
+        seed: another seed, other sentences, rates, pitches and levels.
         cache_dir: where corpora are kept; None is ``hw_speech`` in the user's cache folder (``$XDG_CACHE_HOME``,
             otherwise ``~/.cache``).
         n_processes: that make the corpus; None is one for each core.
@@ -95,6 +98,8 @@ class SyntheticSpeech(BaseDataset):
         voices: Annotated[list[str], Field(min_length=1)] | None = None,
         rate: tuple[_Rate, _Rate] = (130, 190),
         pitch: tuple[_Pitch, _Pitch] = (35, 65),
+        level: tuple[_Level, _Level] = (0.0, 0.0),
+        grammar: Grammar = "everyday",
         sample_rate: Literal[16000, 22050] = 16000,
         seed: NonNegativeInt = 0,
         cache_dir: str | None = None,
@@ -102,10 +107,10 @@ class SyntheticSpeech(BaseDataset):
     ) -> None:
         names = list(voices or default_voices(part))
         espeak.check_voices(names)
-        for key, (low, high) in (("rate", rate), ("pitch", pitch)):
+        for key, (low, high) in (("rate", rate), ("pitch", pitch), ("level", level)):
             if low > high:
                 raise ConfigError(f"{key}: expected [lowest, highest], found [{low}, {high}]")
-        plan = make_plan(part, n_utterances or DEFAULT_SIZES[part], names, rate, pitch, seed)
+        plan = make_plan(part, n_utterances or DEFAULT_SIZES[part], names, rate, pitch, seed, level, grammar)
         folder = _cache_root(cache_dir) / f"{part}-{_key(plan, sample_rate)}"
         index = _read_index(folder) or _make(folder, plan, sample_rate, n_processes or _n_cores())
         super().__init__([_record(part, folder, row, sample_rate) for row in index], name=f"SyntheticSpeech {part}")
@@ -124,20 +129,26 @@ def make_plan(
     rate: tuple[int, int],
     pitch: tuple[int, int],
     seed: int,
+    level: tuple[float, float] = (0.0, 0.0),
+    grammar: Grammar = "everyday",
 ) -> list[Utterance]:
     """What will be said, by whom and how; nothing is spoken."""
     plan = []
-    for i, text in enumerate(sentences.draw(part, n_utterances, seed)):
+    for i, text in enumerate(sentences.draw(part, n_utterances, seed, grammar)):
         generator = random.Random(f"{seed}/{part}/{i}")
         voice = voices[i % len(voices)]
         noise = generator.getrandbits(31)
-        plan.append(Utterance(text, voice, generator.randint(*rate), generator.randint(*pitch), noise))
+        prosody = generator.randint(*rate), generator.randint(*pitch)
+        plan.append(Utterance(text, voice, *prosody, noise, round(generator.uniform(*level), 1)))
     return plan
 
 
 def _key(plan: Sequence[Utterance], sample_rate: int) -> str:
     """Names the corpus: a digest of all that the samples and the index depend on."""
-    content = [VERSION, espeak.version(), sample_rate, [list(asdict(utterance).values()) for utterance in plan]]
+    rows = [list(asdict(utterance).values()) for utterance in plan]
+    # Corpora at the voices' own level keep the names that they had before levels could be chosen.
+    rows = [row if utterance.level else row[:-1] for row, utterance in zip(rows, plan, strict=True)]
+    content = [VERSION, espeak.version(), sample_rate, rows]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
 
 

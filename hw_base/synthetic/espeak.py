@@ -36,6 +36,7 @@ class Utterance:
         rate: words a minute, 80 to 450.
         pitch: 0 to 99; 50 is the voice's own.
         seed: of the noise in a voice's breath; equal utterances have equal samples.
+        level: in dB above the voice's own.
     """
 
     text: str
@@ -43,6 +44,7 @@ class Utterance:
     rate: int = 175
     pitch: int = 50
     seed: int = 0
+    level: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +98,17 @@ class Speaker:
             DataError: the library failed; the message names text and voice.
         """
         check_voices([utterance.voice])
-        header = self._ask(asdict(utterance))
+        request = asdict(utterance)
+        request.pop("level")
+        header = self._ask(request)
         if "error" in header:
             raise DataError(f"{header['error']}: {utterance}")
         assert self._process.stdout is not None
         raw = self._process.stdout.read(header["n_bytes"])
         if len(raw) != header["n_bytes"]:
             raise DataError(f"the process that speaks has ended in the middle of {utterance}")
-        return Speech(np.frombuffer(raw, dtype=np.int16), tuple((str(s), int(at)) for s, at in header["phones"]))
+        pcm = _amplified(np.frombuffer(raw, dtype=np.int16), utterance.level)
+        return Speech(pcm, tuple((str(s), int(at)) for s, at in header["phones"]))
 
     def ipa(self, texts: Sequence[str], voice: str) -> list[str]:
         """The international phonetic alphabet for each text, with stress; punctuation is not kept.
@@ -170,6 +175,15 @@ class Speaker:
             raise DataError("the process that speaks has ended without an answer")
         header: dict[str, Any] = json.loads(line)
         return header
+
+
+def _amplified(pcm: NDArray[np.int16], level: float) -> NDArray[np.int16]:
+    """Samples at another level in dB; peaks are clipped."""
+    if level == 0.0:
+        return pcm
+    # A multiple of 2**-16, so that no machine's power function decides how a sample is rounded.
+    factor = round(10 ** (level / 20) * 2**16) / 2**16
+    return np.clip(np.rint(pcm * factor), -32768, 32767).astype(np.int16)
 
 
 @lru_cache(maxsize=1)

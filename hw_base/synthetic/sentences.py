@@ -2,15 +2,20 @@
 
 Lower case, a to z, apostrophe and space only. No two words sound alike (no "read" beside "red", no "there" beside
 "they're"), so that what was said can be written down without a language model.
+
+There are two grammars. ``everyday`` has the small vocabulary that recognition is trained on; it lacks a third of the
+phones of American English. ``wide`` adds about 200 words to it, so that every phone occurs, for synthesis of any text.
 """
 
 import hashlib
 import random
+from collections.abc import Mapping
 from typing import Literal
 
 from hw_base.errors import ConfigError
 
 Part = Literal["train", "val", "test"]
+Grammar = Literal["everyday", "wide"]
 
 MIN_WORDS, MAX_WORDS = 3, 7
 
@@ -49,6 +54,47 @@ MAYBE: maybe | perhaps
 """
 
 
+# What the wide grammar adds. Its nouns take no "a": the choice of "an" goes by the letter, which some of them mislead.
+_WIDE_RULES = """
+SENTENCE: OUR NOUN is QUALITY | OUR NOUN and OUR NOUN | BEING SEES OUR NOUN | THEY SEE OUR QUALITY NOUN
+SENTENCE: OUR NOUN of OUR NOUN | HOW THEY SEE OUR NOUN | OUR NOUN DOES OUR NOUN | are OUR QUALITY NOUN here
+SENTENCE: HOW OUR NOUN isn't QUALITY | to OUR NOUN for OUR NOUN | where's OUR NOUN from | put OUR NOUN on OUR NOUN
+SENTENCE: THEY SEE OUR NOUN WHERE | who was near OUR NOUN | THEY couldn't SEE OUR NOUN
+SENTENCE: THEY shan't SEE OUR NOUN | don't DO OUR QUALITY NOUN
+SENTENCE: OUR QUALITY NOUN DOES WHERE | OUR NOUN was into OUR NOUN | what should THEY DO | WHERE her NOUN is QUALITY
+OUR: the | the | my | your | their | our | every | her | about the
+NOUN: princess | subject | object | excitement | answer | master | castle | branch | basket | morning | corner
+NOUN: chair | prayer | affair | song | coffee | cloth | hero | beard | appearance | education | engineer
+NOUN: revolution
+NOUN: autumn | column | product | opinion | companion | audience | material | voice | noise | coin | appointment
+NOUN: wolf | brook | magistrate | holiday | nightingale | imagination | magazine | telegram | examination
+NOUN: occupation | population | childhood | melancholy | operation | composition | pleasure | treasure | vision
+NOUN: attitude | avenue | interview | multitude | fire | desire | iron | empire | acquirer | october | conversation
+NOUN: curiosity | assurance | jury | european | father | envelope | grandfather | type | tower | contest | lifetime
+NOUN: overcoat | telephone | studio | society | diamond | lion | idea | theater | library | nightmare | farewell
+NOUN: button | cotton | kitten | expert | commerce | admiral | handkerchief | cemetery | customary | transport
+NOUN: discourse | foundation | background | lookout | artillery | courtyard | determination | personality | universe
+NOUN: circulation | alternative | landlord | platform | formation | escort | failure | neighborhood | underground
+NOUN: correspondence | laboratory | corridor | territory | alteration | uniform | organization | fortification
+NOUN: atmosphere | afternoon | photograph | paragraph | archbishop | contrast | plantation | automobile
+NOUN: superiority
+NOUN: cowboy | exploit | vampire | grandma | forefathers | appreciation | iroquois | governess | science
+NOUN: defiance | story | storm | sword | function | engineering | mathematics | institute
+QUALITY: absolute | sure | poor | pure | real | miserable | certain | written | automatic | horizontal | altogether
+QUALITY: literary | ordinary | artistic | artificial | familiar | peculiar | scientific | usual | casual
+QUALITY: celebrated
+QUALITY: animated | national | additional | entire | nearer | wearier | royal | weird | unusual | economic
+QUALITY: oriental
+QUALITY: downcast | seventeenth | calm | strong | wrong | earthy | third | early | beautiful | human
+QUALITY: square | careful | electric | technological
+DOES: enjoys | avoids | destroys | hires | admires | assures | measures | overlooks | articulates | complicates
+DO: dictate | enjoy | avoid | destroy | hire | admire | assure | measure | overlook | recall | transfer
+DO: communicate
+HOW: somehow | therefore | although | already | moreover | perfectly | nearly | whoever knew | anyhow | who thought
+WHERE: yesterday | outside | somewhere | everywhere | in january | in the atmosphere | downstairs | upstairs
+"""
+
+
 def _parse(rules: str) -> dict[str, list[str]]:
     grammar: dict[str, list[str]] = {}
     for line in rules.strip().splitlines():
@@ -57,12 +103,12 @@ def _parse(rules: str) -> dict[str, list[str]]:
     return grammar
 
 
-_GRAMMAR = _parse(_RULES)
+_GRAMMARS: dict[Grammar, dict[str, list[str]]] = {"everyday": _parse(_RULES), "wide": _parse(_RULES + _WIDE_RULES)}
 
 
-def vocabulary() -> list[str]:
+def vocabulary(grammar: Grammar = "everyday") -> list[str]:
     """Every word that can occur, in alphabetic order."""
-    words = {word for choices in _GRAMMAR.values() for text in choices for word in text.split()}
+    words = {word for choices in _GRAMMARS[grammar].values() for text in choices for word in text.split()}
     return sorted({word for word in words if not word.isupper()} | {"an"})
 
 
@@ -74,7 +120,7 @@ def part_of(sentence: str) -> Part:
     return "val" if place < 228 else "test"
 
 
-def draw(part: Part, n_sentences: int, seed: int) -> list[str]:
+def draw(part: Part, n_sentences: int, seed: int, grammar: Grammar = "everyday") -> list[str]:
     """Distinct sentences of one part, of `MIN_WORDS` to `MAX_WORDS` words.
 
     The same seed gives the same list on every machine, and a shorter list is the beginning of a longer one.
@@ -82,11 +128,11 @@ def draw(part: Part, n_sentences: int, seed: int) -> list[str]:
     Raises:
         ConfigError: so many distinct sentences cannot be found.
     """
-    generator = random.Random(f"{seed}/{part}/sentences")
+    generator = random.Random(f"{seed}/{part}/sentences" + ("" if grammar == "everyday" else f"/{grammar}"))
     found: dict[str, None] = {}
     tries = 0
     while len(found) < n_sentences:
-        sentence = _sentence(generator)
+        sentence = _sentence(generator, _GRAMMARS[grammar])
         if MIN_WORDS <= len(sentence.split()) <= MAX_WORDS and part_of(sentence) == part:
             found[sentence] = None
         tries += 1
@@ -95,14 +141,14 @@ def draw(part: Part, n_sentences: int, seed: int) -> list[str]:
     return list(found)
 
 
-def _sentence(generator: random.Random) -> str:
-    words = _expand("SENTENCE", generator)
+def _sentence(generator: random.Random, grammar: Mapping[str, list[str]]) -> str:
+    words = _expand("SENTENCE", generator, grammar)
     following = zip(words, [*words[1:], ""], strict=True)
     return " ".join("an" if word == "a" and after[:1] in set("aeiou") else word for word, after in following)
 
 
-def _expand(symbol: str, generator: random.Random) -> list[str]:
-    if symbol not in _GRAMMAR:
+def _expand(symbol: str, generator: random.Random, grammar: Mapping[str, list[str]]) -> list[str]:
+    if symbol not in grammar:
         return [symbol]
-    choice = generator.choice(_GRAMMAR[symbol]).split()
-    return [word for part in choice for word in _expand(part, generator)]
+    choice = generator.choice(grammar[symbol]).split()
+    return [word for part in choice for word in _expand(part, generator, grammar)]

@@ -5,6 +5,7 @@ import string
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 
 from hw_base.errors import ConfigError, DataError
 from hw_base.synthetic import sentences
-from hw_base.synthetic.corpus import DEFAULT_SIZES, SILENCE, SyntheticSpeech, default_voices, make_plan
+from hw_base.synthetic.corpus import DEFAULT_SIZES, SILENCE, SyntheticSpeech, default_voices, make_plan, tile
+from hw_base.synthetic.espeak import Speaker, Utterance
 from tests.conftest import ROOT
 
 pytest.importorskip("espeakng_loader", reason="the embedded corpus needs espeakng-loader")
@@ -20,6 +22,14 @@ soundfile = pytest.importorskip("soundfile")
 
 REPOSITORY = ROOT
 PARTS = ("train", "val", "test")
+
+# Of American English: what espeak-ng gives for the 9000 most frequent words of LibriSpeech, each between two others.
+PHONES = r"""
+    '0 '3: 'A: 'A@ 'E 'I 'I2 'O2 'O: 'O@ 'OI 'U 'U@ 'V 'a 'aI 'aI3 'aI@ 'aU 'aa 'e@ 'eI 'i: 'i@ 'i@3 'o@ 'oU
+    'u: ,0 ,3: ,A: ,A@ ,E ,I ,O2 ,O: ,O@ ,OI ,U ,U@ ,V ,a ,aI ,aU ,aa ,e@ ,eI ,i: ,i@ ,i@3 ,o@ ,oU ,u: 0 3 3:
+    ; ? @ @- @2 @L A: A@ D E I I# I2 N O2 O: O@ S T U U@ V Z _ a a# aI aI3 aI@ aU aa b d dZ e@ eI f g h i i:
+    i@ i@3 j k l m n n- o@ oU p r r- s t t# t2 tS u: v w z
+"""
 
 
 @pytest.fixture(scope="module")
@@ -147,13 +157,45 @@ def test_sentences_are_plain_and_use_every_letter():
     )
 
 
+def test_wide_sentences_hold_every_phone_of_the_accent():
+    texts = sentences.draw("train", 1000, 0, "wide")
+    assert set("".join(texts)) == set(string.ascii_lowercase + " '")
+    counts = Counter()
+    with Speaker() as speaker:
+        for text in texts:
+            counts.update(symbol for symbol, _ in tile(speaker.say(Utterance(text, "en-us")), 1, 1))
+    assert not set(PHONES.split()) - set(counts)
+    assert min(counts[phone] for phone in PHONES.split()) >= 5
+
+
+def test_the_wide_grammar_leaves_everyday_sentences_as_they_are():
+    assert sentences.draw("train", 3, 0) != sentences.draw("train", 3, 0, "wide")
+    assert set(sentences.vocabulary()) < set(sentences.vocabulary("wide"))
+
+
+def test_each_utterance_has_a_level_of_its_own(cache):
+    plain, soft = (
+        SyntheticSpeech("val", 6, voices=["en-us"], level=level, cache_dir=cache) for level in ((0, 0), (-12, -6))
+    )
+    changes = []
+    for one, two in zip(plain.records, soft.records, strict=True):
+        (a, _), (b, _) = plain.read(one), soft.read(two)
+        changes.append(20 * float((b.norm() / a.norm()).log10()))
+        assert one.extra == two.extra
+    assert -12.1 < min(changes) < max(changes) < -5.9
+    assert len({round(change, 1) for change in changes}) > 3
+    with pytest.raises(ConfigError, match="level: expected"):
+        SyntheticSpeech("val", 6, level=(-6, -12), cache_dir=cache)
+
+
 def test_a_smaller_corpus_is_the_beginning_of_a_larger_one():
     small, large = (make_plan("test", n, ["en-us", "en"], (130, 190), (35, 65), seed=3) for n in (10, 50))
     assert large[:10] == small
 
 
 def test_more_sentences_than_the_grammar_has_are_refused(monkeypatch):
-    monkeypatch.setattr(sentences, "_GRAMMAR", {"SENTENCE": ["one NOUN falls"], "NOUN": ["cat", "dog", "king"]})
+    grammar = {"SENTENCE": ["one NOUN falls"], "NOUN": ["cat", "dog", "king"]}
+    monkeypatch.setitem(sentences._GRAMMARS, "everyday", grammar)
     with pytest.raises(ConfigError, match="n_utterances: 4 is more than"):
         sentences.draw("train", 4, 0)
 
