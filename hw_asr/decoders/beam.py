@@ -50,14 +50,14 @@ class BeamSearch(BaseDecoder):
         beam_threshold: prefixes this far behind the best one are dropped, natural log; null for none.
         blank_skip: frames whose blank is more probable than this count as certain blanks and take no time; 1 skips
             none and is exact, 0.99 makes peaky posteriors several times faster.
-        lm: ARPA file (``.gz`` allowed) or KenLM binary of an n-gram model over tokens or words.
+        lm: ARPA file (gzipped or not) or KenLM binary of an n-gram model over tokens or words.
         lm_level: what the model's words are; ``auto`` finds out.
         lm_weight: factor of the language model's natural-log probability.
         word_score: bonus for each unit, natural log; balances the model's liking for short texts.
         lexicon: word list, one a line, that may be written; by default the words of a word model.
         unknown: whether other words may be written (``spell``) or not (``forbid``).
         unknown_score: bonus for each word that the lexicon or the language model lacks, natural log.
-        hot_words: expected words and phrases, each with its bonus in natural log.
+        hot_words: expected words and phrases, each with its bonus in natural log; more than 100 counts as 100.
         n_threads: threads of the compiled engine.
 
     Raises:

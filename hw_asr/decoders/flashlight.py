@@ -16,6 +16,8 @@ from hw_asr.decoders.checks import check_posteriors
 from hw_asr.decoders.scoring.fusion import (
     FusionOptions,
     Level,
+    Weights,
+    check_weights,
     choose_level,
     empty_model,
     known_words,
@@ -74,13 +76,14 @@ class FlashlightBeamSearch(BaseDecoder):
         log_add: bool = False,
     ) -> None:
         super().__init__(text_encoder)
-        self.tokens = describe_tokens(text_encoder)
+        self.tokens, self.lm = describe_tokens(text_encoder), lm
         self.scorer: KenlmScorer | NgramModel
         if lm is not None and is_kenlm_binary(lm):
             self.scorer = KenlmScorer(lm)
             self.model = self.scorer.unigrams
         else:
             self.scorer = self.model = open_ngram(lm) if lm is not None else empty_model()
+        check_weights(Weights(float(lm_weight), float(word_score), 0.0))
         level = choose_level(FusionOptions(lm, lm_level, lexicon=lexicon), self.model, self.tokens)
         self.has_words, self.has_lm = level == "word", lm is not None
         if word_score and not self.has_words:
@@ -118,12 +121,19 @@ class FlashlightBeamSearch(BaseDecoder):
             elif self.has_lm:
                 files["lm_dict"] = str(Path(folder) / "dictionary.txt")
                 Path(files["lm_dict"]).write_text("\n".join(self._dictionary()) + "\n", encoding="utf-8")
-            return ctc_decoder(**files, **arguments, blank_token=BLANK_NAME, unk_word=UNKNOWN)
+            try:
+                return ctc_decoder(**files, **arguments, blank_token=BLANK_NAME, unk_word=UNKNOWN)
+            except (RuntimeError, ValueError, OSError) as error:
+                reason = " ".join(str(error).split())
+                raise ConfigError(
+                    f"flashlight refuses lm {arguments['lm']} or its words; BeamSearch may read it. It says: {reason}"
+                ) from error
 
     def _spellings(self, lexicon: "str | None") -> dict[str, tuple[int, ...]]:
         """Tokens of each word, the words as the language model writes them."""
-        known = known_words(self.model, self.text_encoder) if self.has_lm else {}
-        spelled = spell(read_words(lexicon) if lexicon is not None else known, self.text_encoder, self.tokens)
+        known = known_words(self.model, self.text_encoder, self.lm) if self.has_lm else {}
+        words = read_words(lexicon) if lexicon is not None else list(known)
+        spelled = spell(words, self.text_encoder, self.tokens, lexicon)
         if not spelled:
             raise ConfigError("lexicon: the text encoder can spell none of its words")
         return {self.model.vocabulary[known[form]] if form in known else form: ids for form, ids in spelled.items()}

@@ -1,7 +1,9 @@
 """The ARPA text format of back-off n-gram models: strict reading, exact writing."""
 
 import gzip
+import math
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ SENTENCE_START, SENTENCE_END, UNKNOWN = "<s>", "</s>", "<unk>"
 SPECIAL_WORDS = (SENTENCE_START, SENTENCE_END, UNKNOWN)
 # What KenLM gives to unknown words when the file has no <unk>.
 _MISSING_UNKNOWN_LOG10 = -100.0
+_GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -69,16 +72,19 @@ class _Lines:
 
 
 def read_arpa(path: "str | Path") -> Arpa:
-    r"""Read a model, gzipped where the name ends in ``.gz``.
+    r"""Read a model, gzipped or not, whatever its name.
 
     Raises:
-        DataError: missing file, not ARPA, counts that do not hold, a word that no unigram introduces.
+        DataError: missing file, not ARPA, counts that do not hold, a word that no unigram introduces, a probability
+            above 1 or a number that is not finite.
     """
     path = Path(path)
     try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+        with open(path, "rb") as file:
+            zipped = file.read(len(_GZIP)) == _GZIP
+        with gzip.open(path) if zipped else open(path, "rb") as file:
             return _read(_Lines(path, file))
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot read the language model: {error}") from error
 
 
@@ -118,9 +124,12 @@ def _read_section(lines: _Lines, order: int, count: int, ids: dict[bytes, int], 
             found = b" ".join(fields).decode(errors="replace")
             raise lines.error(f"expected a {order}-gram (row {row + 1} of {count}), found {found!r}")
         try:
-            log10_prob[row] = float(fields[0])
+            log10_prob[row] = probability = float(fields[0])
             if len(fields) == order + 2:
                 log10_backoff[row] = float(fields[-1])
+            if not (math.isfinite(probability) and probability <= 0 and math.isfinite(log10_backoff[row])):
+                found = b" ".join(fields).decode(errors="replace")
+                raise lines.error(f"a log10 probability must be finite and not above 0, a back-off finite: {found!r}")
             if order == 1:
                 words[row] = ids.setdefault(fields[1], len(ids))
             else:

@@ -15,7 +15,7 @@ from hw_asr.language_models.kenlm.binary import is_kenlm_binary, read_kenlm
 from hw_asr.language_models.ngram import NgramArrays, NgramModel
 from hw_base.errors import DataError
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def cache_folder() -> Path:
@@ -24,7 +24,7 @@ def cache_folder() -> Path:
 
 
 def open_ngram(path: "str | Path", use_cache: bool = True) -> NgramModel:
-    """The model of an ARPA file (``.gz`` allowed) or KenLM binary, from the cache if the file has not changed since.
+    """The model of an ARPA file (gzipped or not) or KenLM binary, from the cache if the file has not changed since.
 
     Raises:
         DataError: the file is missing or not a sound model.

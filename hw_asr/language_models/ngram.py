@@ -107,8 +107,11 @@ class NgramModel:
         """Lay the n-grams of a file out in arrays.
 
         Raises:
-            DataError: an n-gram whose context the model lacks.
+            DataError: an n-gram whose context the model lacks, or a number that is not finite.
         """
+        for order, grams in enumerate(arpa.grams, start=1):
+            if not (np.isfinite(grams.log10_prob).all() and np.isfinite(grams.log10_backoff).all()):
+                raise DataError(f"language model: a {order}-gram has a probability or back-off that is not finite")
         return _Builder(arpa).build()
 
 

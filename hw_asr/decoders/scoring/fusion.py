@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from hw_asr.decoders.scoring.hot_words import HotWords, build_hot_words, no_hot_words
-from hw_asr.decoders.scoring.lexicon import Lexicon, build_lexicon, read_words, spell
-from hw_asr.decoders.scoring.tokens import SPACE, Tokens, describe_tokens
+from hw_asr.decoders.scoring.lexicon import Lexicon, Speller, build_lexicon, read_words, say_once, spell
+from hw_asr.decoders.scoring.tokens import INSIDE, SPACE, Tokens, describe_tokens
 from hw_asr.language_models.arpa import SPECIAL_WORDS, Arpa, Grams
 from hw_asr.language_models.cache import open_ngram
 from hw_asr.language_models.ngram import NgramArrays, NgramModel
@@ -17,8 +17,10 @@ from hw_base.text import BaseTextEncoder
 
 NO_UNITS, TOKEN_UNITS, WORD_UNITS = 0, 1, 2
 Level = Literal["auto", "token", "word"]
-# Below this share of common words, a model's words are not the text encoder's tokens.
+# Below this probability of the words that are tokens, a model is not one of the text encoder's tokens.
 _MATCHING_SHARE = 0.5
+# Natural log. Searches multiply probabilities, which a factor beyond e^700 would make infinite.
+LARGEST_WEIGHT = {"lm_weight": 100.0, "word_score": 100.0, "unknown_score": 1000.0}
 
 
 class Weights(NamedTuple):
@@ -81,6 +83,13 @@ class FusionOptions:
     hot_words: Mapping[str, float] = field(default_factory=dict)
 
 
+def check_weights(weights: Weights) -> None:
+    """Raise ConfigError for a weight that is not finite or so large that probabilities overflow."""
+    for name, value in weights._asdict().items():
+        if not abs(value) <= LARGEST_WEIGHT[name]:
+            raise ConfigError(f"{name}: expected at most {LARGEST_WEIGHT[name]:g} either way, found {value:g}")
+
+
 def build_fusion(options: FusionOptions, text_encoder: BaseTextEncoder) -> Fusion:
     """Read the files and fit them to the vocabulary.
 
@@ -88,6 +97,7 @@ def build_fusion(options: FusionOptions, text_encoder: BaseTextEncoder) -> Fusio
         ConfigError: a language model whose words are neither tokens nor words of this text encoder.
         DataError: a file that cannot be read.
     """
+    check_weights(options.weights)
     tokens = describe_tokens(text_encoder)
     model = open_ngram(options.lm) if options.lm is not None else empty_model()
     level = choose_level(options, model, tokens)
@@ -122,7 +132,7 @@ def empty_model() -> NgramModel:
 
 
 def match_tokens(tokens: Tokens, model: NgramModel) -> tuple[np.ndarray, float]:
-    """Language-model word of each token, and which share of what could match did.
+    """Language-model word of each token, and the model's probability of a word that is a token.
 
     A token matches the word of the same spelling, in another case if need be; ``|`` too stands for the blank.
     """
@@ -132,9 +142,11 @@ def match_tokens(tokens: Tokens, model: NgramModel) -> tuple[np.ndarray, float]:
     for token, name in enumerate(tokens.names[1:], start=1):
         bar = ids.get("|", model.unknown_id) if name == SPACE else model.unknown_id
         units[token] = ids.get(name, folded.get(name.casefold(), bar))
-    n_words = sum(1 for word in ids if word not in SPECIAL_WORDS)
-    n_matched = int((units[1:] != model.unknown_id).sum())
-    return units, n_matched / max(1, min(len(units) - 1, n_words))
+    matched = np.unique(units[units != model.unknown_id])
+    probability = np.exp(model.arrays.dense_logp[0].astype(np.float64))
+    special = [i for word, i in ids.items() if word in SPECIAL_WORDS]
+    total = probability.sum() - probability[special].sum()
+    return units, float(probability[matched].sum() / total) if total > 0 else 0.0
 
 
 def token_units(path: str, tokens: Tokens, model: NgramModel) -> np.ndarray:
@@ -162,7 +174,10 @@ def choose_level(options: FusionOptions, model: NgramModel, tokens: Tokens) -> s
     elif options.lm is None:
         level = "token"
     else:
-        level = "token" if match_tokens(tokens, model)[1] >= _MATCHING_SHARE else "word"
+        units, matched = match_tokens(tokens, model)
+        # Words may all be letters where someone spells; only a model of tokens knows the blank.
+        knows_blank = not tokens.has_words or bool((units[tokens.kinds != INSIDE] != model.unknown_id).any())
+        level = "token" if matched >= _MATCHING_SHARE and knows_blank else "word"
     if level == "token" and options.lexicon is not None:
         raise ConfigError("lexicon: works with a language model of words, found lm_level 'token'")
     if level == "word" and options.lm is None and options.lexicon is None:
@@ -171,6 +186,9 @@ def choose_level(options: FusionOptions, model: NgramModel, tokens: Tokens) -> s
         raise ConfigError(
             "no token of this text encoder holds a blank, so words cannot be told apart: use a token model"
         )
+    if options.lm is not None:
+        how = "found by lm_level 'auto'" if options.lm_level == "auto" else "as lm_level says"
+        say_once(f"{options.lm}: a language model of {level}s, {how}")
     return level
 
 
@@ -183,9 +201,11 @@ def _mismatch(path: str, tokens: Tokens, model: NgramModel) -> str:
 
 
 def _lexicon(options: FusionOptions, model: NgramModel, text_encoder: BaseTextEncoder, tokens: Tokens) -> Lexicon:
-    units = known_words(model, text_encoder) if options.lm is not None else {}
-    words = read_words(options.lexicon) if options.lexicon is not None else list(units)
-    spelled = spell(words, text_encoder, tokens)
+    units = known_words(model, text_encoder, options.lm) if options.lm is not None else {}
+    if options.lexicon is not None:
+        spelled = spell(read_words(options.lexicon), text_encoder, tokens, options.lexicon)
+    else:
+        spelled = spell(units, text_encoder, tokens)
     if not spelled:
         raise ConfigError(_mismatch(str(options.lexicon or options.lm), tokens, model))
     if options.lm is not None and not any(form in units for form in spelled):
@@ -198,14 +218,26 @@ def _lexicon(options: FusionOptions, model: NgramModel, text_encoder: BaseTextEn
     return build_lexicon(spellings, bonus, model.unknown_id, len(text_encoder))
 
 
-def known_words(model: NgramModel, text_encoder: BaseTextEncoder) -> dict[str, int]:
-    """Words in the encoder's case -> the most probable word of the model that becomes it."""
+def known_words(model: NgramModel, text_encoder: BaseTextEncoder, source: str | None = None) -> dict[str, int]:
+    """Words in the encoder's case -> the word of the model: the same word, else the most probable that becomes it.
+
+    Args:
+        model: of words.
+        text_encoder: vocabulary that has to spell them.
+        source: the model's file, for a line about the words that cannot be spelled; None says nothing.
+    """
     units: dict[str, int] = {}
+    speller = Speller(text_encoder)
+    probability = model.arrays.dense_logp[0]
     for i, word in enumerate(model.vocabulary):
-        if word not in SPECIAL_WORDS:
-            best = units.setdefault(text_encoder.normalize(word), i)
-            if model.arrays.dense_logp[0, i] > model.arrays.dense_logp[0, best]:
-                units[text_encoder.normalize(word)] = i
+        form = speller.form(word) if word not in SPECIAL_WORDS else None
+        if form is None:
+            continue
+        best = units.setdefault(form, i)
+        if word == form or (model.vocabulary[best] != form and probability[i] > probability[best]):
+            units[form] = i
+    if source is not None:
+        speller.report(source, len(model.vocabulary))
     return units
 
 

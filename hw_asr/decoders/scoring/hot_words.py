@@ -1,14 +1,20 @@
 """Words and phrases that are expected: a bonus for each whole one, part of it given in advance while it is spelled."""
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from hw_asr.decoders.scoring.lexicon import say_once
 from hw_asr.decoders.scoring.tokens import INSIDE, Tokens
 from hw_base.errors import ConfigError
 from hw_base.text import BaseTextEncoder
+
+# Natural log; e^100 is certainty. Searches multiply probabilities, which a factor beyond e^700 would make infinite.
+LARGEST = 100.0
+_LARGEST_STEP = 300.0
 
 
 class HotWords(NamedTuple):
@@ -37,21 +43,30 @@ def build_hot_words(boosts: Mapping[str, float], text_encoder: BaseTextEncoder, 
         boosts: word or phrase -> bonus for each time it stands between word boundaries, natural log.
 
     Raises:
-        ConfigError: a word that the vocabulary cannot spell, or a vocabulary without word boundaries.
+        ConfigError: a word that the vocabulary cannot spell, two that it spells alike, a bonus that is not finite, or a
+            vocabulary without word boundaries.
     """
     if not tokens.has_words:
         raise ConfigError("hot_words: no token of this text encoder holds a blank, so words cannot be told apart")
     lead = [tokens.separator] if tokens.separator else []
     patterns: dict[tuple[int, ...], float] = {}
     for phrase, boost in boosts.items():
-        form = text_encoder.normalize(phrase)
-        if not form.strip() or text_encoder.unknown(form):
-            raise ConfigError(
-                f"hot_words: {phrase!r} cannot be spelled, the vocabulary lacks {text_encoder.unknown(form)}"
-            )
-        ids = text_encoder.encode(form.strip())
-        patterns[tuple(lead + ids)] = boost
-    return _automaton(patterns, len(lead), tokens)
+        form = text_encoder.normalize(phrase).strip()
+        lacking = text_encoder.unknown(phrase)
+        if not form or lacking:
+            raise ConfigError(f"hot_words: {phrase!r} cannot be spelled, the vocabulary lacks {lacking or 'all of it'}")
+        if not math.isfinite(boost):
+            raise ConfigError(f"hot_words: the bonus of {phrase!r} must be a finite number, found {boost}")
+        if abs(boost) > LARGEST:
+            say_once(f"hot_words: the bonus of {phrase!r}, {boost:g}, is more than certainty; {LARGEST:g} is used")
+            boost = math.copysign(LARGEST, boost)
+        pattern = tuple(lead + text_encoder.encode(form))
+        if patterns.setdefault(pattern, boost) != boost:
+            raise ConfigError(f"hot_words: {phrase!r} is spelled {form!r}, which has another bonus already")
+    automaton = _automaton(patterns, len(lead), tokens)
+    if np.abs(automaton.bonus).max() > _LARGEST_STEP:
+        raise ConfigError(f"hot_words: phrases within phrases add up to more than {_LARGEST_STEP:g} at one token")
+    return automaton
 
 
 def _automaton(patterns: Mapping[tuple[int, ...], float], n_lead: int, tokens: Tokens) -> HotWords:

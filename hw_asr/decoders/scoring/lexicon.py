@@ -1,6 +1,8 @@
 """The words a decoder may write, as a prefix tree over tokens."""
 
-from collections.abc import Iterable, Mapping
+import functools
+import logging
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +16,12 @@ from hw_base.text import BaseTextEncoder
 # Trees with fewer (node, token) cells than this are stored as a matrix (64 MiB), larger ones hashed.
 _DENSE_CELLS = 1 << 24
 ROOT = 0
+# Refused words that a message names.
+_NAMED = 5
+# What is given in advance for a word is no more than this, so that a step of linear probabilities stays finite.
+_MOST_AHEAD = 300.0
+
+log = logging.getLogger(__name__)
 
 
 class Lexicon(NamedTuple):
@@ -54,15 +62,70 @@ def read_words(path: "str | Path") -> list[str]:
     return words
 
 
-def spell(words: Iterable[str], text_encoder: BaseTextEncoder, tokens: Tokens) -> dict[str, tuple[int, ...]]:
-    """Tokens of each word in the encoder's own case, without separators; words that cannot be spelled are left out."""
-    spelled = {}
+class Speller:
+    """Writes words in the text encoder's own case, and counts those that it cannot write.
+
+    A word is not bent into another one: a character that the vocabulary lacks (``4th``), or punctuation that it takes
+    for a word boundary (``u.s.``, ``x-ray``), makes the word impossible.
+
+    Attributes:
+        refused: words that could not be written.
+    """
+
+    def __init__(self, text_encoder: BaseTextEncoder) -> None:
+        self.text_encoder = text_encoder
+        self.refused: list[str] = []
+        letters = (text_encoder.decode([i]).strip() for i in range(1, len(text_encoder)))
+        self._frame = next(letter for letter in letters if letter)
+
+    def form(self, word: str) -> str | None:
+        """How a word is written; None where it cannot be."""
+        form = self.text_encoder.normalize(word)
+        whole = form and not any(map(str.isspace, form))
+        if whole and form != word:  # between letters, punctuation at its ends would leave a blank
+            framed = self.text_encoder.normalize(f"{self._frame}{word}{self._frame}")
+            whole = framed == f"{self._frame}{form}{self._frame}"
+        if not whole or self.text_encoder.unknown(word):
+            self.refused.append(word)
+            return None
+        return form
+
+    def report(self, source: str, total: int) -> None:
+        """Say once how many words of a file cannot be written."""
+        if self.refused:
+            named = ", ".join(map(repr, self.refused[:_NAMED])) + (", ..." if len(self.refused) > _NAMED else "")
+            say_once(
+                f"{source}: {len(self.refused)} of {total} words cannot be spelled with this vocabulary and are never "
+                f"written: {named}"
+            )
+
+
+@functools.lru_cache(maxsize=1000)
+def say_once(message: str) -> None:
+    """Log a line the first time only: a search over weights builds the same decoder many times."""
+    log.info("%s", message)
+
+
+def spell(
+    words: Collection[str], text_encoder: BaseTextEncoder, tokens: Tokens, source: str | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Tokens of each word in the encoder's own case, without separators; words that cannot be spelled are left out.
+
+    Args:
+        words: of a lexicon or a language model.
+        text_encoder: vocabulary.
+        tokens: the same, as decoders see it.
+        source: the words' file, for a line about those that are left out; None says nothing.
+    """
+    spelled, speller = {}, Speller(text_encoder)
     for word in words:
-        form = text_encoder.normalize(word)
-        if form and not text_encoder.unknown(form):
+        form = speller.form(word)
+        if form is not None:
             ids = tuple(i for i in text_encoder.encode(form) if tokens.kinds[i] != SEPARATOR)
             if ids:
                 spelled[form] = ids
+    if source is not None:
+        speller.report(source, len(words))
     return spelled
 
 
@@ -110,4 +173,4 @@ def _ahead(word: list[int], parent: list[int], bonus: np.ndarray) -> np.ndarray:
     for node in range(len(word) - 1, 0, -1):  # children come after their parents
         best[parent[node]] = max(best[parent[node]], best[node])
     best[ROOT] = 0.0
-    return np.array(best)
+    return np.array(best).clip(-_MOST_AHEAD, _MOST_AHEAD)

@@ -108,6 +108,10 @@ def test_real_sentences_score_as_in_kenlm(real_data):
         ("ngram 1=5", "ngram 1=6", r"expected a 1-gram \(row 6 of 6\), found"),
         ("-0.9\tox", "-0.9\tan", "5 unigrams, but only 4 different words"),
         ("-0.6\tan ox\t", "-0.6\tan an\t", "a 3-gram continues 'an ox', which is not a 2-gram"),
+        ("-0.7\tan", "0.7\tan", "line 13: a log10 probability must be finite and not above 0"),
+        ("-0.7\tan", "nan\tan", "line 13: a log10 probability must be finite"),
+        ("an ox\t-0.25", "an ox\tinf", "line 18: .*a back-off finite: '-0.6 an ox inf'"),
+        ("-0.2\t<s> an ox", "-inf\t<s> an ox", "line 23: a log10 probability must be finite"),
         ("-0.2\t<s> an ox", "-0.2\t<s> an ox\t-1\t-1", r"expected a 3-gram \(row 1 of 2\)"),
     ],
 )
@@ -124,7 +128,7 @@ def test_other_files_are_no_models(tmp_path):
     (tmp_path / "lm.bin").write_bytes(b"mmap lm http://kheafield.com/code format version 5\n\0more")
     with pytest.raises(DataError, match="the KenLM binary is cut short"):
         open_ngram(tmp_path / "lm.bin")
-    (tmp_path / "lm.arpa.gz").write_bytes(b"not gzip")
+    (tmp_path / "lm.arpa.gz").write_bytes(b"\x1f\x8bnot gzip")
     with pytest.raises(DataError, match="cannot read the language model"):
         open_ngram(tmp_path / "lm.arpa.gz")
 
@@ -133,6 +137,14 @@ def test_gzip_reads_the_same(small, tmp_path):
     zipped = tmp_path / "small.arpa.gz"
     zipped.write_bytes(gzip.compress(SMALL.encode()))
     assert open_ngram(zipped).score("an ox an yak") == open_ngram(small).score("an ox an yak")
+
+
+def test_gzip_is_told_by_content_not_by_name(small, tmp_path):
+    hidden, plain = tmp_path / "zipped.arpa", tmp_path / "plain.arpa.gz"
+    hidden.write_bytes(gzip.compress(SMALL.encode()))
+    plain.write_text(SMALL)
+    expected = open_ngram(small).score("an ox an yak")
+    assert [open_ngram(path).score("an ox an yak") for path in (hidden, plain)] == [expected, expected]
 
 
 def test_what_is_written_reads_the_same(small, tmp_path):
