@@ -111,7 +111,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", metavar="DIR", default="augmentations", help="default: augmentations")
     parser.add_argument("-n", "--index", type=int, default=0, help="of the training utterance; default: 0")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key: a.b.c=value; any number of times"
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change keys: a.b.c=value, a.*.c=value; any number of them",
     )
     arguments = parser.parse_args(argv)
 

@@ -13,8 +13,7 @@ from hw_asr.decoders import BaseDecoder, GreedyDecoder
 from hw_asr.evaluation import tuning
 from hw_asr.evaluation.tuning import Point
 from hw_base import checkpoint, distributed
-from hw_base.config import read as config_files
-from hw_base.config.resolve import as_dict, build, resolve
+from hw_base.config.resolve import as_dict, build, read, resolve
 from hw_base.config.schema import TEST_PREFIX, Component, Config
 from hw_base.errors import ConfigError
 from hw_base.registry import DECODERS, suggest
@@ -48,7 +47,12 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(option, type=_numbers, default=values, metavar="X,Y,...", help=f"default: {option}={shown}")
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help=f"change a key, for example {EXAMPLE}"
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"change a key, for example {EXAMPLE}",
     )
     parser.add_argument("-o", "--output", metavar="DIR", default="tuned", help="default: tuned")
     return parser
@@ -66,9 +70,9 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def _work(arguments: argparse.Namespace) -> int:
     state = checkpoint.load(arguments.resume)
-    given = config_files.read(arguments.config) if arguments.config else {}
+    given = read(arguments.config) if arguments.config else {}
     raw = {**state["config"], **given}
-    config = resolve(raw, arguments.set)
+    config = resolve(raw, arguments.set, arguments.resume, given)
     _check_split(config, arguments.split)
     name = choose_decoder(config, arguments.decoder)
     for key in TUNED:

@@ -1,6 +1,7 @@
 """What a task adds to the base: its default sections, its items, its model's run-time arguments, its test."""
 
 import copy
+import inspect
 from abc import ABC, abstractmethod
 from argparse import Namespace
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import torch
 
 from hw_base import checkpoint, registry
 from hw_base.config.resolve import build
-from hw_base.config.schema import TRAIN_SPLIT, Config
+from hw_base.config.schema import TRAIN_SPLIT, Config, OptimizerSection
 from hw_base.data.dataset import Record
 from hw_base.data.loader import Loader
 from hw_base.data.split import Split
@@ -20,6 +21,7 @@ from hw_base.recognizer import Recognizer
 from hw_base.registry import suggest
 from hw_base.text import BaseTextEncoder
 
+PLATEAU = "ReduceLROnPlateau"
 MakeItem = Callable[[Record, Any, torch.Generator], dict[str, Any]]
 
 
@@ -152,10 +154,20 @@ class BaseTask(ABC):
             errors[f"optimizers.{name}"] = f"required, but missing: a parameter group of {config.model.type}"
         for name, section in config.optimizers.items():
             schedule = section.scheduler
-            if schedule and (schedule.every == "evaluation") != (schedule.type == "ReduceLROnPlateau"):
+            if schedule and (schedule.every == "evaluation") != (schedule.type == PLATEAU):
                 errors[f"optimizers.{name}.scheduler.every"] = (
                     '"evaluation" goes with ReduceLROnPlateau, "step" or "epoch" with every other schedule'
                 )
+            elif schedule and schedule.type == PLATEAU and config.trainer.monitor is None:
+                errors[f"optimizers.{name}.scheduler"] = 'needs trainer.monitor, for example "min val/loss"'
+            elif (
+                schedule and schedule.type == PLATEAU and schedule.args.get("mode") not in (None, config.monitor_mode())
+            ):
+                errors[f"optimizers.{name}.scheduler.args.mode"] = (
+                    f"{schedule.args['mode']!r} contradicts trainer.monitor {config.trainer.monitor!r}; leave it out"
+                )
+            else:
+                errors |= _refused(f"optimizers.{name}", section)
         if config.trainer.monitor is not None:
             problem = cls._monitor_problem(config)
             if problem:
@@ -182,3 +194,23 @@ class BaseTask(ABC):
             losses = [f"{group}/{loss}" for group in config.optimizers for loss in losses]
         known = losses + trainer.metric_names(config)  # type: ignore[attr-defined]
         return None if name in known else f"{split} has no value named {name!r}. {suggest(name, known)}"
+
+
+def _refused(where: str, section: OptimizerSection) -> dict[str, str]:
+    """What an optimizer and its schedule say to their arguments: both are built once for a parameter of no meaning."""
+    try:
+        optimizer = build(where, section, registry.OPTIMIZERS, params=[torch.nn.Parameter(torch.zeros(1))])
+        if section.scheduler is not None:
+            where = f"{where}.scheduler"
+            names = inspect.signature(registry.SCHEDULERS[section.scheduler.type]).parameters
+            args = {"T_max": 100, "total_iters": 100, "max_lr": 1.0}
+            args = {name: value for name, value in args.items() if name in names} | section.scheduler.args
+            trial = section.scheduler.model_copy(update={"args": args})
+            scheduler = build(where, trial, registry.SCHEDULERS, optimizer=optimizer, total_steps=100)
+            optimizer.step()
+            scheduler.step(*[0.0] if section.scheduler.type == PLATEAU else [])
+    except ConfigError as error:
+        return {where: str(error).partition(": ")[2]}
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+        return {where: f"fails at its first step: {error}"}
+    return {}

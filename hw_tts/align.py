@@ -50,7 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-b", "--batch-size", type=cli.positive(int), default=8, help="default: 8")
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key: a.b.c=value; any number of times"
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change keys: a.b.c=value, a.*.c=value; any number of them",
     )
     arguments = parser.parse_args(argv)
 

@@ -12,7 +12,7 @@ import torch
 from hw_base import checkpoint, distributed, storage
 from hw_base import task_packages as packages
 from hw_base.config import read as config_files
-from hw_base.config.resolve import resolve
+from hw_base.config.resolve import read, resolve
 from hw_base.config.schema import Config
 from hw_base.errors import ConfigError
 from hw_base.registry import suggest
@@ -56,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="config of a fine-tuning, with init_from")
     parser.add_argument("-s", "--strategies", metavar="A,B", default=",".join(DEFAULT), help="which, by name")
     parser.add_argument("--more", metavar="FILE", help='JSON of further strategies: {"name": ["key=value", ...]}')
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key for all of them")
+    parser.add_argument(
+        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="change a key for all of them"
+    )
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="one run folder for each, and the table")
     arguments = parser.parse_args(argv)
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _compare(arguments: argparse.Namespace) -> int:
     packages.import_all()
-    raw = config_files.read(arguments.config)
+    raw = read(arguments.config)
     known = STRATEGIES | (_more(arguments.more) if arguments.more else {})
     names = [name.strip() for name in arguments.strategies.split(",") if name.strip()]
     for name in names:

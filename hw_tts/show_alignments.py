@@ -105,7 +105,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--limit", type=cli.positive(int), default=5, metavar="N", help="so many utterances; default: 5"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key: a.b.c=value; any number of times"
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change keys: a.b.c=value, a.*.c=value; any number of them",
     )
     arguments = parser.parse_args(argv)
     return cli.run(lambda: _show(arguments))

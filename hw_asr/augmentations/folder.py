@@ -26,7 +26,7 @@ class SoundFolder:
     """
 
     def __init__(self, folder: str, sample_rate: int, owner: str) -> None:
-        root = Path(folder).expanduser()
+        root = Path(folder)
         if not root.is_dir():
             raise ConfigError(f"{owner}: folder {folder!r} does not exist")
         self.paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in audio.EXTENSIONS)

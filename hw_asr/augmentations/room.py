@@ -10,6 +10,7 @@ from hw_asr.augmentations import dsp
 from hw_asr.augmentations.base import Probability
 from hw_asr.augmentations.folder import SoundFolder
 from hw_asr.augmentations.waveform import WaveformAugmentation
+from hw_base.config.schema import PathText
 from hw_base.registry import AUGMENTATIONS
 
 
@@ -26,7 +27,7 @@ class Reverberation(WaveformAugmentation):
         p: probability with which a waveform is changed.
     """
 
-    def __init__(self, folder: str, sample_rate: PositiveInt, p: Probability = 0.3) -> None:
+    def __init__(self, folder: PathText, sample_rate: PositiveInt, p: Probability = 0.3) -> None:
         super().__init__(p)
         self.sounds = SoundFolder(folder, sample_rate, type(self).__name__)
 

@@ -7,6 +7,7 @@ from pydantic import NonNegativeInt
 from torch import Tensor
 
 from hw_asr.augmentations.base import BaseAugmentation, Probability
+from hw_base.config.schema import Count
 from hw_base.registry import AUGMENTATIONS
 
 
@@ -33,9 +34,9 @@ class SpecAugment(BaseAugmentation):
 
     def __init__(
         self,
-        n_freq_masks: NonNegativeInt = 2,
+        n_freq_masks: Count = 2,
         freq_width: NonNegativeInt = 27,
-        n_time_masks: NonNegativeInt = 10,
+        n_time_masks: Count = 10,
         time_share: Probability = 0.05,
         time_warp: NonNegativeInt = 0,
         fill: Literal["mean", "zero"] = "mean",

@@ -10,6 +10,7 @@ from torch import Tensor
 from hw_asr.augmentations import dsp
 from hw_asr.augmentations.base import BaseAugmentation, Probability, check_range, uniform
 from hw_asr.augmentations.folder import SoundFolder
+from hw_base.config.schema import PathText
 from hw_base.registry import AUGMENTATIONS
 
 
@@ -87,7 +88,7 @@ class BackgroundNoise(WaveformAugmentation):
 
     def __init__(
         self,
-        folder: str,
+        folder: PathText,
         sample_rate: PositiveInt,
         min_snr: float = 5.0,
         max_snr: float = 25.0,

@@ -4,7 +4,7 @@ import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from hw_asr.decoders.base import BaseDecoder, Hypothesis
@@ -20,6 +20,7 @@ from hw_asr.decoders.scoring.fusion import (
 )
 from hw_asr.decoders.scoring.options import Found, SearchOptions
 from hw_asr.decoders.tensor.search import TensorSearch
+from hw_base.config.schema import PathText, Size, Threads
 from hw_base.errors import ConfigError, MissingPackageError
 from hw_base.registry import DECODERS
 from hw_base.text import BaseTextEncoder
@@ -68,21 +69,21 @@ class BeamSearch(BaseDecoder):
     def __init__(
         self,
         text_encoder: BaseTextEncoder,
-        beam_size: PositiveInt = 50,
-        n_best: PositiveInt = 1,
+        beam_size: Size = 50,
+        n_best: Size = 1,
         engine: Literal["auto", "tensor", "compiled", "fused"] = "auto",
-        tokens_per_frame: PositiveInt | None = 20,
+        tokens_per_frame: Size | None = 20,
         beam_threshold: PositiveFloat | None = 20.0,
         blank_skip: Annotated[float, Field(gt=0, le=1)] = 1.0,
-        lm: str | None = None,
+        lm: PathText | None = None,
         lm_level: Level = "auto",
         lm_weight: NonNegativeFloat = 0.5,
         word_score: float = 0.0,
-        lexicon: str | None = None,
+        lexicon: PathText | None = None,
         unknown: Literal["forbid", "spell"] = "forbid",
         unknown_score: float = -10.0,
         hot_words: dict[str, float] | None = None,
-        n_threads: PositiveInt = 1,
+        n_threads: Threads = 1,
     ) -> None:
         super().__init__(text_encoder)
         weights = Weights(float(lm_weight), float(word_score), float(unknown_score))

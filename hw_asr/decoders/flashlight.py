@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from hw_asr.decoders.base import BaseDecoder, Hypothesis
@@ -31,6 +31,7 @@ from hw_asr.language_models.cache import open_ngram
 from hw_asr.language_models.kenlm.binary import is_kenlm_binary
 from hw_asr.language_models.kenlm.scorer import KenlmScorer
 from hw_asr.language_models.ngram import LN10, NgramModel
+from hw_base.config.schema import PathText, Size
 from hw_base.errors import ConfigError, MissingPackageError
 from hw_base.registry import DECODERS
 from hw_base.text import BaseTextEncoder
@@ -64,15 +65,15 @@ class FlashlightBeamSearch(BaseDecoder):
     def __init__(
         self,
         text_encoder: BaseTextEncoder,
-        beam_size: PositiveInt = 50,
-        n_best: PositiveInt = 1,
-        tokens_per_frame: PositiveInt | None = None,
+        beam_size: Size = 50,
+        n_best: Size = 1,
+        tokens_per_frame: Size | None = None,
         beam_threshold: PositiveFloat = 50.0,
-        lm: str | None = None,
+        lm: PathText | None = None,
         lm_level: Level = "auto",
         lm_weight: NonNegativeFloat = 0.5,
         word_score: float = 0.0,
-        lexicon: str | None = None,
+        lexicon: PathText | None = None,
         log_add: bool = False,
     ) -> None:
         super().__init__(text_encoder)

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from hw_asr.decoders.base import BaseDecoder, Hypothesis
@@ -13,6 +13,7 @@ from hw_asr.decoders.checks import check_posteriors
 from hw_asr.decoders.scoring.fusion import token_units
 from hw_asr.decoders.scoring.tokens import describe_tokens
 from hw_asr.language_models.cache import open_ngram
+from hw_base.config.schema import PathText, Size
 from hw_base.registry import DECODERS
 from hw_base.text import BaseTextEncoder
 
@@ -84,9 +85,9 @@ class ReferenceBeamSearch(BaseDecoder):
     def __init__(
         self,
         text_encoder: BaseTextEncoder,
-        beam_size: PositiveInt = 10,
-        n_best: PositiveInt = 1,
-        lm: "str | None" = None,
+        beam_size: Size = 10,
+        n_best: Size = 1,
+        lm: PathText | None = None,
         lm_weight: NonNegativeFloat = 0.5,
         word_score: float = 0.0,
     ) -> None:

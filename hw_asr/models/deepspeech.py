@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hw_base.config.schema import Count, Size
 from hw_base.errors import MissingPackageError
 from hw_base.nn.layers import BiRNN, length_mask
 from hw_base.nn.model import BaseModel
@@ -47,10 +48,10 @@ class DeepSpeech(BaseModel):
         self,
         n_mels: int,
         n_tokens: int,
-        n_hidden: PositiveInt = 2048,
+        n_hidden: Size = 2048,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
-        n_context: NonNegativeInt = 0,
-        stride: PositiveInt = 1,
+        n_context: Count = 0,
+        stride: Size = 1,
     ) -> None:
         super().__init__()
         try:

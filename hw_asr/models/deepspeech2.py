@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hw_base.config.schema import Depth, Size
 from hw_base.errors import ConfigError
 from hw_base.nn.layers import BiRNN, MaskedBatchNorm, length_mask
 from hw_base.nn.model import BaseModel
@@ -71,11 +72,11 @@ class DeepSpeech2(BaseModel):
         self,
         n_mels: int,
         n_tokens: int,
-        conv_channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=3)] = (32, 32),
-        kernel_sizes: tuple[tuple[PositiveInt, PositiveInt], ...] = ((41, 11), (21, 11), (21, 11)),
-        time_stride: PositiveInt = 2,
-        n_layers: PositiveInt = 5,
-        n_hidden: PositiveInt = 512,
+        conv_channels: Annotated[tuple[Size, ...], Field(min_length=1, max_length=3)] = (32, 32),
+        kernel_sizes: tuple[tuple[Size, Size], ...] = ((41, 11), (21, 11), (21, 11)),
+        time_stride: Size = 2,
+        n_layers: Depth = 5,
+        n_hidden: Size = 512,
         cell: Literal["gru", "lstm"] = "gru",
         combine: Literal["sum", "concat"] = "sum",
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,

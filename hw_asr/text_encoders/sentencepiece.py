@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 
 from hw_asr.text_encoders.characters import ENGLISH, CharTextEncoder
+from hw_base.config.schema import PathText
 from hw_base.errors import CheckpointError, ConfigError, DataError, MissingPackageError
 from hw_base.registry import TEXT_ENCODERS
 from hw_base.text import BaseTextEncoder
@@ -39,7 +40,7 @@ class SentencePieceTextEncoder(BaseTextEncoder):
         vocab_size: Annotated[int, Field(ge=2)] = 48,
         model_type: Literal["bpe", "unigram"] = "bpe",
         alphabet: Annotated[str, Field(min_length=1)] = ENGLISH,
-        model_path: str | None = None,
+        model_path: PathText | None = None,
     ) -> None:
         self.vocab_size = vocab_size
         self.model_type = model_type

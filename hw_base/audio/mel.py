@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
+from hw_base.config.schema import SampleRate, Size
 from hw_base.errors import ConfigError, DataError
 from hw_base.registry import FEATURES
 
@@ -118,11 +119,11 @@ class LogMelSpectrogram(nn.Module):
 
     def __init__(
         self,
-        sample_rate: PositiveInt = 16000,
-        n_fft: PositiveInt = 512,
-        win_length: PositiveInt = 400,
-        hop_length: PositiveInt = 160,
-        n_mels: PositiveInt = 80,
+        sample_rate: SampleRate = 16000,
+        n_fft: Size = 512,
+        win_length: Size = 400,
+        hop_length: Size = 160,
+        n_mels: Size = 80,
         f_min: NonNegativeFloat = 0.0,
         f_max: PositiveFloat | None = None,
         power: Annotated[int, Field(ge=1, le=2)] = 2,

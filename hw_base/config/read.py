@@ -1,14 +1,13 @@
 """Strict reading of JSON and YAML: what the two formats let pass silently is an error here, with line and column.
 
-Refused: duplicate keys (both formats keep the last one), NaN and infinities, numbers that overflow, YAML anchors and
-aliases (a few hundred bytes of them unfold to billions of nodes), nesting deeper than `MAX_DEPTH`.
+Refused: duplicate keys (both formats keep the last one), NaN and infinities, numbers that overflow, YAML anchors,
+aliases (a few hundred bytes of them unfold to billions of nodes) and tags, nesting deeper than `MAX_DEPTH`.
 Repaired: YAML scalars follow JSON's rules, so that ``1e-3`` is a number and ``no``, ``012`` and ``1:30`` are strings.
 """
 
 import json
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ def parse_json(text: str, where: str) -> Any:
     """Parse strict JSON; ``where`` names the source in messages."""
     _scan_json(text, where)
     try:
-        return json.loads(text)
+        return _utf8(json.loads(text), where)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{where}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
 
@@ -86,10 +85,30 @@ def _position(text: str, offset: int, where: str) -> str:
     return f"{where}:{line}:{offset - text.rfind(chr(10), 0, offset)}"
 
 
-def parse_yaml(text: str, where: str) -> Any:
-    """Parse YAML by JSON's scalar rules; ``where`` names the source in messages."""
+def parse_yaml(text: str, where: str, alone: bool = False) -> Any:
+    """Parse YAML by JSON's scalar rules; ``where`` names the source in messages.
+
+    Args:
+        text: one document.
+        where: its source.
+        alone: whether anything behind the value, even a comment, is an error.
+
+    Raises:
+        ConfigError: not YAML, or one of the things that this module refuses.
+    """
     try:
-        return _build(_checked_events(text, where), where)
+        loader = _Loader(text)
+        loader.where = where
+        if not loader.check_node():
+            return None
+        node: Any = loader.get_node()
+        if loader.check_node():
+            second: Any = loader.peek_event()  # type: ignore[no-untyped-call]
+            raise ConfigError(f"{_at(second, where)}: a second document; one a file")
+        rest = text[node.end_mark.index :].strip()
+        if alone and rest:
+            raise ConfigError(f"{where}: {rest[:40]!r} is left over; put the whole value in quotation marks")
+        return _utf8(loader.construct_document(node), where)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
@@ -98,56 +117,85 @@ def parse_yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: not YAML: {str(error).splitlines()[0]}") from None
 
 
-def _at(event: yaml.Event, where: str) -> str:
-    mark: Any = event.start_mark
-    return f"{where}:{mark.line + 1}:{mark.column + 1}"
+def parse_value(text: str, where: str) -> Any:
+    """A value of the command line: a flow ``[...]`` or ``{...}``, a quoted text, or else one plain word or text.
+
+    A plain text is taken whole, with every ``#`` and ``: `` in it.
+
+    Raises:
+        ConfigError: see `parse_yaml`; or something follows the value.
+    """
+    stripped = text.strip()
+    if not stripped.startswith(("[", "{", '"', "'")):
+        return _utf8(_scalar(stripped, where), where)
+    return parse_yaml(stripped, where, alone=True)
 
 
-def _checked_events(text: str, where: str) -> Iterator[yaml.Event]:
+def _at(thing: Any, where: str) -> str:
+    """The place of an event or a node."""
+    return f"{where}:{thing.start_mark.line + 1}:{thing.start_mark.column + 1}"
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, less what a config does not need.
+
+    Attributes:
+        where: name of the source, for messages.
+        depth: collections that are open.
+    """
+
+    where = ""
     depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        place = _at(event, where)
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse anchors, aliases, tags and deep nesting before anything is built of them."""
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        place = _at(event, self.where)
+        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
             raise ConfigError(f"{place}: YAML anchors and aliases are not allowed; write the value out")
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise ConfigError(f"{place}: nested deeper than {MAX_DEPTH} levels")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        yield event
+        if event.tag not in (None, "!"):
+            raise ConfigError(f"{place}: YAML tags such as {event.tag} are not allowed")
+        nested = isinstance(event, yaml.CollectionStartEvent)
+        self.depth += nested
+        if self.depth > MAX_DEPTH:
+            raise ConfigError(f"{place}: nested deeper than {MAX_DEPTH} levels")
+        node = super().compose_node(parent, index)
+        self.depth -= nested
+        return node
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        """Scalars without quotation marks follow JSON's rules, all others are texts."""
+        if kind is yaml.ScalarNode:
+            return _PLAIN if implicit[0] else self.DEFAULT_SCALAR_TAG
+        return self.DEFAULT_MAPPING_TAG if kind is yaml.MappingNode else self.DEFAULT_SEQUENCE_TAG
+
+    def plain(self, node: yaml.ScalarNode) -> Any:
+        """A scalar without quotation marks."""
+        return _scalar(node.value, _at(node, self.where))
+
+    def mapping(self, node: yaml.MappingNode) -> dict[str, Any]:
+        """A mapping whose keys are different names."""
+        built: dict[str, Any] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(f"{_at(key, self.where)}: a key is a plain name")
+            if key.value in built:
+                raise ConfigError(f'{_at(key, self.where)}: the key "{key.value}" appears twice')
+            built[key.value] = self.construct_object(value, deep=True)
+        return built
 
 
-def _build(events: Iterator[yaml.Event], where: str) -> Any:
-    documents = 0
-    value: Any = None
-    for event in events:
-        if isinstance(event, yaml.DocumentStartEvent):
-            documents += 1
-            if documents > 1:
-                raise ConfigError(f"{_at(event, where)}: a second document; one a file")
-        elif isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
-            value = _node(event, events, where)
+_PLAIN = "plain"
+_Loader.add_constructor(_PLAIN, _Loader.plain)
+_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.mapping)
+
+
+def _utf8(value: Any, where: str) -> Any:
+    """The value, if every text in it can be written to a file and used as a path."""
+    texts = json.dumps(value, ensure_ascii=False)
+    if "\\u0000" in texts or any("\ud800" <= character <= "\udfff" for character in texts):
+        raise ConfigError(f"{where}: a text holds a null character or half of a surrogate pair")
     return value
-
-
-def _node(event: yaml.Event, events: Iterator[yaml.Event], where: str) -> Any:
-    """The value that starts with ``event``; recursion is bounded by `MAX_DEPTH`."""
-    if isinstance(event, yaml.ScalarEvent):
-        return event.value if event.style else _scalar(event.value, _at(event, where))
-    if isinstance(event, yaml.SequenceStartEvent):
-        items = []
-        while not isinstance(event := next(events), yaml.SequenceEndEvent):
-            items.append(_node(event, events, where))
-        return items
-    mapping: dict[str, Any] = {}
-    while not isinstance(event := next(events), yaml.MappingEndEvent):
-        if not isinstance(event, yaml.ScalarEvent):
-            raise ConfigError(f"{_at(event, where)}: a key is a plain name")
-        if event.value in mapping:
-            raise ConfigError(f'{_at(event, where)}: the key "{event.value}" appears twice')
-        mapping[event.value] = _node(next(events), events, where)
-    return mapping
 
 
 def _scalar(text: str, place: str) -> Any:

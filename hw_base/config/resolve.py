@@ -5,17 +5,19 @@ nothing is declared twice. Everything that is wrong is reported at once, each wi
 """
 
 import copy
-import functools
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import ValidationError
 
 from hw_base.config import read as config_files
+from hw_base.config.overrides import Overrides
+from hw_base.config.paths import expand
 from hw_base.config.schema import Component, Config, Of
+from hw_base.config.signatures import arguments_model
 from hw_base.config.upgrade import upgrade
 from hw_base.config.walk import Site, place, sites
 from hw_base.errors import ConfigError
@@ -29,28 +31,53 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
     Args:
         path: JSON or YAML file.
-        overrides: ``a.b.c=value``, in order; places in lists are numbers; values are YAML.
+        overrides: ``KEY=VALUE``, see `hw_base.config.overrides.Overrides`.
 
     Raises:
         ConfigError: one line for everything that is wrong.
     """
-    return resolve(config_files.read(path), overrides)
+    return resolve(read(path), overrides)
 
 
-def resolve(raw: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
-    """Override, complete and check a config that is already read; `raw` stays as it is."""
+def resolve(
+    raw: Mapping[str, Any],
+    overrides: Iterable[str] = (),
+    checkpoint: str | Path | None = None,
+    laid_over: Mapping[str, Any] | None = None,
+) -> Config:
+    """Override, complete and check a config that is already read; `raw` stays as it is.
+
+    Args:
+        raw: what a file or a checkpoint says.
+        overrides: ``KEY=VALUE``, see `hw_base.config.overrides.Overrides`.
+        checkpoint: where `raw` is from, if not from a file; messages name it.
+        laid_over: sections of `raw` that a config file has put in place of the checkpoint's.
+
+    Raises:
+        ConfigError: one line for everything that is wrong.
+    """
+    try:
+        return _resolve(raw, overrides)
+    except ConfigError as error:
+        if checkpoint is None:
+            raise
+        given = [*(laid_over or {}), *(text.partition("=")[0] for text in overrides), "--set"]
+        note = f" (in the config of the checkpoint {checkpoint})"
+        lines = str(error).splitlines()
+        raise ConfigError("\n".join(x if x.startswith(tuple(given)) else x + note for x in lines)) from None
+
+
+def _resolve(raw: Mapping[str, Any], overrides: Iterable[str]) -> Config:
     tree: dict[str, Any] = copy.deepcopy(dict(raw))
-    errors: Errors = {}
-    given = list(overrides)
-    for override in [text for text in given if text.startswith("task=")]:
-        _override(tree, override, errors)
+    given = Overrides(overrides)
+    given.apply(tree, only="task")
     upgrade(tree)
-    if tree.get("task") in TASKS:  # before the other overrides, which may change a default
+    if _known_task(tree):  # before the other overrides, which may change a default
         TASKS[tree["task"]].complete(tree)  # type: ignore[attr-defined]
-    for override in [text for text in given if not text.startswith("task=")]:
-        _override(tree, override, errors)
+    given.apply(tree, without="task")
     upgrade(tree)
-    if tree.get("task") not in TASKS:
+    errors = given.errors
+    if not _known_task(tree):
         found = TASKS.unknown(tree["task"]) if "task" in tree else f"required, but missing. {suggest('', TASKS)}"
         errors["task"] = found
         raise _config_error(errors)
@@ -67,6 +94,21 @@ def resolve(raw: Mapping[str, Any], overrides: Iterable[str] = ()) -> Config:
     if errors:
         raise _config_error(errors)
     return config
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """What a config file says, with ``~`` and ``$NAME`` in its paths expanded; not checked yet.
+
+    Raises:
+        ConfigError: see `hw_base.config.read.read` and `hw_base.config.paths.expand`.
+    """
+    tree = config_files.read(path)
+    expand(tree)
+    return tree
+
+
+def _known_task(tree: Mapping[str, Any]) -> bool:
+    return isinstance(tree.get("task"), str) and tree["task"] in TASKS
 
 
 def as_dict(config: Config) -> dict[str, Any]:
@@ -91,73 +133,22 @@ def build(where: str, component: Component, registry: Registry, **runtime: Any) 
         raise ConfigError(f"{where}.type: {registry.unknown(component.type)}")
     target = registry[component.type]
     accepted = inspect.signature(target).parameters
-    checked = _schema(target, tuple(runtime), ()).model_validate_json(json.dumps(component.args))
+    checked = arguments_model(target, tuple(runtime), ()).model_validate_json(json.dumps(component.args))
     arguments = {name: getattr(checked, name) for name in component.args}
     try:
         return target(**arguments, **{name: value for name, value in runtime.items() if name in accepted})
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+        if not target.__module__.startswith("torch."):  # a fault of ours, which must not pass for the user's
+            raise
+        raise ConfigError(f"{where}: {component.type} refuses its arguments: {error}") from None
 
 
 def nested_errors(component: Component, registry: Registry) -> Errors:
     """What is wrong with a component within another one's arguments: path within it -> message."""
     raw = {"type": component.type, "args": component.args}
     return _component_errors(Site((), Component, Of(registry), raw, lambda value: None))
-
-
-@functools.cache
-def _schema(target: Callable[..., Any], runtime: tuple[str, ...], filled: tuple[str, ...]) -> type[BaseModel]:
-    """The pydantic model of a constructor's keywords, less those given at run time."""
-    try:
-        parameters = inspect.signature(target, eval_str=True).parameters
-    except NameError:  # torch imports some names for type checkers only
-        parameters = inspect.signature(target).parameters
-    fields: dict[str, Any] = {}
-    for name, parameter in parameters.items():
-        if name in runtime:
-            continue
-        annotation = parameter.annotation
-        if annotation is parameter.empty or isinstance(annotation, str):
-            annotation = Any
-        default = parameter.default
-        if default is parameter.empty:
-            default = None if name in filled else ...
-        fields[name] = (annotation, default)
-    rules = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, protected_namespaces=())
-    model: type[BaseModel] = create_model(target.__name__, __config__=rules, **fields)
-    return model
-
-
-def _override(tree: dict[str, Any], override: str, errors: Errors) -> None:
-    path, equals, text = override.partition("=")
-    if not equals or not path:
-        errors[f"--set {override}"] = "expected KEY=VALUE, for example trainer.max_steps=100"
-        return
-    node: Any = tree
-    position: Any = None
-    keys = path.split(".")
-    for depth, key in enumerate(keys):
-        here = ".".join(keys[:depth])
-        last = depth == len(keys) - 1
-        if isinstance(node, list):
-            if not key.isdigit() or int(key) >= len(node):
-                errors[f"--set {path}"] = f"{here} is a list of {len(node)}; a place in it is a number from 0"
-                return
-            position = int(key)
-        elif isinstance(node, dict):
-            position = key
-            if not last:
-                node.setdefault(key, {})
-        else:
-            errors[f"--set {path}"] = f"{here} is {node!r}, which has no keys"
-            return
-        if last:
-            node[position] = config_files.parse_yaml(text, f"--set {path}")
-            return
-        below: Any = node[position]
-        if isinstance(below, str):  # a bare component name
-            below = node[position] = {"type": below}
-        node = below
 
 
 def _section_errors(tree: dict[str, Any]) -> Errors:
@@ -186,7 +177,7 @@ def _component_errors(site: Site) -> Errors:
         if name in args:
             errors[place((*where, name))] = "set by the program; leave it out of the config"
     args = {name: value for name, value in args.items() if name not in site.of.runtime}
-    model = _schema(registry[raw["type"]], site.of.runtime, site.of.filled)
+    model = arguments_model(registry[raw["type"]], site.of.runtime, site.of.filled)
     try:
         model.model_validate_json(json.dumps(args))
     except ValidationError as error:
@@ -205,7 +196,8 @@ def _explain(
         if problem["type"] == "extra_forbidden":
             message = f"unknown key. {suggest(str(path[-1]), fields.get(path[:-1], []))}"
         elif problem["type"] == "missing":
-            message = "required, but missing"
+            few = isinstance(value, list)
+            message = f"too few values, found {_short(value)}" if few else "required, but missing"
         else:
             expectation = problem["msg"].replace("Input should be", "expected").removeprefix("Value error, ")
             message = f"{expectation}, found {_short(value)}"
@@ -221,7 +213,8 @@ def _found(loc: tuple[str | int, ...], raw: Any) -> tuple[tuple[str | int, ...],
     path: list[str | int] = []
     value = raw
     for depth, key in enumerate(loc):
-        inside = key in value if isinstance(value, dict) else isinstance(value, list) and isinstance(key, int)
+        in_list = isinstance(value, list) and isinstance(key, int) and key < len(value)
+        inside = key in value if isinstance(value, dict) else in_list
         if not inside:
             missing = isinstance(value, dict) and depth == len(loc) - 1
             return ((*path, key) if missing else tuple(path)), (None if missing else value)
@@ -245,7 +238,7 @@ def _write_defaults(tree: dict[str, Any]) -> None:
         if site.of is None:
             continue
         raw: dict[str, Any] = {"type": site.raw} if isinstance(site.raw, str) else site.raw
-        model = _schema(site.of.registry[raw["type"]], site.of.runtime, site.of.filled)
+        model = arguments_model(site.of.registry[raw["type"]], site.of.runtime, site.of.filled)
         args: dict[str, Any] = raw.setdefault("args", {})
         for name, field in model.model_fields.items():
             if name not in args and name not in site.of.filled and not field.is_required():

@@ -23,6 +23,28 @@ TRAIN_SPLIT = "train"
 TEST_PREFIX = "test"
 
 
+# Of two keys one is given: setting one on the command line takes the other out.
+EXCLUSIVE: dict[tuple[str | int, ...], tuple[str | int, ...]] = {
+    ("trainer", "max_steps"): ("trainer", "epochs"),
+    ("trainer", "epochs"): ("trainer", "max_steps"),
+}
+
+
+class PathMark:
+    """Marks a text as the path of a file or folder, see `hw_base.config.paths`."""
+
+
+PathText = Annotated[str, PathMark()]
+
+# Bounds of what a config may ask for; what lies beyond is a slip, or an attempt to fill somebody's memory.
+Depth = Annotated[int, Field(gt=0, le=1000)]
+Size = Annotated[int, Field(gt=0, le=65536)]
+Count = Annotated[int, Field(ge=0, le=1000)]
+Workers = Annotated[int, Field(ge=0, le=512)]
+Threads = Annotated[int, Field(gt=0, le=512)]
+SampleRate = Annotated[int, Field(gt=0, le=768_000)]
+
+
 def _interval(value: Any) -> int | str | None:
     whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
     if value is None or whole or (isinstance(value, str) and _EPOCHS.fullmatch(value)):
@@ -84,7 +106,7 @@ MODEL = Of(registry.MODELS, runtime=("n_mels", "n_tokens", "n_speakers", "sample
 SCHEDULER = Of(
     registry.SCHEDULERS,
     runtime=("optimizer", "total_steps", "epochs", "steps_per_epoch", "last_epoch"),
-    filled=("T_max", "total_iters", "max_lr"),
+    filled=("T_max", "total_iters", "max_lr", "mode"),
 )
 
 
@@ -135,10 +157,10 @@ class SplitSection(Section):
     """
 
     datasets: list[Annotated[Component, Of(registry.DATASETS)]] = Field(min_length=1)
-    batch_size: PositiveInt = 16
+    batch_size: Size = 16
     max_batch_seconds: PositiveFloat | None = None
     jitter: float = Field(default=0.015, ge=0, lt=1)
-    workers: NonNegativeInt = 0
+    workers: Workers = 0
     collate: Annotated[Component, Of(registry.COLLATES)]
     min_seconds: NonNegativeFloat = 0.1
     max_seconds: PositiveFloat | None = None
@@ -199,7 +221,7 @@ class Config(Section):
     task: str
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: NonNegativeInt = 0
-    init_from: str | None = None
+    init_from: PathText | None = None
     init_optimizers: bool = False
     new_speakers: Annotated[Component, Of(registry.SPEAKER_INITS)] | None = None
     data: dict[str, SplitSection] = Field(min_length=1)
@@ -215,6 +237,10 @@ class Config(Section):
     decoders: dict[str, Annotated[Component, Of(registry.DECODERS, runtime=("text_encoder",))]] = {}
     metrics: dict[str, Annotated[Component, Of(registry.METRICS)]] = {}
     writers: list[Annotated[Component, Of(registry.WRITERS, runtime=("run_dir", "run_name", "config"))]] = []
+
+    def monitor_mode(self) -> str | None:
+        """``min`` or ``max``; None without a monitor."""
+        return (self.trainer.monitor or "").partition(" ")[0] or None
 
     def evaluation_splits(self) -> list[str]:
         """The splits that training looks at: neither the training split nor those kept for the test."""

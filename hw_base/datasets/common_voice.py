@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from hw_base.config.schema import PathText
 from hw_base.data.dataset import BaseDataset, Record
 from hw_base.data.durations import with_durations
 from hw_base.errors import DataError
@@ -23,8 +24,8 @@ class CommonVoice(BaseDataset):
         DataError: the list is missing or malformed, or is empty.
     """
 
-    def __init__(self, root: str, part: Part) -> None:
-        folder = Path(root).expanduser()
+    def __init__(self, root: PathText, part: Part) -> None:
+        folder = Path(root)
         rows = _rows(folder / f"{part}.tsv")
         records = [_record(folder / "clips", row) for row in rows]
         super().__init__(with_durations(folder / "clips", records), name=f"CommonVoice {part}")

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from hw_base.audio.io import EXTENSIONS
+from hw_base.config.schema import PathText
 from hw_base.data.dataset import BaseDataset, Record
 from hw_base.data.durations import with_durations
 from hw_base.errors import ConfigError, DataError
@@ -29,7 +30,10 @@ class CustomDir(BaseDataset):
     """
 
     def __init__(
-        self, root: str | None = None, audio_dir: str | None = None, transcription_dir: str | None = None
+        self,
+        root: PathText | None = None,
+        audio_dir: PathText | None = None,
+        transcription_dir: PathText | None = None,
     ) -> None:
         audio_folder, text_folder = _folders(root, audio_dir, transcription_dir)
         files = _audio_files(audio_folder)
@@ -43,17 +47,17 @@ class CustomDir(BaseDataset):
 
 def _folders(root: str | None, audio_dir: str | None, transcription_dir: str | None) -> tuple[Path, Path | None]:
     if audio_dir is not None:
-        audio_folder = Path(audio_dir).expanduser()
+        audio_folder = Path(audio_dir)
     elif root is not None:
-        audio_folder = Path(root).expanduser() / "audio"
+        audio_folder = Path(root) / "audio"
     else:
         raise ConfigError("CustomDir: give root (the folder that holds 'audio') or audio_dir")
     if transcription_dir is not None:
-        text_folder = Path(transcription_dir).expanduser()
+        text_folder = Path(transcription_dir)
         if not text_folder.is_dir():
             raise DataError(f"CustomDir: expected the folder {text_folder} with transcripts, which does not exist")
         return audio_folder, text_folder
-    beside = None if root is None else Path(root).expanduser() / "transcriptions"
+    beside = None if root is None else Path(root) / "transcriptions"
     return audio_folder, beside if beside is not None and beside.is_dir() else None
 
 

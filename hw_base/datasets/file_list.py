@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from hw_base.config.schema import PathText
 from hw_base.data.dataset import BaseDataset, Record
 from hw_base.data.durations import with_durations
 from hw_base.errors import DataError
@@ -24,9 +25,9 @@ class FileList(BaseDataset):
         DataError: the list cannot be read, holds no utterance, or has bad lines, each named by its number.
     """
 
-    def __init__(self, path: str, root: str | None = None) -> None:
-        listed = Path(path).expanduser()
-        folder = Path(root).expanduser() if root is not None else listed.parent
+    def __init__(self, path: PathText, root: PathText | None = None) -> None:
+        listed = Path(path)
+        folder = Path(root) if root is not None else listed.parent
         try:
             lines = listed.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from hw_base.config.schema import PathText
 from hw_base.data.dataset import BaseDataset, Record
 from hw_base.data.durations import with_durations
 from hw_base.errors import DataError
@@ -36,8 +37,8 @@ class FreeSpokenDigits(BaseDataset):
         DataError: the folder is missing, or nothing in it has such a name.
     """
 
-    def __init__(self, root: str, part: Literal["train", "val", "test", "train_all"]) -> None:
-        folder = Path(root).expanduser() / "recordings"
+    def __init__(self, root: PathText, part: Literal["train", "val", "test", "train_all"]) -> None:
+        folder = Path(root) / "recordings"
         if not folder.is_dir():
             raise DataError(
                 f"FreeSpokenDigits: expected the folder {folder}, which does not exist; "

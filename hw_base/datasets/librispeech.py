@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from hw_base.audio.io import EXTENSIONS
+from hw_base.config.schema import PathText
 from hw_base.data.dataset import BaseDataset, Record
 from hw_base.data.durations import with_durations
 from hw_base.datasets import archives, download
@@ -68,7 +69,7 @@ class LibriSpeech(BaseDataset):
 
     def __init__(
         self,
-        root: str,
+        root: PathText,
         part: Part,
         download: bool = False,
         base_url: str = "https://www.openslr.org/resources/12",
@@ -76,7 +77,7 @@ class LibriSpeech(BaseDataset):
         without_speakers: Speakers | None = None,
         pick: Literal["all", "train", "val"] = "all",
     ) -> None:
-        folder = Path(root).expanduser()
+        folder = Path(root)
         parts = UNIONS.get(part, (part,))
         if download:
             for name in parts:

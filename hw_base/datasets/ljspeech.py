@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from hw_base.audio.io import EXTENSIONS
+from hw_base.config.schema import PathText
 from hw_base.data.dataset import BaseDataset, Record
 from hw_base.data.durations import with_durations
 from hw_base.datasets import published_durations as durations
@@ -41,8 +42,10 @@ class LJSpeech(BaseDataset):
             or the alignments are, or one of them.
     """
 
-    def __init__(self, root: str, part: Literal["train", "val", "test", "all"], alignments: str | None = None) -> None:
-        folder = Path(root).expanduser()
+    def __init__(
+        self, root: PathText, part: Literal["train", "val", "test", "all"], alignments: PathText | None = None
+    ) -> None:
+        folder = Path(root)
         texts = _texts(folder / "metadata.csv")
         files = {p.stem: p for p in sorted((folder / "wavs").glob("*")) if p.suffix.lower() in EXTENSIONS}
         wanted = [name for name in texts if part in ("all", _part(name))]
@@ -52,7 +55,7 @@ class LJSpeech(BaseDataset):
         if len(records) < len(wanted):
             log.warning("LJSpeech %s: %d transcripts have no audio file", part, len(wanted) - len(records))
         if alignments is not None:
-            records = _aligned(records, folder, Path(alignments).expanduser())
+            records = _aligned(records, folder, Path(alignments))
         super().__init__(with_durations(folder, records), name=f"LJSpeech {part}")
 
 

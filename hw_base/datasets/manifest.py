@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from hw_base.config.schema import PathText
 from hw_base.data.dataset import BaseDataset, Record
 from hw_base.data.durations import with_durations
 from hw_base.errors import DataError
@@ -30,8 +31,8 @@ class Manifest(BaseDataset):
         DataError: the file cannot be read, holds no utterance, or has bad lines, each named by its number.
     """
 
-    def __init__(self, path: str) -> None:
-        manifest = Path(path).expanduser()
+    def __init__(self, path: PathText) -> None:
+        manifest = Path(path)
         try:
             lines = manifest.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:

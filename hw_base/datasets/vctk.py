@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hw_base.audio.io import EXTENSIONS
 from hw_base.audio.silence import speech_bounds
+from hw_base.config.schema import PathText
 from hw_base.data.dataset import BaseDataset, Record
 from hw_base.data.durations import with_durations
 from hw_base.errors import ConfigError, DataError
@@ -52,7 +53,7 @@ class VCTK(BaseDataset):
 
     def __init__(
         self,
-        root: str,
+        root: PathText,
         part: Literal["train", "val", "test", "all"],
         speakers: Annotated[list[str], Field(min_length=1)] | None = None,
         sentences: Annotated[list[PositiveInt], Field(min_length=1)] | None = None,
@@ -60,7 +61,7 @@ class VCTK(BaseDataset):
         trim_db: PositiveFloat | None = None,
         trim_margin: NonNegativeFloat = 0.05,
     ) -> None:
-        folder = Path(root).expanduser()
+        folder = Path(root)
         audio = _audio_folder(folder)
         names = _speakers(audio, speakers)
         wanted = frozenset(sentences) if sentences is not None else None

@@ -9,8 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from hw_base import checkpoint, distributed
-from hw_base.config import read as config_files
-from hw_base.config.resolve import as_dict, resolve
+from hw_base.config.resolve import as_dict, read, resolve
 from hw_base.config.schema import TEST_PREFIX, TRAIN_SPLIT
 from hw_base.errors import HwError
 from hw_base.registry import TASKS
@@ -69,7 +68,8 @@ def evaluate_main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         state = checkpoint.load(arguments.resume)
-        raw = {**state["config"], **(config_files.read(arguments.config) if arguments.config else {})}
+        given = read(arguments.config) if arguments.config else {}
+        raw = {**state["config"], **given}
         task = TASKS.get(raw.get("task", ""))
         if arguments.test_data_folder is not None and task is not None:
             folder = {"datasets": [task.folder_dataset(arguments.test_data_folder)]}  # type: ignore[attr-defined]
@@ -80,7 +80,7 @@ def evaluate_main(argv: Sequence[str] | None = None) -> int:
             if name != TRAIN_SPLIT:
                 overrides += [f"data.{name}.batch_size={arguments.batch_size}"] if arguments.batch_size else []
                 overrides += [f"data.{name}.workers={arguments.jobs}"] if arguments.jobs is not None else []
-        config = resolve(raw, overrides)
+        config = resolve(raw, overrides, arguments.resume, given)
         device = distributed.start(arguments.device)
         logs.start()
         code: int = TASKS[config.task](config).test(arguments, state, device)
@@ -93,7 +93,12 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--config", metavar="FILE", help="JSON or YAML config")
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key: a.b.c=value; any number of times"
+        "--set",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change keys: a.b.c=value, a.*.c=value; any number of them",
     )
 
 

@@ -13,7 +13,7 @@ from hw_base.data.loader import Loader, build_loader
 from hw_base.data.split import Limits, Split
 from hw_base.errors import ConfigError
 from hw_base.nn.model import BaseModel
-from hw_base.task import BaseTask
+from hw_base.task import PLATEAU, BaseTask
 from hw_base.training.optimization import Optimization, trained_names
 from hw_base.training.parts import TrainerParts
 from hw_base.training.trainer import BaseTrainer
@@ -156,7 +156,11 @@ class Experiment:
             optimizer = self.config.optimizers[name]
             if not schedules:
                 optimizer = optimizer.model_copy(update={"scheduler": None})
-            every = optimizer.scheduler.every if optimizer.scheduler else "step"
+            schedule = optimizer.scheduler
+            if schedule is not None and schedule.type == PLATEAU:
+                args = {**schedule.args, "mode": self.config.monitor_mode()}
+                optimizer = optimizer.model_copy(update={"scheduler": schedule.model_copy(update={"args": args})})
+            every = schedule.every if schedule else "step"
             length = max(1, lengths[every])
             optimizations[name] = Optimization(name, network, optimizer, length, amp_dtype, self.device)
         return optimizations

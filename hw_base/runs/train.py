@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from hw_base import checkpoint, distributed
-from hw_base.config import read as config_files
-from hw_base.config.resolve import as_dict, resolve
+from hw_base.config.resolve import as_dict, read, resolve
 from hw_base.config.schema import TRAIN_SPLIT, Config
 from hw_base.errors import ConfigError
 from hw_base.runs import folder as run_folder
@@ -30,7 +29,7 @@ def choose_config(arguments: Namespace) -> tuple[Config, Path | None]:
     overrides = list(arguments.set)
     if arguments.bs is not None:
         overrides.append(f"data.{TRAIN_SPLIT}.batch_size={arguments.bs}")
-    raw = config_files.read(arguments.config) if arguments.config else None
+    raw = read(arguments.config) if arguments.config else None
     if arguments.resume is None:
         if raw is None:
             raise ConfigError("nothing to train: give a config with -c, or a checkpoint with -r")
@@ -42,7 +41,7 @@ def choose_config(arguments: Namespace) -> tuple[Config, Path | None]:
     if source is None and raw is None:
         raise ConfigError(f"-r auto: {arguments.run_dir} holds no checkpoint, and there is no -c CONFIG to start from")
     saved = checkpoint.load(source)["config"] if source is not None else {}
-    return resolve(with_lr({**saved, **(raw or {})}, arguments.lr), overrides), source
+    return resolve(with_lr({**saved, **(raw or {})}, arguments.lr), overrides, source, raw), source
 
 
 def with_lr(raw: dict[str, Any], lr: float | None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from hw_base.config.schema import PathText, Threads
 from hw_base.data.dataset import BaseDataset, Record
 from hw_base.errors import ConfigError, DataError
 from hw_base.registry import DATASETS
@@ -102,8 +103,8 @@ class SyntheticSpeech(BaseDataset):
         grammar: Grammar = "everyday",
         sample_rate: Literal[16000, 22050] = 16000,
         seed: NonNegativeInt = 0,
-        cache_dir: str | None = None,
-        n_processes: PositiveInt | None = None,
+        cache_dir: PathText | None = None,
+        n_processes: Threads | None = None,
     ) -> None:
         names = list(voices or default_voices(part))
         espeak.check_voices(names)
@@ -154,7 +155,7 @@ def _key(plan: Sequence[Utterance], sample_rate: int) -> str:
 
 def _cache_root(cache_dir: str | None) -> Path:
     if cache_dir is not None:
-        return Path(cache_dir).expanduser().absolute()
+        return Path(cache_dir).absolute()
     base = os.environ.get("XDG_CACHE_HOME", "")
     # The standard of these folders says that a relative path is to be ignored.
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "hw_speech"

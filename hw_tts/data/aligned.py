@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from hw_base.config.resolve import build, nested_errors
-from hw_base.config.schema import Component
+from hw_base.config.schema import Component, Of, PathText
 from hw_base.data.dataset import BaseDataset, Record
 from hw_base.errors import DataError
 from hw_base.registry import DATASETS
@@ -52,14 +52,14 @@ class Aligned(BaseDataset):
 
     def __init__(
         self,
-        dataset: Annotated[Component, AfterValidator(_known)],
-        alignments: str,
+        dataset: Annotated[Component, Of(DATASETS), AfterValidator(_known)],
+        alignments: PathText,
         tier: str = "phones",
         silence: str = SILENCE,
         on_missing: Literal["fail", "skip"] = "fail",
     ) -> None:
         self._dataset: BaseDataset = build("dataset", dataset, DATASETS)
-        folder = Path(alignments).expanduser()
+        folder = Path(alignments)
         if not folder.is_dir():
             raise DataError(f"Aligned: expected the folder {folder} with alignments, which does not exist")
         found, missing = [], []

@@ -3,10 +3,11 @@
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from hw_base.audio.mel import LogMelSpectrogram, MelScale
+from hw_base.config.schema import SampleRate, Size
 from hw_base.errors import ConfigError, DataError
 from hw_base.registry import FEATURES
 from hw_tts.features import pitch as pitch_tracking
@@ -54,11 +55,11 @@ class TTSFeatures(LogMelSpectrogram):
 
     def __init__(
         self,
-        sample_rate: PositiveInt = 22050,
-        n_fft: PositiveInt = 1024,
-        win_length: PositiveInt = 1024,
-        hop_length: PositiveInt = 256,
-        n_mels: PositiveInt = 80,
+        sample_rate: SampleRate = 22050,
+        n_fft: Size = 1024,
+        win_length: Size = 1024,
+        hop_length: Size = 256,
+        n_mels: Size = 80,
         f_min: NonNegativeFloat = 0.0,
         f_max: PositiveFloat | None = 8000.0,
         power: Annotated[int, Field(ge=1, le=2)] = 1,

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from hw_base.config.schema import PathText
 from hw_base.metrics import count_edits
 from hw_base.recognizer import Recognizer
 from hw_base.registry import METRICS
@@ -36,7 +37,7 @@ class SynthesisErrorRate(SynthesisMetric):
 
     def __init__(
         self,
-        recognizer: str,
+        recognizer: PathText,
         audio: Literal["synthesized", "reference"] = "synthesized",
         device: Literal["auto", "cpu", "cuda"] = "auto",
     ) -> None:

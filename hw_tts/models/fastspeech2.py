@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
+from hw_base.config.schema import Depth, Size
 from hw_base.errors import ConfigError
 from hw_base.nn.layers import length_mask
 from hw_base.nn.model import BaseModel
@@ -81,21 +82,21 @@ class FastSpeech2(BaseModel):
         n_mels: int,
         n_tokens: int,
         n_speakers: int = 1,
-        n_encoder_layers: PositiveInt = 4,
-        n_decoder_layers: PositiveInt = 6,
-        width: PositiveInt = 256,
-        n_heads: PositiveInt = 2,
-        ff_width: PositiveInt = 1024,
-        kernel_sizes: tuple[PositiveInt, PositiveInt] = (9, 1),
+        n_encoder_layers: Depth = 4,
+        n_decoder_layers: Depth = 6,
+        width: Size = 256,
+        n_heads: Size = 2,
+        ff_width: Size = 1024,
+        kernel_sizes: tuple[Size, Size] = (9, 1),
         norm: NormPlace = "pre",
         positions: PositionName = "sinusoidal",
-        n_positions: PositiveInt = 3000,
+        n_positions: Size = 3000,
         beyond_positions: Beyond = "interpolate",
         first_position: Literal[0, 1] = 0,
         dropout: Share = 0.1,
         attention_dropout: Share = 0.1,
-        predictor_width: PositiveInt = 256,
-        predictor_kernel_size: PositiveInt = 3,
+        predictor_width: Size = 256,
+        predictor_kernel_size: Size = 3,
         predictor_dropout: Share = 0.5,
         variance_level: Level = "phone",
         variance_embedding: EmbeddingName = "quantized",

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from hw_base.config.schema import PathText
 from hw_base.errors import CheckpointError, ConfigError, DataError
 from hw_base.registry import TEXT_ENCODERS
 from hw_tts.text.base import BaseTextFrontEnd, shortened
@@ -63,7 +64,7 @@ class ArpabetFrontEnd(BaseTextFrontEnd):
 
     def __init__(
         self,
-        lexicon: str | None = None,
+        lexicon: PathText | None = None,
         unknown_words: Literal["spell", "skip", "fail"] = "spell",
         word_boundaries: bool = False,
         add_blank: bool = False,
@@ -155,7 +156,7 @@ def read_lexicon(path: str) -> dict[str, str]:
     Raises:
         ConfigError: the file cannot be read, or lines in it are no words with phones.
     """
-    file = Path(path).expanduser()
+    file = Path(path)
     try:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hw_base.config.schema import Config
+from hw_base.config.schema import Config, PathText
 from hw_base.nn.losses import SumAndCount
 from hw_base.registry import TRAINERS
 from hw_base.training.parts import TrainerParts
@@ -27,7 +27,7 @@ class SynthesisTrainer(BaseTrainer):
 
     cpu_keys = frozenset({"waveform", "waveform_length"})
 
-    def __init__(self, setup: TrainerParts, vocoder: str | None = None) -> None:
+    def __init__(self, setup: TrainerParts, vocoder: PathText | None = None) -> None:
         super().__init__(setup)
         task: Any = setup.task
         self.features = task.features
@@ -96,7 +96,7 @@ class FastSpeechTrainer(SynthesisTrainer):
         "binarization": "BinarizationLoss",
     }
 
-    def __init__(self, setup: TrainerParts, vocoder: str | None = None) -> None:
+    def __init__(self, setup: TrainerParts, vocoder: PathText | None = None) -> None:
         super().__init__(setup, vocoder)
 
     def losses(self, batch: dict[str, Any]) -> Iterator[tuple[str, dict[str, Tensor | SumAndCount]]]:

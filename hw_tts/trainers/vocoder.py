@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Tensor
 
-from hw_base.config.schema import Config
+from hw_base.config.schema import Config, PathText
 from hw_base.nn.losses import SumAndCount
 from hw_base.registry import TRAINERS
 from hw_base.training.parts import TrainerParts
@@ -43,7 +43,7 @@ class VocoderTrainer(BaseTrainer):
     # Lengths are looked at to group utterances; reading them from an accelerator would wait for it.
     cpu_keys = frozenset({"waveform_length", "spectrogram_length"})
 
-    def __init__(self, setup: TrainerParts, segment_frames: PositiveInt = 32, mels: str | None = None) -> None:
+    def __init__(self, setup: TrainerParts, segment_frames: PositiveInt = 32, mels: PathText | None = None) -> None:
         super().__init__(setup)
         assert setup.task is not None
         self.features = setup.task.features

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -11,6 +11,7 @@ from hw_asr.models.conformer.blocks import Block, PositionName
 from hw_asr.models.conformer.norms import NormName
 from hw_asr.models.conformer.positions import RelativePositions, SinusoidalPositions
 from hw_asr.models.conformer.subsampling import Subsampling, SubsamplingName
+from hw_base.config.schema import Depth, Size
 from hw_base.errors import ConfigError
 from hw_base.nn.layers import length_mask
 from hw_base.nn.model import BaseModel
@@ -52,19 +53,19 @@ class Conformer(BaseModel):
         self,
         n_mels: int,
         n_tokens: int,
-        n_layers: PositiveInt = 18,
-        width: PositiveInt = 256,
-        n_heads: PositiveInt = 4,
-        ff_width: PositiveInt = 1024,
-        kernel_size: PositiveInt = 31,
+        n_layers: Depth = 18,
+        width: Size = 256,
+        n_heads: Size = 4,
+        ff_width: Size = 1024,
+        kernel_size: Size = 31,
         positions: PositionName = "relative",
         norm: NormName = "batch",
         subsampling: SubsamplingName = "conv2d",
-        subsampling_channels: PositiveInt = 64,
+        subsampling_channels: Size = 64,
         dropout: Share = 0.1,
         attention_dropout: Share = 0.1,
         stochastic_depth: Share = 0.0,
-        intermediate_layers: tuple[PositiveInt, ...] = (),
+        intermediate_layers: tuple[Size, ...] = (),
         self_conditioned: bool = False,
     ) -> None:
         super().__init__()

@@ -4,16 +4,17 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
+from hw_base.config.schema import Count, Size
 from hw_base.errors import ConfigError
 from hw_base.nn.model import BaseModel
 from hw_base.registry import MODELS
 from hw_tts.models.hifigan.discriminators import Discriminators
 from hw_tts.models.hifigan.generator import PRESETS, Generator, GeneratorSizes, PresetName, ResidualBlock
 
-Counts = Annotated[list[PositiveInt], Field(min_length=1)]
+Counts = Annotated[list[Size], Field(min_length=1)]
 
 
 def generator_sizes(arguments: Mapping[str, Any], hop_length: int) -> GeneratorSizes:
@@ -61,13 +62,13 @@ class HiFiGAN(BaseModel):
         preset: PresetName = "V1",
         upsample_rates: Counts | None = None,
         upsample_kernel_sizes: Counts | None = None,
-        channels: PositiveInt | None = None,
+        channels: Size | None = None,
         resblock: ResidualBlock | None = None,
         resblock_kernel_sizes: Counts | None = None,
         resblock_dilations: Annotated[list[Counts], Field(min_length=1)] | None = None,
-        periods: list[PositiveInt] | None = None,
-        n_scales: NonNegativeInt = 3,
-        discriminator_width: PositiveInt = 1024,
+        periods: list[Size] | None = None,
+        n_scales: Count = 3,
+        discriminator_width: Size = 1024,
     ) -> None:
         super().__init__()
         changed = {

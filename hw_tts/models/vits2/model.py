@@ -8,9 +8,10 @@ Sources: Kim et al. 2021, "Conditional Variational Autoencoder with Adversarial 
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 from torch import Tensor, nn
 
+from hw_base.config.schema import Depth, Size
 from hw_base.errors import ConfigError
 from hw_base.nn.model import BaseModel
 from hw_base.registry import MODELS
@@ -26,7 +27,7 @@ from hw_tts.models.vits2.layers import fold_weight_norm
 from hw_tts.models.vits2.sizes import PresetName, check, preset_with
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
-Positives = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+Positives = Annotated[tuple[Size, ...], Field(min_length=1)]
 
 
 @MODELS.register()
@@ -95,22 +96,22 @@ class VITS2(BaseModel):
         n_speakers: int,
         hop_length: int,
         preset: PresetName = "mb_istft_vits2",
-        inter_channels: PositiveInt = 192,
-        hidden_channels: PositiveInt | None = None,
-        filter_channels: PositiveInt = 768,
-        speaker_channels: PositiveInt = 192,
-        n_heads: PositiveInt = 2,
-        n_layers: PositiveInt | None = None,
-        kernel_size: PositiveInt = 3,
+        inter_channels: Size = 192,
+        hidden_channels: Size | None = None,
+        filter_channels: Size = 768,
+        speaker_channels: Size = 192,
+        n_heads: Size = 2,
+        n_layers: Depth | None = None,
+        kernel_size: Size = 3,
         dropout: Dropout = 0.1,
-        posterior_layers: PositiveInt = 16,
+        posterior_layers: Depth = 16,
         flow: FlowKind = "pre_conv2",
-        n_flows: PositiveInt = 4,
-        flow_layers: PositiveInt = 4,
+        n_flows: Depth = 4,
+        flow_layers: Depth = 4,
         speaker_in_text_encoder: bool = True,
         condition_decoder: bool = False,
         duration_predictor: Literal["deterministic", "stochastic"] = "deterministic",
-        duration_channels: PositiveInt = 256,
+        duration_channels: Size = 256,
         duration_dropout: Dropout = 0.5,
         decoder: DecoderKind | None = None,
         bank: Bank = "exact",
@@ -119,16 +120,16 @@ class VITS2(BaseModel):
         resblock_dilations: Annotated[tuple[Positives, ...], Field(min_length=1)] = ((1, 3, 5), (1, 3, 5), (1, 3, 5)),
         upsample_rates: Positives | None = None,
         upsample_kernel_sizes: Positives | None = None,
-        upsample_initial_channels: PositiveInt | None = None,
-        istft_n_fft: PositiveInt = 16,
-        istft_hop_length: PositiveInt = 4,
-        subbands: PositiveInt = 4,
-        segment_frames: PositiveInt = 32,
+        upsample_initial_channels: Size | None = None,
+        istft_n_fft: Size = 16,
+        istft_hop_length: Size = 4,
+        subbands: Size = 4,
+        segment_frames: Size = 32,
         alignment: Alignment = "searched",
         search_noise: bool = True,
         search_prior_steps: NonNegativeInt = 0,
         discriminator_periods: Positives = (2, 3, 5, 7, 11),
-        discriminator_channels: PositiveInt = 1024,
+        discriminator_channels: Size = 1024,
     ) -> None:
         super().__init__()
         chosen = preset_with(
