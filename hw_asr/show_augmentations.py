@@ -110,14 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="JSON or YAML config")
     parser.add_argument("-o", "--output", metavar="DIR", default="augmentations", help="default: augmentations")
     parser.add_argument("-n", "--index", type=int, default=0, help="of the training utterance; default: 0")
-    parser.add_argument(
-        "--set",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change keys: a.b.c=value, a.*.c=value; any number of them",
-    )
+    cli.add_set(parser)
     arguments = parser.parse_args(argv)
 
     def work() -> int:

@@ -27,14 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="JSON or YAML config")
     parser.add_argument("-o", "--output", metavar="FILE", default="tokenizer.model", help="default: tokenizer.model")
-    parser.add_argument(
-        "--set",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change keys: a.b.c=value, a.*.c=value; any number of them",
-    )
+    cli.add_set(parser)
     arguments = parser.parse_args(argv)
     return cli.run(lambda: train(arguments.config, arguments.set, Path(arguments.output)))
 

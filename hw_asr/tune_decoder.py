@@ -46,14 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         shown = ",".join(f"{value:g}" for value in values)
         parser.add_argument(option, type=_numbers, default=values, metavar="X,Y,...", help=f"default: {option}={shown}")
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
-    parser.add_argument(
-        "--set",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help=f"change a key, for example {EXAMPLE}",
-    )
+    cli.add_set(parser, f"change a key, for example {EXAMPLE}")
     parser.add_argument("-o", "--output", metavar="DIR", default="tuned", help="default: tuned")
     return parser
 

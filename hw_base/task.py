@@ -154,15 +154,14 @@ class BaseTask(ABC):
             errors[f"optimizers.{name}"] = f"required, but missing: a parameter group of {config.model.type}"
         for name, section in config.optimizers.items():
             schedule = section.scheduler
-            if schedule and (schedule.every == "evaluation") != (schedule.type == PLATEAU):
+            plateau = schedule is not None and schedule.type == PLATEAU
+            if schedule and (schedule.every == "evaluation") != plateau:
                 errors[f"optimizers.{name}.scheduler.every"] = (
                     '"evaluation" goes with ReduceLROnPlateau, "step" or "epoch" with every other schedule'
                 )
-            elif schedule and schedule.type == PLATEAU and config.trainer.monitor is None:
+            elif plateau and config.trainer.monitor is None:
                 errors[f"optimizers.{name}.scheduler"] = 'needs trainer.monitor, for example "min val/loss"'
-            elif (
-                schedule and schedule.type == PLATEAU and schedule.args.get("mode") not in (None, config.monitor_mode())
-            ):
+            elif schedule and plateau and schedule.args.get("mode") not in (None, config.monitor_mode()):
                 errors[f"optimizers.{name}.scheduler.args.mode"] = (
                     f"{schedule.args['mode']!r} contradicts trainer.monitor {config.trainer.monitor!r}; leave it out"
                 )

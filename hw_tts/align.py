@@ -49,14 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--min-score", type=float, default=-1.0, help="lower ones are listed; default: -1.0")
     parser.add_argument("-b", "--batch-size", type=cli.positive(int), default=8, help="default: 8")
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
-    parser.add_argument(
-        "--set",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change keys: a.b.c=value, a.*.c=value; any number of them",
-    )
+    cli.add_set(parser)
     arguments = parser.parse_args(argv)
 
     def work() -> int:

@@ -56,9 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="config of a fine-tuning, with init_from")
     parser.add_argument("-s", "--strategies", metavar="A,B", default=",".join(DEFAULT), help="which, by name")
     parser.add_argument("--more", metavar="FILE", help='JSON of further strategies: {"name": ["key=value", ...]}')
-    parser.add_argument(
-        "--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="change a key for all of them"
-    )
+    cli.add_set(parser, "change a key for all of them")
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="one run folder for each, and the table")
     arguments = parser.parse_args(argv)

@@ -104,14 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--limit", type=cli.positive(int), default=5, metavar="N", help="so many utterances; default: 5"
     )
-    parser.add_argument(
-        "--set",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change keys: a.b.c=value, a.*.c=value; any number of them",
-    )
+    cli.add_set(parser)
     arguments = parser.parse_args(argv)
     return cli.run(lambda: _show(arguments))
 

@@ -92,14 +92,12 @@ def evaluate_main(argv: Sequence[str] | None = None) -> int:
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--config", metavar="FILE", help="JSON or YAML config")
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
-    parser.add_argument(
-        "--set",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change keys: a.b.c=value, a.*.c=value; any number of them",
-    )
+    add_set(parser)
+
+
+def add_set(parser: argparse.ArgumentParser, text: str = "change keys: a.b.c=value, a.*.c=value; many or few") -> None:
+    """Add ``--set`` to a program: ``--set KEY=VALUE KEY=VALUE ...``, any number of times."""
+    parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help=text)
 
 
 def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
