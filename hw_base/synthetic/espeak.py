@@ -183,7 +183,8 @@ def _amplified(pcm: NDArray[np.int16], level: float) -> NDArray[np.int16]:
         return pcm
     # A multiple of 2**-16, so that no machine's power function decides how a sample is rounded.
     factor = round(10 ** (level / 20) * 2**16) / 2**16
-    return np.clip(np.rint(pcm * factor), -32768, 32767).astype(np.int16)
+    louder: NDArray[np.int16] = np.clip(np.rint(pcm * factor), -32768, 32767).astype(np.int16)
+    return louder
 
 
 @lru_cache(maxsize=1)

@@ -143,7 +143,8 @@ def spectral_convergence(target: Tensor, made: Tensor) -> Tensor:
     """
     level, made_level = torch.linalg.vector_norm(target), torch.linalg.vector_norm(made.detach())
     silent = target.square().mean() < _SILENT_POWER
-    return torch.linalg.vector_norm(target - made) / torch.where(silent, torch.maximum(level, made_level), level)
+    difference: Tensor = torch.linalg.vector_norm(target - made)
+    return difference / torch.where(silent, torch.maximum(level, made_level), level)
 
 
 class Magnitudes(nn.Module):

@@ -36,7 +36,7 @@ _LETTERS = dict(
     )
 )
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_TOKEN = re.compile(r"[a-z](?:[a-z']*[a-z])?'?|[^a-z\s]|\s+")
+_TOKEN = re.compile(r"[^\W\d_](?:(?:[^\W\d_]|')*[^\W\d_])?'?|\S|\s+")
 _MAX_NAMED = 10
 
 
@@ -108,7 +108,8 @@ class ArpabetFrontEnd(BaseTextFrontEnd):
         """Phones, pauses and punctuation of a text.
 
         Raises:
-            DataError: a word is in no lexicon, under ``unknown_words="fail"``.
+            DataError: a word is in no lexicon, under ``unknown_words="fail"``, or has letters that English
+                cannot spell.
         """
         return self._read(text)[0]
 
@@ -146,6 +147,11 @@ class ArpabetFrontEnd(BaseTextFrontEnd):
         if self.unknown_words == "skip":
             unknown.append(word)
             return []
+        if not all(letter in _LETTERS for letter in word.replace("'", "")):
+            raise DataError(
+                f"the lexicon has no word {word!r}, found in {shortened(text)!r}, and English cannot spell it; write "
+                "it as {phones}"
+            )
         return [phone for letter in word if letter != "'" for phone in _LETTERS[letter].split()]
 
 

@@ -111,6 +111,11 @@ class BaseTextFrontEnd(BaseTextEncoder):
         """The symbols of a text that the table lacks, in order."""
         return self.unknown_symbols(self.symbols(text))
 
+    def words_with(self, text: str, symbols: Sequence[str]) -> list[str]:
+        """The words of a text that hold any of these symbols when they are read alone, for messages."""
+        wanted = set(symbols)
+        return [word for word in text.split() if wanted.intersection(self.unknown(word))]
+
     def state_dict(self) -> dict[str, Any]:
         """The table, and whether blanks are added."""
         return {"symbols": list(self.table), "add_blank": self.add_blank}

@@ -63,6 +63,9 @@ _DECADE = re.compile(r"(?<![\d.,])'?(\d{1,3}0)'?s\b")
 _DOTTED = re.compile(r"(?<![\d.])\d+(?:\.\d+){2,}")
 _DECIMAL = re.compile(rf"({_NUMBER})?\.(\d+)(?!\d)")
 _WHOLE = re.compile(_NUMBER)
+# The sign of a fraction, and figures with a stroke; a date or "24/7" is none.
+_VULGAR = re.compile("(?<=[0-9])()(?=[\u00bc-\u00be\u2150-\u215f\u2189])")
+_FRACTION = re.compile(r"(?<![\d/.,])(?:(\d{1,3}(?:,\d{3})+|\d+)\s+(?:and\s+)?)?(\d{1,3})[/\u2044](\d{1,3})(?![\d/])")
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)-(?=\d)")
 _ABBREVIATION = re.compile(rf"\b({'|'.join(ABBREVIATIONS)})\.", re.IGNORECASE)
 _SIGN = re.compile("|".join(map(re.escape, SIGNS)))
@@ -76,7 +79,7 @@ def clean(text: str) -> str:
     Raises:
         MissingPackageError: the text holds a digit and num2words is not installed.
     """
-    text = fold(text).lower()
+    text = fold(separate_fractions(text)).lower()
     if any(character.isdigit() for character in text):
         text = expand_numbers(text)
     return collapse(expand_signs(expand_abbreviations(text)))
@@ -84,8 +87,18 @@ def clean(text: str) -> str:
 
 def fold(text: str) -> str:
     """Letters without accents, quotation marks and dashes of the typewriter; other scripts stay as they are."""
-    decomposed = unicodedata.normalize("NFKD", "".join(_PLAIN.get(character, character) for character in text))
+    decomposed = unicodedata.normalize("NFKD", typewriter(text))
     return "".join(character for character in decomposed if not unicodedata.combining(character))
+
+
+def typewriter(text: str) -> str:
+    """Quotation marks and dashes of the typewriter, and letters that have no accent to lose, such as ``ø``."""
+    return "".join(_PLAIN.get(character, character) for character in text)
+
+
+def separate_fractions(text: str) -> str:
+    """A space between a figure and a sign such as ``½`` behind it, which stands for figures itself."""
+    return _VULGAR.sub(r"\1 ", text)
 
 
 def expand_abbreviations(text: str) -> str:
@@ -104,7 +117,7 @@ def collapse(text: str) -> str:
 
 
 def expand_numbers(text: str) -> str:
-    """Amounts of money, times, ordinals, decades, years, decimals and all other numbers in words.
+    """Fractions, amounts of money, times, ordinals, decades, years, decimals and all other numbers in words.
 
     A number of four digits without a comma, from 1100 to 2099, is read as a year; one that begins with a zero or has
     more than 15 digits is read digit by digit.
@@ -116,6 +129,7 @@ def expand_numbers(text: str) -> str:
         (_RANGE, lambda match: f"{match[1]} to "),
         (_BETWEEN_DIGITS, lambda match: " "),
         (_NEGATIVE, lambda match: "minus "),
+        (_FRACTION, _fraction),
         (_CURRENCY, _money),
         (_TIME, _time),
         (_ORDINAL, lambda match: _words(_integer(match[1]), "ordinal")),
@@ -152,6 +166,19 @@ def _money(match: re.Match[str]) -> str:
     if small:
         parts.append(f"{_words(small)} {small_one if small == 1 else small_many}")
     return ", ".join(parts)
+
+
+def _fraction(match: re.Match[str]) -> str:
+    above, below = int(match[2]), int(match[3])
+    if not 0 < above < below:
+        return match[0].replace("/", " ").replace("\u2044", " ")
+    if below in (2, 4):
+        part = {2: "half", 4: "quarter" if above == 1 else "quarters"}[below]
+    else:
+        part = _words(below, "ordinal") + ("" if above == 1 else "s")
+    if not match[1]:
+        return f"{_words(above)} {part}"
+    return f"{_cardinal(match[1])} and {'a' if above == 1 else _words(above)} {part}"
 
 
 def _time(match: re.Match[str]) -> str:
@@ -195,8 +222,22 @@ def _integer(digits: str) -> int:
 
 @lru_cache(maxsize=4096)
 def _words(number: int, kind: str = "cardinal") -> str:
-    words: str = _num2words()(number, to=kind)
-    return words.replace(",", "").replace(" and ", " ")
+    return number_words(number, kind, "en").replace(",", "").replace(" and ", " ")
+
+
+def number_words(number: int, kind: str, language: str) -> str:
+    """A number in words.
+
+    Args:
+        number: not negative.
+        kind: ``cardinal``, ``ordinal`` or ``year``.
+        language: as num2words calls it.
+
+    Raises:
+        MissingPackageError: num2words is not installed.
+    """
+    words: str = _num2words()(number, to=kind, lang=language)
+    return words
 
 
 def _num2words() -> Any:

@@ -5,7 +5,8 @@ from typing import Literal
 
 from hw_base.errors import ConfigError
 from hw_base.registry import TEXT_ENCODERS
-from hw_tts.text.cleaning import clean, collapse
+from hw_tts.text.cleaning import collapse
+from hw_tts.text.languages import clean
 from hw_tts.text.spoken import SpokenFrontEnd
 
 # The tables of public checkpoints, in the order of their ids from 1 (id 0 is the padding). The apostrophe stands twice
@@ -70,10 +71,13 @@ class IPAFrontEnd(SpokenFrontEnd):
 
     def normalize(self, text: str) -> str:
         """The cleaned text, or the phonetic writing that was given."""
-        return collapse(text) if _PHONETIC.search(text) else clean(text)
+        return collapse(text) if self._is_phonetic(text) else clean(text, self.language)
+
+    def _is_phonetic(self, text: str) -> bool:
+        return _PHONETIC.search(text) is not None
 
     def _read(self, text: str) -> list[str]:
-        if _PHONETIC.search(text):
+        if self._is_phonetic(text):
             return list(text)
         pieces = _BREAK.split(text)
         spoken, breaks = pieces[::2], pieces[1::2]

@@ -8,6 +8,7 @@ from hw_base.errors import MissingPackageError
 from hw_base.synthetic.espeak import check_voices
 from hw_base.synthetic.lazy_speaker import LazySpeaker
 from hw_tts.text.base import BaseTextFrontEnd
+from hw_tts.text.languages import language_of, refuse_foreign
 
 # Texts whose symbols are remembered; more than most corpora have.
 MAX_CACHED = 1 << 16
@@ -31,7 +32,7 @@ class SpokenFrontEnd(BaseTextFrontEnd):
         with contextlib.suppress(MissingPackageError):
             check_voices([accent])
         super().__init__(table, add_blank)
-        self.accent = accent
+        self.accent, self.language = accent, language_of(accent)
         self._speaker = LazySpeaker()
         self._cache: dict[str, tuple[str, ...]] = {}
 
@@ -43,15 +44,22 @@ class SpokenFrontEnd(BaseTextFrontEnd):
         """The symbols of a text; none where there is nothing to speak.
 
         Raises:
-            DataError: espeak-ng failed.
+            DataError: espeak-ng failed, or words are in letters of another script than the accent's language, which
+                espeak-ng would spell letter by letter or leave out.
         """
         text = self.normalize(text)
         if text not in self._cache:
+            if not self._is_phonetic(text):
+                refuse_foreign(text, self.language)
             symbols = tuple(self._read(text))
             if len(self._cache) >= MAX_CACHED:
                 del self._cache[next(iter(self._cache))]
             self._cache[text] = symbols
         return list(self._cache[text])
+
+    def _is_phonetic(self, text: str) -> bool:
+        """Whether a text is phonetic writing already, which has letters of several scripts."""
+        return False
 
     def close(self) -> None:
         """End the speaking process; the next new text starts another."""

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hw_tts.models.hifigan.generator import Generator, remove_weight_norm, vocode
+from hw_tts.models.blocks.weight_norm import fold_weight_norm
+from hw_tts.models.hifigan.generator import Generator, vocode
 from hw_tts.vocoders.base import BaseVocoder
 
 
@@ -20,7 +21,7 @@ class HiFiGANVocoder(BaseVocoder):
 
     def __init__(self, generator: Generator, constants: dict[str, Any]) -> None:
         super().__init__(constants)
-        self.generator = remove_weight_norm(copy.deepcopy(generator)).eval().requires_grad_(False)
+        self.generator = fold_weight_norm(copy.deepcopy(generator)).eval().requires_grad_(False)
 
     @torch.no_grad()
     def forward(self, spectrogram: Tensor, spectrogram_length: Tensor | None = None) -> Tensor:

@@ -15,7 +15,8 @@ from hw_base.config.resolve import build
 from hw_base.config.schema import Component
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.registry import FEATURES
-from hw_tts.models.hifigan.generator import Generator, GeneratorSizes, remove_weight_norm
+from hw_tts.models.blocks.weight_norm import fold_weight_norm
+from hw_tts.models.hifigan.generator import Generator, GeneratorSizes
 from hw_tts.models.hifigan.model import generator_sizes
 from hw_tts.public.hifigan import constants_of, from_public_generator, sizes_of
 from hw_tts.vocoders.base import BaseVocoder
@@ -136,6 +137,6 @@ def _public(path: str | Path) -> HiFiGANVocoder:
     weights, constants, sizes = read_public(path)
     generator = Generator(constants["n_mels"], sizes)
     if "conv_pre.weight" in weights:  # saved after its weight norm was removed
-        remove_weight_norm(generator)
+        fold_weight_norm(generator)
     checkpoint.load_weights(generator, weights, path)
     return HiFiGANVocoder(generator, constants)

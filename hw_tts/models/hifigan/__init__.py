@@ -1,7 +1,7 @@
 """HiFi-GAN: generator and discriminators."""
 
 from hw_tts.models.hifigan.discriminators import Discriminators, MultiPeriodDiscriminator, MultiScaleDiscriminator
-from hw_tts.models.hifigan.generator import PRESETS, Generator, GeneratorSizes, remove_weight_norm, vocode
+from hw_tts.models.hifigan.generator import PRESETS, Generator, GeneratorSizes, vocode
 from hw_tts.models.hifigan.model import HiFiGAN, generator_sizes
 
 __all__ = [
@@ -13,6 +13,5 @@ __all__ = [
     "MultiPeriodDiscriminator",
     "MultiScaleDiscriminator",
     "generator_sizes",
-    "remove_weight_norm",
     "vocode",
 ]

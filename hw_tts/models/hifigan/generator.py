@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrizations
 
 from hw_base.errors import ConfigError
 
@@ -180,11 +180,3 @@ def vocode(network: nn.Module, spectrogram: Tensor, length: Sequence[int], hop_l
         rows = [row for row, other in enumerate(length) if other == frames]
         waveform[rows, : frames * hop_length] = network(spectrogram[rows, :, :frames]).squeeze(1).float()
     return waveform
-
-
-def remove_weight_norm(network: nn.Module) -> nn.Module:
-    """Replace every normalised weight by its value, in place: the same numbers, computed once; not to be trained."""
-    for module in network.modules():
-        if parametrize.is_parametrized(module, "weight"):
-            parametrize.remove_parametrizations(module, "weight")
-    return network

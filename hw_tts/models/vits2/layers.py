@@ -1,11 +1,10 @@
-"""Small parts that all networks of the model share: masks, channel norm, weight norm put on and folded away."""
+"""Small parts that all networks of the model share: masks, channel norm, weight norm."""
 
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 Conv = TypeVar("Conv", nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)
@@ -55,13 +54,6 @@ def normed(conv: Conv, std: float | None = None) -> Conv:
         nn.init.normal_(conv.weight, 0.0, std)
     weight_norm(conv)  # changes the layer itself
     return conv
-
-
-def fold_weight_norm(network: nn.Module) -> None:
-    """Replace every weight norm by the weight that it computes; the outputs stay, training ends."""
-    for module in list(network.modules()):
-        if parametrize.is_parametrized(module, "weight"):
-            parametrize.remove_parametrizations(module, "weight")
 
 
 class WaveNet(nn.Module):

@@ -15,6 +15,7 @@ from hw_base.config.schema import Depth, Size
 from hw_base.errors import ConfigError
 from hw_base.nn.model import BaseModel
 from hw_base.registry import MODELS
+from hw_tts.models.blocks.weight_norm import fold_weight_norm
 from hw_tts.models.vits2 import synthesis
 from hw_tts.models.vits2.decoder import DECODERS, DecoderKind, DecoderSizes
 from hw_tts.models.vits2.discriminators import Discriminators, DurationDiscriminator
@@ -23,7 +24,6 @@ from hw_tts.models.vits2.encoders import PosteriorEncoder, TextEncoder
 from hw_tts.models.vits2.filter_bank import Bank
 from hw_tts.models.vits2.flow import Flow, FlowKind
 from hw_tts.models.vits2.generator import Alignment, Generator
-from hw_tts.models.vits2.layers import fold_weight_norm
 from hw_tts.models.vits2.sizes import PresetName, check, preset_with
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.utils import spectral_norm, weight_norm
 
 from hw_base.errors import CheckpointError, ConfigError
+from hw_tts.models.blocks.weight_norm import fold_weight_norm
 from hw_tts.models.hifigan import (
     PRESETS,
     Discriminators,
@@ -16,7 +17,6 @@ from hw_tts.models.hifigan import (
     HiFiGAN,
     MultiPeriodDiscriminator,
     generator_sizes,
-    remove_weight_norm,
     vocode,
 )
 from hw_tts.public.hifigan import convert_weights, from_public_discriminators, from_public_generator, sizes_of
@@ -61,7 +61,7 @@ def test_folding_the_weight_norm_changes_no_number_and_leaves_no_norm():
     generator = Generator(6, TINY)
     spectrogram = torch.randn(2, 6, 9)
     before = generator(spectrogram)
-    folded = remove_weight_norm(copy.deepcopy(generator))
+    folded = fold_weight_norm(copy.deepcopy(generator))
     torch.testing.assert_close(folded(spectrogram), before, atol=1e-6, rtol=0)
     assert not [name for name in folded.state_dict() if "parametrizations" in name]
     assert [name for name in generator.state_dict() if "parametrizations" in name]

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hw_tts.models.blocks.weight_norm import fold_weight_norm
 from hw_tts.models.vits2.attentions import RelativeAttention, skew, unskew
 from hw_tts.models.vits2.decoder import DECODERS, DecoderSizes, one_more
 from hw_tts.models.vits2.duration_predictors import StochasticDurationPredictor
 from hw_tts.models.vits2.filter_bank import FilterBank
 from hw_tts.models.vits2.flow import Flow
 from hw_tts.models.vits2.inverse_stft import InverseSTFT, overlap_add, phases
-from hw_tts.models.vits2.layers import fold_weight_norm, length_mask
+from hw_tts.models.vits2.layers import length_mask
 from hw_tts.models.vits2.spline import rational_quadratic
 from tests.hw_tts.models.vits2.small import wake
 
