@@ -16,10 +16,15 @@ from hw_base.data.collate import pad_stack
 from hw_base.errors import CheckpointError, ConfigError, DataError
 from hw_base.nn.model import BaseModel
 from hw_base.registry import MODELS, TASKS, suggest
+from hw_tts.text.cutting import halves, sentences
 from hw_tts.vocoders.loading import BaseVocoder, load_vocoder
 
-# Longer texts are refused: attention over them needs memory that grows with the square of the length.
-MAX_SYMBOLS = 4000
+# Longer sentences are cut: attention over them needs memory that grows with the square of the length.
+MAX_SYMBOLS = 600
+# Said at once, to bound the memory of a long text.
+MAX_BATCH = 8
+# Between the sentences of one text.
+PAUSE_SECONDS = 0.25
 
 
 def waveforms_of(output: Mapping[str, Tensor], vocoder: BaseVocoder | None) -> list[Tensor]:
@@ -108,7 +113,7 @@ class Synthesizer:
 
     @torch.inference_mode()
     def speak(self, texts: Sequence[str], speaker: str | None = None, **controls: Any) -> list[Tensor]:
-        """Say texts, as one batch.
+        """Say texts of any length: sentence by sentence, with a pause between.
 
         Args:
             texts: in ordinary writing.
@@ -120,11 +125,22 @@ class Synthesizer:
 
         Raises:
             ConfigError: an unknown speaker, or a control that the model does not have.
-            DataError: a text has nothing to say, or is too long.
+            DataError: a text has nothing to say, or holds what training had not; the message names the words.
         """
-        tokens, length = pad_stack([torch.tensor(self._tokens(text), dtype=torch.int64) for text in texts])
-        ids = torch.full((len(texts),), self.speaker_id(speaker), dtype=torch.int64)
+        speaker_id = self.speaker_id(speaker)
         self._check(controls)
+        pieces = [self._pieces(text) for text in texts]
+        tokens = [piece for one in pieces for piece in one]
+        spoken: list[Tensor] = []
+        for start in range(0, len(tokens), MAX_BATCH):
+            spoken += self._speak(tokens[start : start + MAX_BATCH], speaker_id, controls)
+        said = iter(spoken)
+        return [self._joined([next(said) for _ in one]) for one in pieces]
+
+    def _speak(self, pieces: Sequence[list[int]], speaker_id: int, controls: Mapping[str, Any]) -> list[Tensor]:
+        """One batch of token ids; a waveform for each."""
+        tokens, length = pad_stack([torch.tensor(piece, dtype=torch.int64) for piece in pieces])
+        ids = torch.full((len(pieces),), speaker_id, dtype=torch.int64)
         given = {key: value.to(self._device) if isinstance(value, Tensor) else value for key, value in controls.items()}
         output = self.model.synthesize(  # type: ignore[operator]
             tokens=tokens.to(self._device),
@@ -181,14 +197,35 @@ class Synthesizer:
         output = self.model.voice_conversion(spectrogram, length, spoken, noise=noise, **voice)  # type: ignore[operator]
         return waveforms_of(output, None)[0]
 
-    def _tokens(self, text: str) -> list[int]:
-        unknown = self.task.text_encoder.unknown(text)
-        tokens: list[int] = self.task.text_encoder.encode(text)
-        if len(tokens) > MAX_SYMBOLS:
-            raise DataError(f"a text of {len(tokens)} symbols; at most {MAX_SYMBOLS} can be said at once: cut it up")
-        if unknown:
-            raise DataError(f"the text {text[:60]!r} has symbols that training had not: {sorted(set(unknown))[:10]}")
-        return tokens
+    def _joined(self, waveforms: Sequence[Tensor]) -> Tensor:
+        """One waveform, with a pause between its parts."""
+        pause = torch.zeros(round(PAUSE_SECONDS * self.sample_rate))
+        return torch.cat([part for waveform in waveforms for part in (pause, waveform)][1:])
+
+    def _pieces(self, text: str) -> list[list[int]]:
+        """Token ids of each sentence, or of the parts of one that is too long; what has nothing to say is left out."""
+        encoder = self.task.text_encoder
+        self._refuse_unknown(text)
+        found: list[list[int]] = []
+        waiting = sentences(text)[::-1]
+        while waiting:
+            piece = waiting.pop()
+            symbols = encoder.symbols(piece)
+            tokens: list[int] = encoder.encode_symbols(symbols) if symbols else []
+            if len(tokens) > MAX_SYMBOLS and len(piece) > 1:
+                waiting += halves(piece)[::-1]
+            elif tokens:
+                found.append(tokens)
+        return found or [encoder.encode(text)]
+
+    def _refuse_unknown(self, text: str) -> None:
+        encoder = self.task.text_encoder
+        for sentence in sentences(text):
+            unknown = sorted(set(encoder.unknown(sentence)))
+            if unknown:
+                words = list(dict.fromkeys(encoder.words_with(sentence, unknown)))[:10]
+                named = f" (in {', '.join(map(repr, words))})" if words else ""
+                raise DataError(f"the text {sentence[:60]!r} has symbols that training had not: {unknown[:10]}{named}")
 
     def _check(self, controls: Mapping[str, Any]) -> None:
         known = inspect.signature(self.model.synthesize).parameters  # type: ignore[arg-type]

@@ -58,6 +58,7 @@ class FastSpeech(BaseModel):
     """
 
     needs_durations = True
+    speaker_tables = ("encoder.speakers.weight",)
 
     def __init__(
         self,

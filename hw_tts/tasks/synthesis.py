@@ -130,19 +130,20 @@ class SynthesisTask(BaseTask):
         for record in split.records:
             try:
                 phones = phones_of(record, self.text_encoder)
+                symbols = [p[0] for p in phones] if phones is not None else self.text_encoder.symbols(record.text or "")
             except DataError:  # `unusable_utterances` tells
                 continue
-            yield [p[0] for p in phones] if phones is not None else self.text_encoder.symbols(record.text or "")
+            yield symbols
 
     def unknown(self, record: Record) -> list[str]:
         """Symbols that the table lacks: of the alignment, or of the text where there is none."""
         try:
             phones = phones_of(record, self.text_encoder)
-        except DataError:  # the alignment fits nothing, which is told when the item is made
+            if phones is not None:
+                return self.text_encoder.unknown_symbols([p[0] for p in phones])
+            return self.text_encoder.unknown(record.text or "")
+        except DataError:  # an alignment that fits nothing, or an unreadable text: `unusable_utterances` tells
             return []
-        if phones is not None:
-            return self.text_encoder.unknown_symbols([p[0] for p in phones])
-        return self.text_encoder.unknown(record.text or "")
 
     def _set_speakers(self, names: list[str]) -> None:
         self.speakers = names

@@ -220,3 +220,23 @@ def test_a_model_of_one_voice_cannot_be_extended(trained, capsys):
     code, _ = adapted((single, *trained[1:]), "single")
     assert code == CheckpointError.exit_code
     assert "a model of a single voice has no table of speakers to extend" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", ["FastSpeech", "FastSpeech2"])
+def test_acoustic_models_of_several_voices_learn_new_ones(tmp_path, model):
+    tree = json.loads((ROOT / "configs" / "tiny" / "fastspeech2.json").read_text())
+    sizes = {"n_encoder_layers": 1, "n_decoder_layers": 1, "width": 16, "ff_width": 16}
+    tree |= {"model": {"type": model, "args": sizes}, "losses": {"mel": 1.0, "duration": 1.0}, "metrics": {}}
+    tree["trainer"] = {"max_steps": 2, "monitor": None}
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    old.write_text(json.dumps(tree))
+    assert train_script.main(["-c", str(old), "--run-dir", str(tmp_path / "old"), "-d", "cpu"]) == 0
+    source = tmp_path / "old" / "checkpoint-00000002.pth"
+    for split in tree["data"].values():
+        split["datasets"][0]["args"]["voices"] = ["en-us+m3"]
+    new.write_text(json.dumps({**tree, "init_from": str(source), "new_speakers": "NearestSpeaker"}))
+    assert train_script.main(["-c", str(new), "--run-dir", str(tmp_path / "new"), "-d", "cpu"]) == 0
+    before, after = checkpoint.load(source), checkpoint.load(tmp_path / "new" / "checkpoint-00000002.pth")
+    assert after["task"]["speakers"] == [*before["task"]["speakers"], "en-us+m3"]
+    name = "encoder.speakers.weight"
+    assert len(after["model"][name]) == len(before["model"][name]) + 1

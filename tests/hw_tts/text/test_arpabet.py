@@ -55,6 +55,17 @@ def test_word_boundaries(lexicon):
     assert "|".join(front_end.symbols(" dog {K}  dog{K}, cat ")) == "D|AO1|G| |K| |D|AO1|G|K|,| |K|AE1|T"
 
 
+@pytest.mark.parametrize("word", ["привет", "γειά", "你好", "naб", "ħa", "ꭓ"])
+@pytest.mark.parametrize("unknown_words", ["spell", "fail"])
+def test_a_word_of_other_letters_is_refused_by_name(lexicon, word, unknown_words):
+    front_end = ArpabetFrontEnd(lexicon, unknown_words=unknown_words)
+    with pytest.raises(DataError, match=r"the lexicon has no word '.+', found in"):
+        front_end.symbols(f"dog {word} cat")
+    skipping = ArpabetFrontEnd(lexicon, unknown_words="skip")
+    assert skipping.symbols(f"dog {word} cat") == skipping.symbols("dog cat")
+    assert len(skipping.unknown(f"dog {word} cat")) == 1
+
+
 def test_words_that_the_lexicon_lacks(lexicon):
     skipping = ArpabetFrontEnd(lexicon, unknown_words="skip")
     assert skipping.symbols("qu dog") == ["D", "AO1", "G"]

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001
 import hashlib
 
 import pytest
