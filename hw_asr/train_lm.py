@@ -21,6 +21,7 @@ from hw_base.errors import CheckpointError, ConfigError, DataError
 from hw_base.registry import TEXT_ENCODERS
 from hw_base.runs.cli import run
 from hw_base.text import BaseTextEncoder
+from hw_base.text_files import read_lines
 
 # lmplz takes most of the memory of a machine unless it is told how much.
 _LMPLZ_MEMORY = "1G"
@@ -114,11 +115,7 @@ def load_text_encoder(path: "str | Path") -> BaseTextEncoder:
 
 def _read(path: str, split: Split) -> Iterator[list[str]]:
     """The units of each line that has any."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot read the text: {error}") from error
-    return (units for units in map(split, lines) if units)
+    return (units for units in map(split, read_lines(path)) if units)
 
 
 def _estimate(sentences: list[list[str]], arguments: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from hw_base import distributed
 from hw_base.audio import io as audio
 from hw_base.errors import ConfigError
 from hw_base.runs import cli, outputs
+from hw_base.text_files import read_lines, read_transcript, transcript_files
 from hw_base.writers import plots
 from hw_base.writers.media import png_bytes
 from hw_tts.synthesizer import Synthesizer
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", help="what to say")
     source.add_argument("--file", metavar="F", help="a text a line, perhaps <id>|<text>")
-    source.add_argument("--transcriptions", metavar="DIR", help="folder of <id>.txt")
+    source.add_argument("--transcriptions", metavar="DIR", help="folder of <id>.txt or <id>.lab")
     source.add_argument("--course", action="store_true", help="the course's three sentences, each in nine renders")
     source.add_argument("--convert", metavar="WAV", help="say a recording with another voice; needs --from")
     parser.add_argument("--from", dest="source", metavar="NAME", help="who speaks in the recording")
@@ -158,7 +159,7 @@ def _texts(arguments: argparse.Namespace) -> dict[str, str]:
         return {"speech": _said(arguments.text, "--text")}
     if arguments.file is not None:
         texts: dict[str, str] = {}
-        for i, line in enumerate(_read(Path(arguments.file), "--file").splitlines(), start=1):
+        for i, line in enumerate(read_lines(arguments.file), start=1):
             identifier, bar, text = line.partition("|")
             if line.strip():
                 identifier, text = (identifier.strip(), text) if bar else (f"{i:04d}", line)
@@ -166,18 +167,13 @@ def _texts(arguments: argparse.Namespace) -> dict[str, str]:
                     raise ConfigError(f"--file {arguments.file}, line {i}: the id {identifier!r} stands there twice")
                 texts[identifier] = _said(text, f"--file {arguments.file}, line {i}")
     else:
-        files = sorted(Path(arguments.transcriptions).glob("*.txt"))
-        texts = {file.stem: _said(_read(file, "--transcriptions"), str(file)) for file in files}
+        folder = Path(arguments.transcriptions)
+        if not folder.is_dir():
+            raise ConfigError(f"--transcriptions {folder}: there is no such folder")
+        texts = {name: _said(read_transcript(file), str(file)) for name, file in transcript_files(folder).items()}
     if not texts:
         raise ConfigError(f"nothing to say: no text in {arguments.file or arguments.transcriptions}")
     return texts
-
-
-def _read(path: Path, option: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{option} {path}: cannot be read: {error}") from None
 
 
 def _said(text: str, where: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from hw_asr.metrics import CER, WER
 from hw_base.errors import DataError
 from hw_base.metrics import EditRate, Edits, count_edits
+from hw_base.text_files import read_text, transcript_files
 
 LONGEST_TEXT = 100_000  # characters; comparing two such texts takes minutes
 _LONGEST_ALIGNMENT = 4_000_000  # cells of the alignment table
@@ -104,14 +105,9 @@ def _checked(text: Any, path: Path, utterance_id: str, key: str) -> str:
 
 
 def _read_folder(folder: Path) -> dict[str, str]:
-    """``<id>.txt`` files; hidden ones and other kinds are not looked at."""
-    texts: dict[str, str] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() != ".txt" or path.name.startswith(".") or not path.is_file():
-            continue
-        if path.stem in texts:
-            raise DataError(f"{folder}: two files for the utterance {path.stem!r}; keep one")
-        texts[path.stem] = _checked(_read_text(path), folder, path.stem, "the file")
+    """``<id>.txt`` or ``<id>.lab`` files; hidden ones and other kinds are not looked at."""
+    files = transcript_files(folder)
+    texts = {name: _checked(_read_text(path), folder, name, "the file") for name, path in files.items()}
     if not texts:
         raise DataError(f"{folder}: no <id>.txt in this folder")
     return texts
@@ -121,9 +117,7 @@ def _read_text(path: Path) -> str:
     try:
         if path.stat().st_size > 4 * LONGEST_TEXT:
             raise DataError(f"{path}: {path.stat().st_size} bytes are too many for one utterance")
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a UTF-8 text ({error.reason} at byte {error.start})") from None
+        return read_text(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
 

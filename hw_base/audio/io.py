@@ -1,25 +1,35 @@
 """Audio files: read any rate and channel count as mono float32, resample, write, and ask for a duration."""
 
+import math
 import os
 import stat
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hw_base.audio import containers
 from hw_base.errors import DataError, MissingPackageError
 
 # What folders are searched for, in the order of preference where one utterance lies in several formats.
-EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3")
+EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".oga", ".aiff", ".aif", ".au", ".caf", ".w64")
 
 # In Hz. Beyond these a header is damaged, and resampling would fill the memory.
 _RATES = range(1_000, 1_000_001)
 # A filter has as many numbers as the product of both sides of the ratio: 441 is needed for 44.1 kHz to 16 kHz.
 _MAX_DENOMINATOR = 1_000
+# Samples belong in [-1, 1]. A float file may go beyond by a little; this is 40 dB above full scale, where a file was
+# written as float without dividing by 32768, or is damaged.
+_LOUDEST = 100.0
+# In frames of all channels. More is no length but what an encoder writes that cannot seek back to correct it.
+_UNKNOWN_LENGTH = 1 << 40
+_BLOCK = 1 << 20
 
 
 class AudioInfo(NamedTuple):
@@ -41,52 +51,87 @@ class AudioInfo(NamedTuple):
         return self.n_samples / self.sample_rate
 
 
-def load(path: str | os.PathLike[str], sample_rate: int | None = None) -> tuple[Tensor, int]:
-    """Read a whole file; several channels become their mean.
+def load(
+    path: str | os.PathLike[str], sample_rate: int | None = None, segment: tuple[float, float] | None = None
+) -> tuple[Tensor, int]:
+    """Read a file or a segment of it; several channels become their mean.
 
     The format is found from the content, never from the extension.
 
     Args:
         path: wav, flac, ogg, mp3, or whatever else libsndfile reads.
         sample_rate: resample to this rate, in Hz; None keeps the file's own.
+        segment: start and length in seconds; None is the whole file. What lies behind the file's end is left out.
 
     Returns:
         waveform (Tensor): (S,), float32, in [-1, 1] where the file's samples are.
         sample_rate (int): in Hz, of the waveform.
 
     Raises:
-        DataError: missing, unreadable or undecodable.
+        DataError: missing, unreadable, undecodable, cut short, or its samples are not finite or absurdly loud.
     """
     soundfile = _soundfile("reading audio")
     try:
         _refuse_no_file(path)
-        samples, rate = soundfile.read(os.fspath(path), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(os.fspath(path)) as file:
+            rate = _checked_header(path, file.samplerate, file.channels)
+            samples = _samples(file, segment)
+            expected = None if segment is not None or file.format == "MP3" else _length(file)
     except (OSError, RuntimeError, TypeError, ValueError, MemoryError) as error:
         raise DataError(_unreadable(path, error)) from error
-    if rate not in _RATES:
-        raise DataError(f"{path}: cannot be used as audio: its header says {rate} Hz")
+    fault = containers.truncation(path)
+    if fault is None and expected is not None and len(samples) < expected:
+        fault = f"{len(samples) / rate:.2f} s of audio where its header says {expected / rate:.2f} s"
+    if fault is not None:
+        raise DataError(f"{path}: truncated: {fault}")
     channels = torch.from_numpy(samples)
     waveform = channels[:, 0].contiguous() if channels.shape[1] == 1 else channels.mean(dim=1)
+    fault = sample_fault(waveform)
+    if fault is not None:
+        raise DataError(f"{path}: {fault}")
     if sample_rate is None:
         return waveform, int(rate)
     return resample(waveform, int(rate), sample_rate), sample_rate
 
 
 def info(path: str | os.PathLike[str]) -> AudioInfo:
-    """Length, rate and channels from the header, without decoding the samples.
+    """Length, rate and channels from the header; the samples are decoded only where it does not say how many.
 
     Raises:
-        DataError: missing, unreadable or of an unknown format.
+        DataError: missing, unreadable, of an unknown format, or shorter than its header says.
     """
     soundfile = _soundfile("reading audio")
     try:
         _refuse_no_file(path)
-        header = soundfile.info(os.fspath(path))
+        with soundfile.SoundFile(os.fspath(path)) as file:
+            rate = _checked_header(path, file.samplerate, file.channels)
+            length = _length(file)
+            if length is None:
+                length = sum(len(block) for block in _blocks(file))
+            found = AudioInfo(length, rate, int(file.channels))
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise DataError(_unreadable(path, error)) from error
-    if header.samplerate not in _RATES or header.channels < 1:
-        raise DataError(f"{path}: cannot be used as audio: {header.samplerate} Hz, {header.channels} channels")
-    return AudioInfo(int(header.frames), int(header.samplerate), int(header.channels))
+    fault = containers.truncation(path)
+    if fault is not None:
+        raise DataError(f"{path}: truncated: {fault}")
+    return found
+
+
+def sample_fault(waveform: Tensor) -> str | None:
+    """Why samples are no sound: NaN, infinite, or far beyond [-1, 1]; None where they are one.
+
+    Args:
+        waveform: float, of any shape.
+    """
+    if not waveform.numel():
+        return None
+    low, high = (float(value) for value in torch.aminmax(waveform))
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "samples are NaN or infinite"
+    loudest = max(-low, high)
+    if loudest > _LOUDEST:
+        return f"samples of up to {loudest:.3g}, where [-1, 1] is expected: a float file that was written unscaled?"
+    return None
 
 
 def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
@@ -139,6 +184,41 @@ def _resampler(from_rate: int, to_rate: int) -> nn.Module:
         raise MissingPackageError("resampling audio", "torchaudio") from error
     resampler: nn.Module = Resample(from_rate, to_rate)
     return resampler
+
+
+def _checked_header(path: str | os.PathLike[str], rate: int, channels: int) -> int:
+    if rate not in _RATES or channels < 1:
+        raise DataError(f"{path}: cannot be used as audio: its header says {rate} Hz, {channels} channels")
+    return int(rate)
+
+
+def _length(file: Any) -> int | None:
+    """In samples of each channel; None where the header does not say."""
+    return int(file.frames) if file.frames < _UNKNOWN_LENGTH else None
+
+
+def _samples(file: Any, segment: tuple[float, float] | None) -> Any:
+    """(S, C), float32."""
+    if segment is not None:
+        start, count = (round(seconds * file.samplerate) for seconds in segment)
+        length = _length(file)
+        if length is None:
+            return np.concatenate(list(_blocks(file)))[start : start + count]
+        file.seek(min(start, length))
+        return file.read(min(count, max(0, length - start)), dtype="float32", always_2d=True)
+    if _length(file) is None:
+        return np.concatenate(list(_blocks(file)))
+    return file.read(dtype="float32", always_2d=True)
+
+
+def _blocks(file: Any) -> Iterator[Any]:
+    """The samples to the end of a file whose length is not known."""
+    file.seekable = lambda: False  # otherwise each read ends with a seek, which fails at such a file's end
+    while True:
+        block = file.read(_BLOCK, dtype="float32", always_2d=True)
+        yield block
+        if len(block) < _BLOCK:
+            return
 
 
 def _refuse_no_file(path: str | os.PathLike[str]) -> None:

@@ -16,12 +16,14 @@ class Record:
     Attributes:
         utterance_id: unique in its dataset; names the utterance in messages and predictions.
         audio_path: where the audio lies.
-        duration: seconds, at the file's own rate.
+        duration: seconds, at the file's own rate: of the segment, or of the whole file.
         text: the transcript, or None where there is none.
         speaker: who speaks; empty where it is not known.
         extra: what only some datasets know, for example ``"phones": [[symbol, start_s, end_s], ...]``. The key
             ``"audio_error"`` says why the audio could not be read when the index was made, and ``"reading"`` how the
             dataset reads the file, where that is not simply all of it: whoever caches what was read needs it.
+        offset: seconds at which the utterance begins in its file, where it is a segment of ``duration`` seconds; None
+            is the whole file.
     """
 
     utterance_id: str
@@ -30,6 +32,7 @@ class Record:
     text: str | None = None
     speaker: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    offset: float | None = None
 
 
 class BaseDataset:
@@ -51,7 +54,7 @@ class BaseDataset:
         return len(self.records)
 
     def read(self, record: Record) -> tuple[Tensor, int]:
-        """The audio of one record.
+        """The audio of one record: of its segment, where it is one.
 
         Returns:
             waveform (Tensor): (S,), float32, mono, in [-1, 1].
@@ -60,4 +63,6 @@ class BaseDataset:
         Raises:
             DataError: the file is missing or cannot be decoded.
         """
-        return audio.load(record.audio_path)
+        if record.offset is None:
+            return audio.load(record.audio_path)
+        return audio.load(record.audio_path, segment=(record.offset, record.duration))

@@ -137,13 +137,14 @@ class Split(torch.utils.data.Dataset[Item]):
         skipped: list[tuple[str, str]] = []
         for shift in range(min(len(self), MAX_BAD_IN_A_ROW)):
             position = (index + shift) % len(self)
+            record, generator = self.records[position], item_generator(self.seed, epoch, index)
             try:
-                record, generator = self.records[position], item_generator(self.seed, epoch, index)
                 item = self.make_item(record, self._audio(position), generator)
             except DataError as error:
+                reason = self._named(record, error)
                 if self.on_bad_data == "fail":
-                    raise
-                skipped.append((self.records[position].utterance_id, str(error)))
+                    raise DataError(self._with_way_out(reason)) from error
+                skipped.append((record.utterance_id, reason))
                 if self.evaluation:
                     return {"skipped": skipped}
             else:
@@ -162,7 +163,7 @@ class Split(torch.utils.data.Dataset[Item]):
         names = ", ".join(repr(name) for name in list(reasons)[:20]) + (", ..." if len(reasons) > 20 else "")
         message = f"{self.name}: {len(reasons)} of {len(self)} utterances, {names}: {next(iter(reasons.values()))}"
         if self.on_bad_data == "fail":
-            raise DataError(f"{message}; or set data.{self.name}.on_bad_data to skip")
+            raise DataError(self._with_way_out(message))
         kept = [i for i, record in enumerate(self.records) if record.utterance_id not in reasons]
         if not kept:
             raise DataError(f"{message}; nothing is left")
@@ -182,7 +183,7 @@ class Split(torch.utils.data.Dataset[Item]):
         try:
             waveform, rate = dataset.read(record)
         except DataError as error:
-            raise DataError(f"{self.name}: utterance {record.utterance_id!r}: {error}") from error
+            raise DataError(self._named(record, error)) from error
         fault = self._fault(record, waveform, waveform.shape[-1] / rate, dataset.shortens)
         if fault:
             raise DataError(f"{self.name}: utterance {record.utterance_id!r} ({record.audio_path}): {fault}")
@@ -201,11 +202,21 @@ class Split(torch.utils.data.Dataset[Item]):
                 self.skipped[utterance_id] = reason
                 log.warning("skipped: %s", reason)
 
+    def _named(self, record: Record, error: DataError) -> str:
+        """What is wrong with an utterance, with its name, whoever found it."""
+        reason = str(error)
+        if f"utterance {record.utterance_id!r}" not in reason:
+            reason = f"utterance {record.utterance_id!r}: {reason}"
+        return reason if reason.startswith(f"{self.name}: ") else f"{self.name}: {reason}"
+
+    def _with_way_out(self, reason: str) -> str:
+        return f"{reason}; mend or remove it, or set data.{self.name}.on_bad_data to skip"
+
     def _fault(self, record: Record, waveform: Tensor, seconds: float, shortens: bool) -> str | None:
         if waveform.numel() == 0:
-            return "the file holds no samples"
-        if not bool(torch.isfinite(waveform).all()):
-            return "samples are NaN or infinite"
+            return "the file holds no samples" if record.offset is None else "its segment lies behind the file's end"
+        if reason := audio.sample_fault(waveform):
+            return reason
         if not shortens and record.duration - seconds > max(0.1, 0.1 * record.duration):
             return f"truncated: {seconds:.2f} s of audio where the index says {record.duration:.2f} s"
         if seconds < self.limits.min_seconds:
@@ -241,9 +252,14 @@ class Split(torch.utils.data.Dataset[Item]):
         limits, text = self.limits, record.text
         if "audio_error" in record.extra:
             if self.on_bad_data == "fail":
-                raise DataError(f"{self.name}: utterance {record.utterance_id!r}: {record.extra['audio_error']}")
+                raise DataError(self._with_way_out(self._named(record, DataError(record.extra["audio_error"]))))
             return _UNREADABLE
-        if record.duration < limits.min_seconds or not math.isfinite(record.duration):
+        if not 0 < record.duration < math.inf:
+            if self.on_bad_data == "fail":
+                fault = DataError(f"{record.audio_path}: its duration is {record.duration:g} s")
+                raise DataError(self._with_way_out(self._named(record, fault)))
+            return "of no duration"
+        if record.duration < limits.min_seconds:
             return f"shorter than {limits.min_seconds:g} s"
         if limits.max_seconds is not None and record.duration > limits.max_seconds:
             return f"longer than {limits.max_seconds:g} s"

@@ -8,6 +8,7 @@ from hw_base.data.dataset import BaseDataset, Record
 from hw_base.data.durations import with_durations
 from hw_base.errors import DataError
 from hw_base.registry import DATASETS
+from hw_base.text_files import read_lines
 
 Part = Literal["train", "dev", "test", "validated", "invalidated", "other"]
 
@@ -39,24 +40,22 @@ def _record(clips: Path, row: dict[str, str]) -> Record:
 
 
 def _rows(file: Path) -> list[dict[str, str]]:
-    try:
-        # Not `splitlines`, which also breaks lines at separators that may stand within a sentence.
-        lines = file.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
-    except FileNotFoundError:
+    if not file.exists():
         raise DataError(
             f"CommonVoice: expected the file {file}, which does not exist; "
             "get the corpus from https://commonvoice.mozilla.org, or correct root"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"CommonVoice: {file} cannot be read: {error}") from error
-    columns = lines[0].rstrip("\r").split("\t")
+        )
+    lines = read_lines(file) or [""]
+    columns = lines[0].split("\t")
     missing = {"path", "sentence"} - set(columns)
     if missing:
         raise DataError(f"CommonVoice: {file} has no column {sorted(missing)}; it has {columns[:10]}")
     rows: list[dict[str, str]] = []
     seen: set[str] = set()
     for number, line in enumerate(lines[1:], start=2):
-        values = line.rstrip("\r").split("\t")  # quotation marks are text here: not the csv module's business
+        if not line.strip():
+            continue
+        values = line.split("\t")  # quotation marks are text here: not the csv module's business
         if len(values) != len(columns):
             raise DataError(f"CommonVoice: {file}, line {number}: {len(values)} values for {len(columns)} columns")
         row = dict(zip(columns, values, strict=True))

@@ -14,6 +14,7 @@ from hw_base.datasets import archives, download
 from hw_base.errors import ConfigError, DataError
 from hw_base.registry import DATASETS
 from hw_base.storage import exclusive
+from hw_base.text_files import read_lines
 
 log = logging.getLogger(__name__)
 
@@ -115,8 +116,9 @@ def _records(root: Path, part: str) -> list[Record]:
     if not files:
         raise DataError(f"LibriSpeech: {folder} has no audio files in <speaker>/<chapter>/")
     records = [_record(file, texts) for file in files]
-    if len(texts) > len(records):
-        log.warning("LibriSpeech %s: %d transcripts have no audio file", part, len(texts) - len(records))
+    lost = sorted(texts.keys() - {record.utterance_id for record in records})
+    if lost:
+        log.warning("LibriSpeech %s: %d transcripts have no audio file (first: %s)", part, len(lost), lost[0])
     return with_durations(folder, records)
 
 
@@ -162,11 +164,7 @@ def _part_folder(root: Path, part: str) -> Path:
 def _transcripts(folder: Path) -> dict[str, str]:
     texts: dict[str, str] = {}
     for file in sorted(folder.glob("*/*/*.trans.txt")):
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"LibriSpeech: {file}: cannot be read: {error}") from error
-        for line in lines:
+        for line in read_lines(file):
             utterance_id, _, text = line.strip().partition(" ")
             if utterance_id:
                 texts[utterance_id] = text.strip()

@@ -12,6 +12,7 @@ from hw_base.data.durations import with_durations
 from hw_base.datasets import published_durations as durations
 from hw_base.errors import DataError
 from hw_base.registry import DATASETS
+from hw_base.text_files import read_lines
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,8 @@ class LJSpeech(BaseDataset):
 
     Args:
         root: the folder that holds ``metadata.csv``.
-        part: a fixed split by the number in the id, ``LJ001-0020``: multiples of 20 are ``test``, 10, 30, 50 ... are
-            ``val`` (5 % each), the others ``train``; ``all`` is everything.
+        part: a fixed split by the number that ends the id, ``LJ001-0020``: multiples of 20 are ``test``, 10, 30 ... are
+            ``val`` (5 % each), the others ``train``; ``all`` is everything, whatever the ids.
         alignments: the folder or the zip archive of the durations.
 
     Raises:
@@ -48,18 +49,24 @@ class LJSpeech(BaseDataset):
         folder = Path(root)
         texts = _texts(folder / "metadata.csv")
         files = {p.stem: p for p in sorted((folder / "wavs").glob("*")) if p.suffix.lower() in EXTENSIONS}
-        wanted = [name for name in texts if part in ("all", _part(name))]
+        wanted = [name for name in texts if part == "all" or part == _part(name)]
         records = [Record(name, str(files[name]), 0.0, texts[name], speaker="LJ") for name in wanted if name in files]
         if not records:
             raise DataError(f"LJSpeech: {folder / 'wavs'} has none of the {len(wanted)} recordings of {part!r}")
         if len(records) < len(wanted):
-            log.warning("LJSpeech %s: %d transcripts have no audio file", part, len(wanted) - len(records))
+            lost = [name for name in wanted if name not in files]
+            log.warning("LJSpeech %s: %d transcripts have no audio file (first: %s)", part, len(lost), lost[0])
         if alignments is not None:
             records = _aligned(records, folder, Path(alignments))
         super().__init__(with_durations(folder, records), name=f"LJSpeech {part}")
 
 
 def _part(name: str) -> str:
+    if not name.rpartition("-")[2].isdecimal():
+        raise DataError(
+            f"LJSpeech: {name!r} does not end in a number, as LJ001-0020, and the parts go by it; set part to all, "
+            "or read this voice with CustomDir, FileList or Manifest and their split_by"
+        )
     return _HELD_OUT.get(int(name.rpartition("-")[2]) % _PERIOD, "train")
 
 
@@ -90,21 +97,20 @@ def _with_alignment(record: Record, durations_of_it: list[int]) -> Record:
 
 def _texts(file: Path) -> dict[str, str]:
     """The transcripts by id, in the file's order."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+    if not file.exists():
         raise DataError(
             f"LJSpeech: expected the file {file}, which does not exist; "
             "get the corpus from https://keithito.com/LJ-Speech-Dataset, or correct root"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"LJSpeech: {file} cannot be read: {error}") from error
+        )
     texts: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
-        name, *versions = line.split("|")  # quotation marks are text here: not the csv module's business
-        if not versions or not name.rpartition("-")[2].isdecimal():
+    for number, line in enumerate(read_lines(file), start=1):
+        if not line.strip():
+            continue
+        name, *versions = (part.strip() for part in line.split("|"))  # quotation marks are text here
+        name = name.removesuffix(".wav")
+        if not versions or not name or Path(name).name != name:
             raise DataError(f"LJSpeech: {file}, line {number}: expected <id>|<text>|<text>, found {line[:60]!r}")
         if name in texts:
             raise DataError(f"LJSpeech: {file}, line {number}: the id {name!r} stands there twice")
-        texts[name] = versions[-1].strip()
+        texts[name] = versions[-1] or versions[0]
     return texts

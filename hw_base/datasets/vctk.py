@@ -16,6 +16,7 @@ from hw_base.data.dataset import BaseDataset, Record
 from hw_base.data.durations import with_durations
 from hw_base.errors import ConfigError, DataError
 from hw_base.registry import DATASETS, suggest
+from hw_base.text_files import read_transcript
 
 log = logging.getLogger(__name__)
 
@@ -128,9 +129,5 @@ def _records(audio: Path, texts: Path, part: str, sentences: frozenset[int] | No
 
 
 def _text(folder: Path, name: str) -> str | None:
-    try:
-        return " ".join((folder / f"{name}.txt").read_text(encoding="utf-8-sig").split())
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"VCTK: utterance {name!r}: {folder / name}.txt cannot be read: {error}") from error
+    file = folder / f"{name}.txt"
+    return read_transcript(file) if file.exists() else None

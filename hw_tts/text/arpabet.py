@@ -10,6 +10,7 @@ import torch
 from hw_base.config.schema import PathText
 from hw_base.errors import CheckpointError, ConfigError, DataError
 from hw_base.registry import TEXT_ENCODERS
+from hw_base.text_files import read_lines
 from hw_tts.text.base import BaseTextFrontEnd, shortened
 from hw_tts.text.cleaning import clean
 
@@ -164,9 +165,9 @@ def read_lexicon(path: str) -> dict[str, str]:
     """
     file = Path(path)
     try:
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise ConfigError(f"lexicon: {file} cannot be read: {error.strerror}") from error
+        lines = read_lines(file, errors="replace")  # the CMU dictionary has a few words in Latin-1
+    except DataError as error:
+        raise ConfigError(f"lexicon: {error}") from error
     words: dict[str, str] = {}
     faults = []
     known = set(PHONES)

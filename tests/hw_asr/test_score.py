@@ -291,7 +291,7 @@ def bad_inputs():
         ),
         (empty, r"empty: no <id>.txt in this folder"),
         (twice, "two files for the utterance 'a'"),
-        (latin, r"b.txt: not a UTF-8 text \(.* at byte 3\)"),
+        (latin, r"b.txt, line 1: cannot be read as UTF-8 \(.* at byte 3\)"),
         (long, "utterance 'a': 100001 characters, at most 100000"),
         (raw("o.json", b"{"), "o.json: not JSON"),
         (raw("o.json", b"[" * 200_000), "o.json: not JSON"),

@@ -179,7 +179,7 @@ def test_lmplz_is_used_where_it_is_asked_for(tmp_path, monkeypatch, capsys):
     [
         (["--order", "0"], "--order: expected 1 or more, found 0"),
         (["--level", "sentencepiece"], "needs --text-encoder"),
-        (["--text", "/no/such/file"], "/no/such/file: cannot read the text"),
+        (["--text", "/no/such/file"], "/no/such/file: cannot be read"),
         (["--prune", "1"], "the threshold of unigrams is 0"),
         (["--prune", "0", "2", "1"], r"may not fall from one order to the next, found \[0, 2, 1\]"),
         (["--prune", "0", "1", "1", "1"], "4 thresholds for a model of order 3"),

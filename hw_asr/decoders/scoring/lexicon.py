@@ -12,6 +12,7 @@ from hw_asr.decoders.scoring.tokens import SEPARATOR, Tokens
 from hw_asr.language_models.pair_table import build_pair_table
 from hw_base.errors import ConfigError, DataError
 from hw_base.text import BaseTextEncoder
+from hw_base.text_files import read_lines
 
 # Trees with fewer (node, token) cells than this are stored as a matrix (64 MiB), larger ones hashed.
 _DENSE_CELLS = 1 << 24
@@ -52,11 +53,7 @@ def read_words(path: "str | Path") -> list[str]:
     Raises:
         DataError: no such file, or no word in it.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot read the lexicon: {error}") from error
-    words = [line.split()[0] for line in lines if line.strip()]
+    words = [line.split()[0] for line in read_lines(path) if line.strip()]
     if not words:
         raise DataError(f"{path}: the lexicon has no words")
     return words

@@ -372,7 +372,7 @@ def test_options_that_do_not_fit_are_named(tmp_path):
         BeamSearch(encoder, hot_words={"xyz": 1.0})
     with pytest.raises(ConfigError, match="lexicon: works with"):
         BeamSearch(encoder, lm=chars, lm_level="token", lexicon=words)
-    with pytest.raises(DataError, match=r"missing\.txt: cannot read the lexicon"):
+    with pytest.raises(DataError, match=r"missing\.txt: cannot be read"):
         BeamSearch(encoder, lexicon=str(tmp_path / "missing.txt"))
 
 

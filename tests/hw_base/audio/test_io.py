@@ -185,7 +185,9 @@ def test_header_that_lies_about_its_length(tmp_path):
     content = bytearray(path.read_bytes())
     content[40:44] = struct.pack("<I", 2_000_000)
     path.write_bytes(content)
-    assert audio.load(path)[0].shape == (1000,)
+    for read in (audio.load, audio.info):
+        with pytest.raises(DataError, match=r"a\.wav: truncated: 0\.12 s of audio where its header says 125\.00 s"):
+            read(path)
 
 
 @pytest.mark.parametrize(
@@ -245,3 +247,72 @@ def test_a_rate_that_cannot_be_is_refused(tmp_path, rate):
     for use in (audio.load, audio.info):
         with pytest.raises(DataError, match=r"x\.wav: cannot be (used|decoded) as audio"):
             use(path)
+
+
+def test_a_flac_of_unknown_length_is_decoded_to_find_it(tmp_path):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, tone(seconds=2.0), 16000)
+    whole, _ = audio.load(path)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)  # as encoders write into a pipe
+    path.write_bytes(content)
+    assert audio.info(path) == (32000, 16000, 1)
+    assert torch.equal(audio.load(path)[0], whole)
+    assert torch.equal(audio.load(path, segment=(0.5, 1.0))[0], whole[8000:24000])
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "opus"])
+def test_a_file_cut_in_half_is_named(tmp_path, extension):
+    path = tmp_path / f"a.{extension}"
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 16000 * 20)
+    arguments = {"format": "OGG", "subtype": "OPUS"} if extension == "opus" else {}
+    soundfile.write(path, noise, 16000, **arguments)
+    assert audio.info(path).duration == pytest.approx(20.0)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"a\.\w+: (truncated: |cannot be decoded)"):
+        audio.load(path)
+
+
+@pytest.mark.parametrize("size", [0x7FFFFFFF - 36, 0xFFFFFFFF])
+def test_a_wave_file_from_a_pipe_is_read_to_its_end(tmp_path, size):
+    path = write_wav(tmp_path / "a.wav", 2, b"\1\0" * 1000)
+    content = bytearray(path.read_bytes())
+    content[40:44] = struct.pack("<I", size)
+    path.write_bytes(content)
+    assert audio.load(path)[0].shape == (1000,)
+
+
+def test_a_wave_file_with_more_audio_than_its_header_says_is_named(tmp_path):
+    path = write_wav(tmp_path / "a.wav", 2, b"\1\0" * 40000)
+    content = bytearray(path.read_bytes())
+    content[40:44] = struct.pack("<I", 8000)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"its header says 0\.50 s, but 5\.00 s of audio follow"):
+        audio.load(path)
+
+
+def test_chunks_behind_the_samples_are_not_taken_for_audio(tmp_path):
+    path = write_wav(tmp_path / "a.wav", 2, b"\1\0" * 1000)
+    path.write_bytes(path.read_bytes() + b"LIST" + struct.pack("<I", 40000) + bytes(40000))
+    assert audio.load(path)[0].shape == (1000,)
+
+
+@pytest.mark.parametrize("value", [1e20, -32768.0, math.nan, math.inf])
+def test_levels_that_are_no_sound_are_refused(tmp_path, value):
+    samples = tone().astype(np.float32)
+    samples[100] = value
+    soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
+    with pytest.raises(DataError, match=r"a\.wav: samples (of up to|are NaN or infinite)"):
+        audio.load(tmp_path / "a.wav")
+    samples[100] = 3.0
+    soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
+    assert audio.load(tmp_path / "a.wav")[0].max() == 3.0
+
+
+def test_a_segment_is_read_alone(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(), 16000)
+    whole, _ = audio.load(tmp_path / "a.wav")
+    assert torch.equal(audio.load(tmp_path / "a.wav", segment=(0.1, 0.2))[0], whole[1600:4800])
+    assert torch.equal(audio.load(tmp_path / "a.wav", segment=(0.4, 9.0))[0], whole[6400:])
+    assert audio.load(tmp_path / "a.wav", segment=(0.6, 0.2))[0].shape == (0,)

@@ -76,14 +76,15 @@ def test_limits_drop_and_report():
         record("j", 2.0, " "),
     ]
     limits = Limits(min_seconds=0.1, max_seconds=16, max_text_length=10)
-    split = indexed(*records, limits=limits, needs_text=True)
+    split = indexed(*records, limits=limits, needs_text=True, on_bad_data="skip")
     assert ids(split) == ["b", "h"]
     assert split.durations == [16.0, 2.0]
     assert split.report == [
-        "train: 2 utterances, 18.0 s; dropped 2 longer than 16 s (longest: c); dropped 3 shorter than 0.1 s "
-        "(shortest: e); dropped 1 with more than 10 characters of text (first: g); dropped 2 without text (first: i)"
+        "train: 2 utterances, 18.0 s; dropped 2 longer than 16 s (longest: c); dropped 1 shorter than 0.1 s "
+        "(shortest: d); dropped 2 of no duration (first: e); "
+        "dropped 1 with more than 10 characters of text (first: g); dropped 2 without text (first: i)"
     ]
-    assert ids(indexed(*records, limits=limits)) == ["b", "h", "i", "j"]
+    assert ids(indexed(*records, limits=limits, on_bad_data="skip")) == ["b", "h", "i", "j"]
     assert indexed(record("a", 1800.0), record("b", 1800.0)).report == ["train: 2 utterances, 1.0 h"]
     assert indexed(record("a", 90.0)).report == ["train: 1 utterances, 1.5 min"]
 
@@ -246,7 +247,7 @@ def test_what_make_item_refuses_is_bad_data_too(corpus):
     split.records[0] = Record("a", split.records[0].audio_path, 0.5, "refused")
     item = split[0]
     assert item["id"] == "b"
-    assert item["skipped"] == [("a", "utterance 'a': refused")]
+    assert item["skipped"] == [("a", "train: utterance 'a': refused")]
 
 
 def test_skipped_utterances_are_logged_once(corpus, caplog):
@@ -263,3 +264,39 @@ def test_records_are_frozen_and_picklable():
     assert pickle.loads(pickle.dumps(original)) == original
     with pytest.raises(AttributeError):
         original.text = "b"
+
+
+def test_features_that_refuse_an_utterance_name_it_and_the_way_out(corpus):
+    """Whoever finds the fault, for example features of audio that is too short for one frame."""
+
+    def too_short(record, waveform, generator):
+        raise DataError("features: a waveform of 90 samples; at least 257 are needed")
+
+    split = corpus("a", "b")
+    split.make_item = too_short
+    with pytest.raises(
+        DataError, match=r"^train: utterance 'b': features: a waveform .* data\.train\.on_bad_data to skip"
+    ):
+        split[1]
+    split.on_bad_data = "skip"
+    split.evaluation = True
+    assert split[0]["skipped"] == [
+        ("a", "train: utterance 'a': features: a waveform of 90 samples; at least 257 are needed")
+    ]
+
+
+def test_an_absurd_level_is_bad_data(corpus):
+    split = corpus("a", "b")
+    soundfile.write(split.records[0].audio_path, np.full(4000, 1e20), RATE, subtype="FLOAT")
+    with pytest.raises(DataError, match=r"utterance 'a': .*samples of up to 1e\+20, where \[-1, 1\] is expected"):
+        split[0]
+
+
+@pytest.mark.parametrize("min_seconds", [0.0, 0.1])
+def test_a_record_of_no_duration_is_bad_data(min_seconds):
+    records = [record("a"), record("none", 0.0)]
+    with pytest.raises(DataError, match=r"utterance 'none': none.wav: its duration is 0 s; .*on_bad_data to skip"):
+        indexed(*records, limits=Limits(min_seconds=min_seconds))
+    split = indexed(*records, limits=Limits(min_seconds=min_seconds), on_bad_data="skip")
+    assert ids(split) == ["a"]
+    assert "dropped 1 of no duration (first: none)" in split.report[0]

@@ -282,7 +282,10 @@ def test_bad_utterances_in_evaluation(workers, caplog):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_error_in_a_worker_is_one_line(workers):
-    with pytest.raises(DataError, match=r"^train: utterance '3' \(3.wav\): samples are NaN or infinite$"):
+    with pytest.raises(
+        DataError,
+        match=r"^train: utterance '3' \(3.wav\): samples are NaN or infinite; .*data\.train\.on_bad_data to skip$",
+    ):
         list(loader(bad=[3], on_bad_data="fail", workers=workers))
 
 

@@ -234,7 +234,7 @@ def test_custom_dir_with_damaged_files(tmp_path):
         Split("test", [dataset], make_item, 16000)
     split = Split("test", [dataset], make_item, 16000, on_bad_data="skip", evaluation=True)
     assert "dropped 2 unreadable (first: empty)" in split.report[0]
-    assert "dropped 1 shorter than 0.1 s (shortest: header)" in split.report[0]
+    assert "dropped 1 of no duration (first: header)" in split.report[0]
     batches = build_loader(split, 2, PadCollate())
     assert [batch["utterance_id"] for batch in batches] == [["good"]]
     assert split.skipped.keys() == {"cut"}
@@ -276,7 +276,9 @@ def test_manifest(tmp_path):
         ({"audio_path": "b.wav", "duration": True}, "line 2: duration: expected seconds, found True"),
         ('{"audio_path": "b.wav", "duration": NaN}', "line 2: duration: expected seconds, found nan"),
         ({"audio_path": "b.wav", "duration": -1}, "line 2: duration: expected seconds, found -1"),
-        ({"audio_path": "c/a.wav"}, "line 2: the utterance id 'a' stands in line 1 already"),
+        ({"audio_path": "b.wav", "duration": 0}, "line 2: duration: expected more than 0 seconds, found 0"),
+        ({"audio_path": "b.wav", "offset": -1}, "line 2: offset: expected seconds, found -1"),
+        ({"audio_path": "./a.wav", "duration": 1.0}, "line 2: the utterance id 'a_000000' stands in line 1 already"),
     ],
 )
 def test_manifest_names_bad_lines(tmp_path, line, message):
@@ -288,7 +290,7 @@ def test_manifest_names_bad_lines(tmp_path, line, message):
 
 
 def test_manifest_faults(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere\.jsonl cannot be read"):
+    with pytest.raises(DataError, match=r"nowhere\.jsonl: cannot be read"):
         Manifest(str(tmp_path / "nowhere.jsonl"))
     with pytest.raises(DataError, match="lists no utterances"):
         Manifest(manifest(tmp_path, "", ""))

@@ -47,5 +47,5 @@ def test_an_empty_list_is_refused(folder, content):
 
 
 def test_a_missing_list_is_said_so(folder):
-    with pytest.raises(DataError, match=r"none.txt cannot be read"):
+    with pytest.raises(DataError, match=r"none\.txt: cannot be read"):
         FileList(str(folder / "none.txt"))
