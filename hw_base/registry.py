@@ -71,7 +71,7 @@ class Registry(Mapping[str, Callable[..., Any]]):
         return f"no {self.kind} is named {name!r}. {suggest(name, self._entries)}"
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
-        if name not in self._entries:
+        if not isinstance(name, str) or name not in self._entries:  # a config may say anything
             raise KeyError(self.unknown(name))
         return self._entries[name]
 

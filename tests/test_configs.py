@@ -1,6 +1,7 @@
 """Every file under configs/ says how it is run and is built; the tiny ones train and are tested."""
 
 import json
+import shlex
 
 import pytest
 import torch
@@ -40,6 +41,31 @@ def test_a_config_builds_its_model_and_says_its_command(path):
     for name, section in loaded.losses.items():
         config.build(f"losses.{name}", section, registry.LOSSES)
     task.item_maker(training=True)
+
+
+def commands():
+    for path in FILES:
+        about = config.read(path)["about"]
+        lines = about.splitlines() if isinstance(about, str) else about
+        yield from ((path, line) for line in lines if line.startswith("python train.py -c "))
+
+
+@pytest.mark.parametrize(("path", "line"), list(commands()), ids=lambda part: str(part).removeprefix(f"{ROOT}/")[:60])
+def test_the_command_in_a_config_is_one_that_works(path, line, capsys):
+    """With one ``--set`` at most, whose keys exist."""
+    arguments = shlex.split(line.split(";")[0])[2:]
+    assert arguments.count("--set") <= 1
+    assert arguments[:2] == ["-c", str(path.relative_to(ROOT))]
+    arguments[1] = str(path)
+    assert train_script.main([*arguments, "--print-config"]) == 0, capsys.readouterr().err
+    printed = json.loads(capsys.readouterr().out)
+    if any("*.args.root" in argument for argument in arguments):
+        roots = [dataset["args"]["root"] for split in printed["data"].values() for dataset in split["datasets"]]
+        assert set(roots) == {"DIR"}
+
+
+def test_there_are_recipes_in_yaml():
+    assert len([path for path in FILES if path.suffix == ".yaml"]) >= 2
 
 
 @pytest.mark.parametrize("path", TINY, ids=lambda path: path.stem)

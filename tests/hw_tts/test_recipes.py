@@ -41,17 +41,17 @@ def rooted(split, root, place=0):
     return f"data.{split}.datasets.{place}.args.root={root}"
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("fastspeech", "fastspeech2_learned")]
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("fastspeech.yaml", "fastspeech2_learned.json")]
 
 
-@pytest.mark.parametrize("name", ["fastspeech2", *SLOW])
+@pytest.mark.parametrize("name", ["fastspeech2.json", *SLOW])
 def test_ljspeech_recipes_run_on_the_clips_at_hand(real_data, tmp_path, name):
     root = real_data / "LJSpeech-1.1"
     sets = [rooted(split, root) for split in SPLITS]
-    if name != "fastspeech2_learned":
+    if name != "fastspeech2_learned.json":
         sets += [f"data.{split}.datasets.0.args.alignments={root / 'alignments.zip'}" for split in SPLITS]
     sets += ["data.train.batch_size=4", "data.train.workers=0", *SHORT, *(f"model.args.{size}" for size in ACOUSTIC)]
-    path = run(f"ljspeech/{name}.json", tmp_path / "run", sets)
+    path = run(f"ljspeech/{name}", tmp_path / "run", sets)
     state = checkpoint.load(path)
     assert state["step"] == 2
     assert finite(state)
