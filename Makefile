@@ -11,7 +11,7 @@ RECOGNIZER ?= $(lastword $(sort $(wildcard saved/ds2/*/model_best.pth)))
 CER = --set 'metrics.cer={"type": "SynthesisCER", "args": {"recognizer": "$(RECOGNIZER)"}}'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tts test slow lint types smoke
+.PHONY: help demo demo-tts test slow lint types smoke grading-attacks
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -51,3 +51,6 @@ types: $(READY) ## check types, strictly in hw_base
 
 smoke: $(READY) ## train every tiny config for a few steps
 	$(BIN)/python -m pytest tests/test_configs.py
+
+grading-attacks: $(READY) ## try every attack on the grader that docs/grading.md lists, and print the table
+	$(BIN)/python -m tests.hw_base.grading.attacks

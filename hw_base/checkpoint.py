@@ -27,6 +27,9 @@ FORMAT = 1
 BEST = "model_best.pth"
 _MARK = b"sha256:"
 _COMMENT_SIZE = len(_MARK) + 64
+# Modules whose functions start programs or other functions; a stub would be as inert, and a refusal says more.
+_RUNS_CODE = {"builtins", "__builtin__", "os", "posix", "nt", "sys", "subprocess", "importlib", "runpy", "ctypes"}
+_RUNS_CODE |= {"shutil", "socket", "pty", "code", "webbrowser", "operator"}
 # Tensors that do not fit are listed up to so many.
 _MAX_NAMED = 40
 _NAME = re.compile(r"checkpoint-(\d+)\.pth")
@@ -134,6 +137,53 @@ def load(path: str | Path) -> dict[str, Any]:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(f"{path}: checkpoint format {found!r}; this version reads {FORMAT}")
     return state
+
+
+class _Stub:
+    """Stands for an object of an unknown class: it takes whatever is done to it and does nothing."""
+
+    def __new__(cls, *arguments: Any, **named: Any) -> "_Stub":
+        return object.__new__(cls)
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, value: Any) -> None:
+        """Forget a value."""
+
+    def extend(self, values: Any) -> None:
+        """Forget values."""
+
+
+def load_with_stubs(path: str | Path) -> tuple[Any, list[str]]:
+    """Read a torch file that holds objects besides tensors, such as the config of an older template.
+
+    Objects of classes that plain loading refuses become inert stubs: nothing of the file is run, imported or built.
+
+    Returns:
+        The content, and the names of what became stubs.
+
+    Raises:
+        CheckpointError: as `load_untrusted`; or it names functions that no honest checkpoint calls.
+    """
+    from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+    try:
+        names = sorted(get_unsafe_globals_in_checkpoint(os.fspath(path)))
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, IndexError) as error:
+        raise CheckpointError(f"{path}: not a readable torch file: {str(error).splitlines()[0]}") from None
+    hostile = [name for name in names if name.split(".")[0] in _RUNS_CODE]
+    if hostile:
+        raise CheckpointError(f"{path}: refused, it would run {hostile[0]}")
+    stubs: list[Any] = [(type("Stub", (_Stub,), {}), name) for name in names]
+    with safe_globals(stubs):
+        return load_untrusted(path), names
 
 
 def load_untrusted(path: str | Path) -> Any:

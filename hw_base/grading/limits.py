@@ -1,7 +1,8 @@
 """What a submission may use."""
 
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from hw_base.errors import ConfigError
 
@@ -33,14 +34,15 @@ class Limits:
         Raises:
             ConfigError: an unknown name, or no positive number.
         """
-        limits = cls()
+        limits, known = cls(), [field.name for field in fields(cls)]
         for part in filter(None, (part.strip() for part in text.split(","))):
             name, _, value = part.partition("=")
-            if name not in asdict(limits):
-                raise ConfigError(f"--limits: {name!r} is unknown; known are {', '.join(asdict(limits))}")
+            if name not in known:
+                raise ConfigError(f"--limits: {name!r} is unknown; known are {', '.join(known)}")
             match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)", value.strip().upper().removesuffix("B"))
             number = float(match[1]) * _UNITS[match[2]] if match else 0.0
             if number <= 0:
                 raise ConfigError(f"--limits: {name} expects a number above 0, such as 600 or 8G, found {value!r}")
-            limits = replace(limits, **{name: number if name == "time" else int(number)})
+            changed: dict[str, Any] = {name: number if name == "time" else int(number)}
+            limits = replace(limits, **changed)
         return limits

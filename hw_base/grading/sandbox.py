@@ -23,7 +23,7 @@ from hw_base.grading.watch import Outcome, watch
 WORK, DATA, SUBMISSION, TEMPLATE = (f"/sandbox/{name}" for name in ("work", "data", "submission", "template"))
 _OLDEST = (0, 8)
 _INSTALL = (
-    "install it (Debian, Ubuntu: apt-get install bubblewrap), or give --no-sandbox to run what was submitted unprotected"
+    "install it (Debian, Ubuntu: apt-get install bubblewrap), or give --no-sandbox to run submissions unprotected"
 )
 # What programs of a usual Linux look for; nothing of it is anybody's own.
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -250,7 +250,7 @@ def _package_names() -> list[str]:
 @lru_cache(maxsize=4)
 def _visible_folders(interpreter: str) -> list[Path]:
     """Where an interpreter and its packages lie, without what the system's folders hold already."""
-    code = "import sys, os; print(sys.prefix, sys.base_prefix, os.path.dirname(os.path.realpath(sys.executable)), sep='\\n')"
+    code = "import os, sys; print(sys.prefix, sys.base_prefix, os.path.realpath(sys.executable + '/..'), sep='\\n')"
     try:
         done = subprocess.run([interpreter, "-I", "-c", code], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:

@@ -22,6 +22,7 @@ _TAR_MARGIN = 8 << 20
 # The machine itself must not run out, whatever the processes hide their memory in.
 _SPARED = 256 << 20
 _NEVER_STARTED = 127
+_NO_SPACE = ("No space left on device", "File too large")
 _NO_MEMORY = ("MemoryError", "an't allocate memory", "annot allocate memory", "std::bad_alloc", "out of memory")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -165,6 +166,8 @@ class _Watch:
             outcome.exit_code = _NEVER_STARTED
             return
         if head["full"] or outcome.exit_code == -signal.SIGXFSZ:
+            outcome.stopped = "disk"
+        elif outcome.exit_code and any(sign in outcome.stderr for sign in _NO_SPACE):
             outcome.stopped = "disk"
         elif outcome.exit_code and any(sign in outcome.stderr for sign in _NO_MEMORY):
             outcome.stopped = "memory"

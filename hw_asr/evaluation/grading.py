@@ -1,0 +1,97 @@
+"""How submissions of speech recognition are graded: texts of hidden recordings, and their error rates."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from hw_asr.evaluation import old_template, scoring
+from hw_base.audio import io as audio
+from hw_base.grading.contract import Item, Prediction, Scores, TaskGrading
+from hw_base.grading.settings import Settings
+from hw_base.storage import write_json
+from hw_base.trained import load_recognizer
+
+# A hypothesis may have so many times the characters of its reference, and this many whatever the reference has.
+_LONGEST_FACTOR, _LONGEST = 20, 1_000
+_LISTED = 50
+# Utterances whose audio is in memory at a time.
+_BATCH = 64
+# Raised whenever a normalizer changes what it does.
+_NORMALIZER_VERSION = 1
+
+
+class ASRGrading(TaskGrading):
+    """See `TaskGrading`."""
+
+    given = "audio"
+    suffix = ".txt"
+
+    def predict(self, checkpoint: Path, data: Path, output: Path) -> dict[str, Any]:
+        """Transcribe ``data/audio`` into ``output/output.json``."""
+        recognizer: Any = load_recognizer(checkpoint)
+        paths = sorted((data / "audio").iterdir())
+        rate = recognizer.features.sample_rate
+        rows = []
+        for start in range(0, len(paths), _BATCH):
+            part = paths[start : start + _BATCH]
+            texts = recognizer.transcribe([audio.load(path, rate)[0] for path in part], rate)
+            rows += [{"id": p.stem, "pred_text_argmax": text} for p, text in zip(part, texts, strict=True)]
+        write_json(output / "output.json", rows)
+        model = recognizer.model
+        return {"model": type(model).__name__, "parameters": sum(p.numel() for p in model.parameters())}
+
+    def convert(self, weights: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+        """See `old_template`."""
+        return old_template.convert(weights, config)
+
+    def read(self, path: Path, decoder: str | None) -> Mapping[str, Prediction]:
+        """An ``output.json`` or a folder of ``<id>.txt``."""
+        return scoring.read_hypotheses(path, None if path.is_dir() else decoder)[0]
+
+    def score(self, items: list[Item], predictions: Mapping[str, Prediction], settings: Settings) -> Scores:
+        """WER and CER with intervals, and a row for every utterance."""
+        kind = cast(Any, settings.normalizer)
+        references = {item.id: item.text or "" for item in items}
+        result = scoring.score(references, {i: str(text) for i, text in predictions.items()}, kind)
+        rows = []
+        for place, utterance in enumerate(result.ids):
+            words, characters = result.wer.utterances[place], result.cer.utterances[place]
+            row: dict[str, Any] = {
+                "id": utterance,
+                "reference": references[utterance],
+                "prediction": str(predictions.get(utterance, "")),
+            }
+            row |= {"wer": scoring.rate(words), "cer": scoring.rate(characters)}
+            row |= {"words": words._asdict(), "characters": characters._asdict()}
+            rows.append(row)
+        return Scores(
+            metrics={"wer": result.wer.corpus, "cer": result.cer.corpus},
+            details={
+                "wer": result.wer.as_dict(),
+                "cer": result.cer.as_dict(),
+                "missing": {"count": len(result.missing), "ids": result.missing[:_LISTED]},
+                "extra": {"count": len(result.extra), "ids": result.extra[:_LISTED]},
+            },
+            rows=rows,
+            normalizer=_facts_of(settings.normalizer),
+        )
+
+    def form(self, prediction: Prediction, settings: Settings) -> str:
+        """The normalized text."""
+        return scoring.normaliser(cast(Any, settings.normalizer))(str(prediction))
+
+    def problems(self, item: Item, prediction: Prediction) -> list[str]:
+        """Texts far longer than what is said."""
+        longest = max(_LONGEST, _LONGEST_FACTOR * len(item.text or ""))
+        return ["absurd_length"] if len(str(prediction)) > longest else []
+
+
+def _facts_of(name: str) -> dict[str, Any]:
+    source = json.dumps([name, inspect.getsource(scoring.normaliser)])
+    return {"name": name, "version": _NORMALIZER_VERSION, "sha256": hashlib.sha256(source.encode()).hexdigest()}
+
+
+GRADING = ASRGrading()
