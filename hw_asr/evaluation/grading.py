@@ -73,7 +73,6 @@ class ASRGrading(TaskGrading):
                 "wer": result.wer.as_dict(),
                 "cer": result.cer.as_dict(),
                 "missing": {"count": len(result.missing), "ids": result.missing[:_LISTED]},
-                "extra": {"count": len(result.extra), "ids": result.extra[:_LISTED]},
             },
             rows=rows,
             normalizer=_facts_of(settings.normalizer),

@@ -32,12 +32,12 @@ def of_predictions(
 
     Args:
         items: the hidden utterances.
-        predictions: by their ids, as they were handed in.
+        predictions: by their ids, of these utterances alone.
     """
     forms = {item.id: grading.form(predictions[item.id], settings) for item in items if item.id in predictions}
-    found = [*_copied(grading, items, forms, predictions, settings), *_constant(forms), *_ids(items, predictions)]
+    found = [*_copied(grading, items, forms, predictions, settings), *_constant(forms)]
     texts = {i: p for i, p in predictions.items() if isinstance(p, str)}
-    steering = sorted(i for i, text in texts.items() if steers(text) or steers(i))
+    steering = sorted(i for i, text in texts.items() if steers(text))
     if steering:
         evidence = [[clean(i, 100), clean(texts[i], 100)] for i in steering[:_SHOWN]]
         found.append(finding("control_characters", f"{len(steering)} predictions hold control characters", evidence))
@@ -83,7 +83,8 @@ def _constant(forms: Mapping[str, str]) -> list[Finding]:
     return []
 
 
-def _ids(items: Sequence[Item], predictions: Mapping[str, Prediction]) -> list[Finding]:
+def of_ids(items: Sequence[Item], predictions: Mapping[str, Prediction]) -> list[Finding]:
+    """Predictions of unknown utterances, and utterances without a prediction."""
     known = {item.id for item in items}
     extra, missing = sorted(predictions.keys() - known), sorted(known - predictions.keys())
     found = []

@@ -123,7 +123,8 @@ class _Grading:
 
     def _score(self, predictions: dict[str, Prediction]) -> tuple[ExitCode, str]:
         content, items = self.report.content, self.request.items
-        usable = self._usable(predictions)
+        content["findings"] += checks.of_ids(items, predictions)
+        usable = self._usable({item.id: predictions[item.id] for item in items if item.id in predictions})
         content["findings"] += checks.of_predictions(self.grading, items, usable, self.settings)
         scored = [item for item in items if item.altered is None]
         known = {item.id for item in items if item.altered is not None}
@@ -150,10 +151,10 @@ class _Grading:
 
     def _usable(self, predictions: dict[str, Prediction]) -> dict[str, Prediction]:
         """Without what cannot be a prediction, which is then missing."""
-        known, found = {item.id: item for item in self.request.items}, {}
+        items, found = {item.id: item for item in self.request.items}, {}
         problems: dict[str, list[str]] = {}
         for key, value in predictions.items():
-            named = self.grading.problems(known[key], value) if key in known else []
+            named = self.grading.problems(items[key], value)
             for problem in named:
                 problems.setdefault(problem, []).append(key)
             if not named:

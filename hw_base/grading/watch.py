@@ -165,9 +165,8 @@ class _Watch:
         except (ValueError, KeyError, TypeError):  # the sandbox did not start, or its first process was killed
             outcome.exit_code = _NEVER_STARTED
             return
-        if head["full"] or outcome.exit_code == -signal.SIGXFSZ:
-            outcome.stopped = "disk"
-        elif outcome.exit_code and any(sign in outcome.stderr for sign in _NO_SPACE):
+        refused = outcome.exit_code != 0 and any(sign in outcome.stderr for sign in _NO_SPACE)
+        if head["full"] or refused or outcome.exit_code == -signal.SIGXFSZ:
             outcome.stopped = "disk"
         elif outcome.exit_code and any(sign in outcome.stderr for sign in _NO_MEMORY):
             outcome.stopped = "memory"

@@ -81,10 +81,8 @@ class TTSGrading(TaskGrading):
         figures = {name: sum(row[name] for row in rows) / len(rows) for name in measured}
         figures |= {_CER: heard.rate()} if _CER in names else {}
         missing = sorted(item.id for item in items if item.id not in predictions)
-        extra = sorted(predictions.keys() - {item.id for item in items})
         details = {
             "missing": {"count": len(missing), "ids": missing[:_LISTED]},
-            "extra": {"count": len(extra), "ids": extra[:_LISTED]},
             "recognizer_sha256": _sha256(Path(settings.recognizer)) if settings.recognizer else None,
         }
         return Scores(figures, details, rows)

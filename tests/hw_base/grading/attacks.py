@@ -14,12 +14,12 @@ from pathlib import Path
 from hw_base.grading import sandbox
 from hw_base.grading.classroom import grade_class
 from hw_base.grading.single import grade
-from tests.hw_base.grading.cases import ALTERED, HONEST, SECRET, TEXTS, make_request, write_hidden
+from tests.hw_base.grading import programs
+from tests.hw_base.grading.cases import ALTERED, HONEST, TEXTS, make_request, write_hidden
+from tests.hw_base.grading.programs import MARK
 
 LIMITS = "time=20,memory=2G,disk=20M,processes=40"
 COMMAND = ["python", "main.py", "{data}"]
-# Stands in the command lines of processes that must not outlive the sandbox.
-MARK = "hw_grading_attack_process"
 
 
 @dataclass(frozen=True)
@@ -48,97 +48,6 @@ class Attack:
     @property
     def row(self):
         return f"| {self.name} | {self.exit_code} | {self.sign or '-'} | {self.stopped_by} |"
-
-
-SEARCH = f"""
-found = []
-def look(text):
-    if "{SECRET[:3]}" + "{SECRET[3:]}" in text: found.append(text)
-def read(path):
-    try:
-        look(open(path, errors="replace").read(100000))
-    except OSError:
-        pass
-"""
-
-BY_NAME = (
-    SEARCH
-    + """
-for place, folders, files in os.walk("/"):
-    if place.startswith(("/proc", "/usr", "/sys")): folders[:] = []; continue
-    folders[:] = [name for name in folders if name not in ("lib", "share", "include")]
-    for name in files:
-        if name.endswith((".txt", ".json", ".csv")): read(os.path.join(place, name))
-answer(lambda n: found[0] if found else "nothing " + n)
-"""
-)
-
-BY_PROC = (
-    SEARCH
-    + """
-for pid in filter(str.isdigit, os.listdir("/proc")):
-    for name in ("environ", "cmdline", "maps", "mountinfo"): read(f"/proc/{pid}/{name}")
-    for link in ("cwd", "root", "fd"):
-        try:
-            for name in os.listdir(f"/proc/{pid}/{link}"):
-                path = f"/proc/{pid}/{link}/{name}"
-                if os.path.isfile(path): read(path)
-                elif os.path.isdir(path + "/transcriptions"):
-                    for file in os.listdir(path + "/transcriptions"): read(f"{path}/transcriptions/{file}")
-        except OSError: pass
-answer(lambda n: found[0] if found else "nothing " + n)
-"""
-)
-
-BY_ENVIRONMENT = (
-    SEARCH
-    + """
-for value in list(os.environ.values()) + sys.argv:
-    look(value)
-    if os.path.isdir(value):
-        for place, _, files in os.walk(value):
-            for name in files: read(os.path.join(place, name))
-answer(lambda n: found[0] if found else "nothing " + n)
-"""
-)
-
-OUTSIDE = """
-written = []
-for place in ("/etc", "/usr/lib", "/root", "/dev", "/", sys.argv[1], "/sandbox/submission", "/sandbox/template/hw_base"):
-    try:
-        open(place + "/hw_attack", "w").write("x"); written.append(place)
-    except OSError: pass
-assert not written, written
-answer(lambda n: "text " + n)
-"""
-
-DAEMON = f"""
-if os.fork() == 0:
-    os.setsid()
-    if os.fork() == 0:
-        for fd in range(3): os.close(fd)
-        os.execvp("python3", ["python3", "-c", "import time; time.sleep(600)", "{MARK}"])
-    os._exit(0)
-os.wait()
-answer(lambda n: "text " + n)
-"""
-
-KILL = """
-import signal
-for pid in (os.getppid(), 1, -1):
-    try: os.kill(pid, signal.SIGKILL)
-    except OSError: pass
-answer(lambda n: "text " + n)
-"""
-
-FORGE = """
-for folder in (".", "..", "/sandbox/work", sys.argv[1], sys.argv[1] + "/.."):
-    for name in ("report.json", "results.json", "result.json"):
-        try:
-            path = os.path.join(folder, name)
-            open(path, "w").write('{"score": 100, "exit_code": 0, "status": "graded"}'); os.chmod(path, 0o444)
-        except OSError: pass
-"""
 
 
 def _checkpoint(folder, content, config=None):
@@ -224,7 +133,7 @@ ATTACKS = [
     Attack(
         "forks without end", 6, "processes", "limit of processes", "while True:\n try: os.fork()\n except OSError: pass"
     ),
-    Attack("leaves a daemon (double fork, setsid)", 0, "", "its process namespace ends with it", DAEMON),
+    Attack("leaves a daemon (double fork, setsid)", 0, "", "its process namespace ends with it", programs.DAEMON),
     Attack("eats memory", 6, "memory", "limit of memory", "x = bytearray(8 << 30)"),
     Attack(
         "fills the disk",
@@ -248,14 +157,18 @@ ATTACKS = [
         "own network namespace",
         "import socket; socket.create_connection(('192.0.2.1', 80), 5)",
     ),
-    Attack("looks for the references by name", 0, "", SHOWS, BY_NAME),
-    Attack("looks for them by /proc", 0, "", SHOWS, BY_PROC),
-    Attack("looks for them by the environment", 0, "", SHOWS, BY_ENVIRONMENT),
-    Attack("writes outside its folder", 0, "", "everything else is read-only", OUTSIDE),
-    Attack("kills its parent", 0, "", "the first process of a namespace cannot be killed from inside", KILL),
+    Attack("looks for the references by name", 0, "", SHOWS, programs.BY_NAME),
+    Attack("looks for them by /proc", 0, "", SHOWS, programs.BY_PROC),
+    Attack("looks for them by the environment", 0, "", SHOWS, programs.BY_ENVIRONMENT),
+    Attack("writes outside its folder", 0, "", "everything else is read-only", programs.OUTSIDE),
+    Attack("kills its parent", 0, "", "the first process of a namespace cannot be killed from inside", programs.KILL),
     Attack("exits 0 at once", 3, "left no", "predictions are looked for, not exit codes", "os._exit(0)"),
     Attack(
-        "forges the results first, read-only", 3, "left no", "results are written outside, by another process", FORGE
+        "forges the results first, read-only",
+        3,
+        "left no",
+        "results are written outside, by another process",
+        programs.FORGE,
     ),
     Attack(
         "leaves a stale results file",
