@@ -51,7 +51,8 @@ class ConvBlock(nn.Module):
 class DeepSpeech2(BaseModel):
     """Convolutions, bidirectional recurrent layers with batch norm between, and a softmax over characters.
 
-    The default sizes are those of a small English model; the paper's largest has 3 convolutions with 32, 32 and 96
+    After Amodei et al. (2015), "Deep Speech 2: End-to-End Speech Recognition in English and Mandarin". The default
+    sizes are those of a small English model; the paper's largest has 3 convolutions with 32, 32 and 96
     channels and 7 layers of 2560.
 
     Args:

@@ -82,7 +82,7 @@ class AdversarialLoss(nn.Module):
 
 @LOSSES.register()
 class FeatureMatchingLoss(nn.Module):
-    """See `feature_matching_loss`."""
+    """L1 between discriminators' feature maps of a recording and of generated audio, see `feature_matching_loss`."""
 
     def __init__(self) -> None:
         super().__init__()
