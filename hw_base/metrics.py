@@ -18,9 +18,11 @@ class BaseMetric(ABC):
     Attributes:
         sum_names: what the sums are.
         totals (Tensor): the sums, (len(sum_names),), float64, on the CPU; processes add theirs and compute from that.
+        best: the figure of outputs equal to their references; None where it compares with no reference.
     """
 
     sum_names: ClassVar[tuple[str, ...]]
+    best: ClassVar[float | None] = 0.0
 
     def __init__(self) -> None:
         self.totals: Tensor = torch.zeros(len(self.sum_names), dtype=torch.float64)

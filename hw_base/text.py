@@ -2,14 +2,21 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 
 class BaseTextEncoder(ABC):
     """A vocabulary with id 0 reserved (CTC blank, or padding).
 
     The state is plain containers and tensors and travels inside the checkpoint, which so needs no other file.
+
+    Attributes:
+        writes_text: `decode` gives back the normalized text; False where tokens are sounds.
+        add_blank: id 0 stands between tokens, as some synthesizers want it.
     """
+
+    writes_text: ClassVar[bool] = True
+    add_blank: bool = False
 
     @abstractmethod
     def __len__(self) -> int:

@@ -22,9 +22,11 @@ class BaseAugmentation(ABC):
 
     Attributes:
         domain: what is changed: ``waveform`` (S,) or ``spectrogram`` (F, T).
+        keeps_length: the result is as long as the signal.
     """
 
     domain: ClassVar[Literal["waveform", "spectrogram"]]
+    keeps_length: ClassVar[bool] = True
 
     def __init__(self, p: Probability) -> None:
         self.p = p

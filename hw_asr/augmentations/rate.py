@@ -30,6 +30,8 @@ class SpeedPerturbation(WaveformAugmentation):
         p: probability with which a factor is drawn.
     """
 
+    keeps_length = False
+
     def __init__(self, factors: Sequence[PositiveFloat] = (0.9, 1.0, 1.1), p: Probability = 1.0) -> None:
         super().__init__(p)
         self.factors = list(factors)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -34,7 +35,13 @@ class BaseDecoder(ABC):
 
     Args:
         text_encoder: vocabulary of the posteriors, blank at 0.
+
+    Attributes:
+        exact: a beam that holds every prefix finds the most probable text, with the probability of all its alignments;
+            False for what approximates, as the best path does.
     """
+
+    exact: ClassVar[bool] = True
 
     def __init__(self, text_encoder: BaseTextEncoder) -> None:
         self.text_encoder = text_encoder

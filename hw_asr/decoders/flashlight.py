@@ -62,6 +62,8 @@ class FlashlightBeamSearch(BaseDecoder):
         MissingPackageError: flashlight-text, or kenlm for language models, is not installed.
     """
 
+    exact = False  # unless log_add is true
+
     def __init__(
         self,
         text_encoder: BaseTextEncoder,

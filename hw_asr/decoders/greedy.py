@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from hw_asr.decoders.base import BaseDecoder, Hypothesis
+from hw_asr.decoders.checks import check_posteriors
 from hw_base.registry import DECODERS
 
 
@@ -15,9 +16,12 @@ class GreedyDecoder(BaseDecoder):
     score is the log-probability of the best path, a lower bound of the transcript's own.
     """
 
+    exact = False
+
     @torch.no_grad()
     def __call__(self, log_probs: Tensor, log_probs_length: Tensor) -> list[list[Hypothesis]]:
         """One hypothesis for each utterance; arguments as in `BaseDecoder`."""
+        check_posteriors(log_probs, log_probs_length, len(self.text_encoder))
         n_frames = log_probs.shape[1]
         valid = torch.arange(n_frames, device=log_probs.device) < log_probs_length.to(log_probs.device)[:, None]
         values, best = log_probs.max(dim=-1)

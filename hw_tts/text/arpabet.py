@@ -61,6 +61,8 @@ class ArpabetFrontEnd(BaseTextFrontEnd):
         ConfigError: the lexicon cannot be read, or a line of it is malformed; once the first word is looked up.
     """
 
+    writes_text = False
+
     separator = " "
 
     def __init__(

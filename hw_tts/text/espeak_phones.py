@@ -23,6 +23,8 @@ class EspeakPhones(SpokenFrontEnd):
         MissingPackageError: espeakng-loader is not installed; only once a text is to be read.
     """
 
+    writes_text = False
+
     separator = " "
 
     def __init__(self, accent: str = "en-us", add_blank: bool = False) -> None:

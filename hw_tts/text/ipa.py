@@ -59,6 +59,8 @@ class IPAFrontEnd(SpokenFrontEnd):
         MissingPackageError: espeakng-loader is not installed; only once a text is to be read.
     """
 
+    writes_text = False
+
     def __init__(
         self,
         accent: str = "en-us",

@@ -1,0 +1,8 @@
+"""What the components of recognition must keep to; importing this package declares its checks."""
+
+from hw_asr.checks.augmentations import check_augmentation
+from hw_asr.checks.decoders import check_decoder
+from hw_asr.checks.losses import check_loss
+from hw_asr.checks.models import check_model
+
+__all__ = ["check_augmentation", "check_decoder", "check_loss", "check_model"]

@@ -1,0 +1,81 @@
+"""What every loss on CTC posteriors keeps to."""
+
+import inspect
+from typing import Any
+
+import torch
+
+from hw_base.checks import Candidate, Contract, Outcome, declare, expect
+from hw_base.checks.losses import LOSS, LossInputs
+from hw_base.nn.losses import as_sum_and_count
+
+POSTERIOR_LOSS: Contract[Candidate] = Contract("loss on posteriors")
+
+_LENGTHS, _TOKENS = [12, 7, 9], [[1, 2, 2], [3], [4, 1]]
+_V = 5
+
+
+def check_loss(candidate: Candidate) -> list[Outcome]:
+    """All properties of a loss that is given ``log_probs``."""
+    return LOSS.check(lambda: _inputs(candidate)) + POSTERIOR_LOSS.check(candidate)
+
+
+def _inputs(candidate: Candidate) -> LossInputs:
+    generator = torch.Generator().manual_seed(0)
+    length = torch.tensor(_LENGTHS)
+    log_probs = torch.randn(3, 14, _V, generator=generator).log_softmax(-1)
+    tokens = torch.zeros(3, 4, dtype=torch.int64)
+    for row, ids in zip(tokens, _TOKENS, strict=True):
+        row[: len(ids)] = torch.tensor(ids)
+    batch: dict[str, Any] = {
+        "log_probs": log_probs,
+        "intermediate_log_probs": torch.stack([log_probs, log_probs.flip(2)]),
+        "log_probs_length": length,
+        "tokens": tokens,
+        "tokens_length": torch.tensor([len(ids) for ids in _TOKENS]),
+        "utterance_id": ["a", "b", "c"],
+        "text": ["x", "y", "z"],
+    }
+    taken = inspect.signature(candidate.target.forward).parameters  # type: ignore[attr-defined]
+    key = "intermediate_log_probs" if "intermediate_log_probs" in taken else "log_probs"
+    after = torch.arange(14) >= length[:, None]
+    masks = {key: after[..., None], "tokens": torch.arange(4) >= batch["tokens_length"][:, None]}
+    perfect = torch.full((3, 14, _V), -50.0)
+    for row, ids in zip(perfect, _TOKENS, strict=True):
+        path = [token for one in ids for token in (one, 0)]
+        path += [0] * (14 - len(path))
+        row[torch.arange(14), torch.tensor(path)] = 0.0
+    best = torch.stack([perfect, perfect]) if key != "log_probs" else perfect
+    return LossInputs(candidate.build(), batch, [key], masks, ({key: best.log_softmax(-1)}, 0.0), _posteriors)
+
+
+def _posteriors(logits: torch.Tensor) -> torch.Tensor:
+    return logits.log_softmax(-1)
+
+
+@POSTERIOR_LOSS.property("another token than 0 is taken for the blank, or targets are shifted by one")
+def the_blank_is_token_0(candidate: Candidate) -> None:
+    inputs = _inputs(candidate)
+    key = inputs.predicted[0]
+    silent = torch.full(inputs.batch[key].shape, -50.0)
+    silent[..., 0] = 0.0
+    empty = {"tokens": torch.zeros(3, 0, dtype=torch.int64), "tokens_length": torch.zeros(3, dtype=torch.int64)}
+    mean = as_sum_and_count(inputs.loss(**{**inputs.batch, **empty, key: silent.log_softmax(-1)}))
+    found = float(mean.total / mean.count.clamp(min=1))
+    expect(abs(found) < 1e-3, "0 for blanks alone where nothing is said", f"{found:.4g}")
+
+
+@POSTERIOR_LOSS.property("utterances without a transcript count as empty ones and teach silence")
+def an_utterance_without_transcript_has_no_part(candidate: Candidate) -> None:
+    inputs = _inputs(candidate)
+    told = as_sum_and_count(inputs.loss(**{**inputs.batch, "text": ["x", None, "z"]}))
+    whole = as_sum_and_count(inputs.loss(**inputs.batch))
+    expect(float(told.count) < float(whole.count), "fewer utterances to count", f"{float(told.count):g}")
+
+
+def _on_posteriors(target: Any) -> bool:
+    names = inspect.signature(target.forward).parameters if hasattr(target, "forward") else {}
+    return "log_probs_length" in names
+
+
+declare("losses", check_loss, _on_posteriors, "a loss whose forward takes log_probs and log_probs_length")
