@@ -4,7 +4,7 @@ import argparse
 import importlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +59,13 @@ def _checked(arguments: argparse.Namespace) -> Iterator[tuple[str, list[Outcome]
         raise ConfigError(f"no kind of component is named {arguments.kind!r}. {suggest(arguments.kind, CHECKS)}")
     given = _given(arguments.args)
     if arguments.name is not None and arguments.kind != ALL:
-        yield f"{arguments.kind} {arguments.name}", _check(arguments.kind, arguments.name, given)
+        yield f"{arguments.kind} {arguments.name}", check(arguments.kind, arguments.name, given)
         return
     if given is not None:
         raise ConfigError("--args: whose? Name the component")
     for kind in CHECKS if arguments.kind == ALL else [arguments.kind]:
         for name in names(kind):
-            yield f"{kind} {name}", _check(kind, name, None)
+            yield f"{kind} {name}", check(kind, name, None)
 
 
 def names(kind: str) -> list[str]:
@@ -74,7 +74,8 @@ def names(kind: str) -> list[str]:
     return registered + [name for entry in CHECKS[kind] for name in entry.parts]
 
 
-def _check(kind: str, name: str, given: dict[str, Any] | None) -> list[Outcome]:
+def check(kind: str, name: str, given: dict[str, Any] | None = None) -> list[Outcome]:
+    """The outcomes of one component; arguments as in `find`."""
     try:
         candidate = find(kind, name, given)
     except _NotBuildable as reason:
@@ -85,7 +86,7 @@ def _check(kind: str, name: str, given: dict[str, Any] | None) -> list[Outcome]:
         except HwError as error:
             return [Outcome("not checked", None, found=f"{error}; give --args '{{...}}'")]
     for entry in CHECKS[kind]:
-        if entry.applies(candidate.target):
+        if name in entry.parts or entry.applies(candidate.target):
             return entry.check(candidate)
     kinds = "; ".join(entry.what for entry in CHECKS[kind]) or "none yet"
     return [Outcome("not checked", None, found=f"there is no check for it; there are checks for {kinds}")]
@@ -107,24 +108,24 @@ def find(kind: str, name: str, given: dict[str, Any] | None = None) -> Candidate
         ConfigError: there is no such component, or `given` does not fit.
     """
     parts = {key: value for entry in CHECKS[kind] for key, value in entry.parts.items()}
-    registered = REGISTRIES.get(kind, {})
+    registered: Mapping[str, Any] = REGISTRIES.get(kind, {})
     if name in parts:
         target, args = parts[name]
         return Candidate(name, target, args if given is None else given)
     if name in registered:
-        args = given if given is not None else example_args(kind, name)
-        if args is None:
+        known = given if given is not None else example_args(kind, name)
+        if known is None:
             raise _NotBuildable("no config says how it is built; give --args '{...}'")
-        return Candidate(name, registered[name], args)
+        return Candidate(name, registered[name], known)
     module, dot, attribute = name.rpartition(".")
     if not dot:
         raise ConfigError(
             f"no {kind} is named {name!r}. {suggest(name, names(kind))} Is its package given by --import?"
         )
-    target = getattr(_import(module), attribute, None)
-    if target is None:
+    found = getattr(_import(module), attribute, None)
+    if found is None:
         raise ConfigError(f"{module} has no {attribute!r}")
-    return Candidate(attribute, target, given or {})
+    return Candidate(attribute, found, given or {})
 
 
 def _given(text: str | None) -> dict[str, Any] | None:

@@ -73,9 +73,38 @@ def an_utterance_without_transcript_has_no_part(candidate: Candidate) -> None:
     expect(float(told.count) < float(whole.count), "fewer utterances to count", f"{float(told.count):g}")
 
 
-def _on_posteriors(target: Any) -> bool:
-    names = inspect.signature(target.forward).parameters if hasattr(target, "forward") else {}
-    return "log_probs_length" in names
+def check_consistency(candidate: Candidate) -> list[Outcome]:
+    """All properties of a loss that compares two views of each utterance."""
+
+    def make() -> LossInputs:
+        generator = torch.Generator().manual_seed(0)
+        first, second = torch.randn(2, 3, 14, _V, generator=generator).log_softmax(-1)
+        length = torch.tensor(_LENGTHS * 2)
+        batch = {
+            "log_probs": torch.cat([first, second]),
+            "log_probs_length": length,
+            "tokens_length": torch.tensor([3, 1, 2] * 2),
+            "n_views": 2,
+        }
+        mask = {"log_probs": (torch.arange(14) >= length[:, None])[..., None]}
+        return LossInputs(candidate.build(), batch, [], mask, ({"log_probs": torch.cat([first, first])}, 0.0))
+
+    return LOSS.check(make)
 
 
-declare("losses", check_loss, _on_posteriors, "a loss whose forward takes log_probs and log_probs_length")
+def _takes(target: Any) -> set[str]:
+    return set(inspect.signature(target.forward).parameters) if hasattr(target, "forward") else set()
+
+
+declare(
+    "losses",
+    check_loss,
+    lambda target: {"log_probs_length", "tokens", "tokens_length"} <= _takes(target),
+    "a loss whose forward takes log_probs_length, tokens and tokens_length",
+)
+declare(
+    "losses",
+    check_consistency,
+    lambda target: {"log_probs", "n_views"} <= _takes(target),
+    "a loss whose forward takes log_probs and n_views",
+)

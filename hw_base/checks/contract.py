@@ -92,10 +92,11 @@ class Candidate:
     target: Callable[..., Any]
     args: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(self, **runtime: Any) -> Any:
-        """A new one, the same at each call.
+    def build(self, init_seed: int = 0, **runtime: Any) -> Any:
+        """A new one, the same at each call with one seed.
 
         Args:
+            init_seed: of what is random in the constructor.
             runtime: what only code knows; given as far as the constructor asks for it and `args` do not.
 
         Raises:
@@ -104,7 +105,7 @@ class Candidate:
         registry = Registry("component")
         registry._entries[self.name] = self.target
         free = {key: value for key, value in runtime.items() if key not in self.args}
-        with seeding.isolated(0):
+        with seeding.isolated(init_seed):
             return build(self.name, Component(type=self.name, args=dict(self.args)), registry, **free)
 
 
@@ -156,6 +157,10 @@ class Contract(Generic[Subject]):
             return test
 
         return add
+
+    def __getitem__(self, name: str) -> Property[Subject]:
+        """The property of this name."""
+        return next(one for one in self.properties if one.name == name)
 
     def check(self, subject: Subject) -> list[Outcome]:
         """All properties of one component."""
