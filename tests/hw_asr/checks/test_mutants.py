@@ -123,7 +123,7 @@ class IgnoresTheInput(Shadow):
 class NeverSure(Shadow):
     def forward(self, **batch):
         out = super().forward(**batch)
-        return out | {"log_probs": (0.05 * out["log_probs"]).log_softmax(-1)}
+        return out | {"log_probs": (0.7 * out["log_probs"].exp() + 0.3 / out["log_probs"].shape[-1]).log()}
 
 
 class HalfPrecisionOverflows(Shadow):
