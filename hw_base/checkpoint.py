@@ -12,26 +12,40 @@ import pickle
 import re
 import shutil
 import struct
-import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hw_base.errors import CheckpointError
+from hw_base.checkpoint_checks import check_archive, check_state, check_values, unusable
+from hw_base.errors import CheckpointError, HwError
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 BEST = "model_best.pth"
+# What is needed to use a trained model, and to go on with its training.
+MODEL_PARTS = ("config", "text_encoder", "model")
+RUN_PARTS = (
+    *MODEL_PARTS,
+    "optimizations",
+    "step",
+    "epoch",
+    "batch",
+    "evaluated_at",
+    "monitor",
+    "guard",
+    "window",
+    "rng",
+)
 _MARK = b"sha256:"
 _COMMENT_SIZE = len(_MARK) + 64
 # Modules whose functions start programs or other functions; a stub would be as inert, and a refusal says more.
 _RUNS_CODE = {"builtins", "__builtin__", "os", "posix", "nt", "sys", "subprocess", "importlib", "runpy", "ctypes"}
 _RUNS_CODE |= {"shutil", "socket", "pty", "code", "webbrowser", "operator"}
 # Tensors that do not fit are listed up to so many.
-_MAX_NAMED = 40
+_MAX_NAMED = 8
 _NAME = re.compile(r"checkpoint-(\d+)\.pth")
 
 
@@ -124,18 +138,27 @@ def verify(path: Path) -> None:
         raise CheckpointError(f"{path}: damaged, its content does not match its checksum; use an older checkpoint")
 
 
-def load(path: str | Path) -> dict[str, Any]:
+def load(path: str | Path, needs: Collection[str] = ()) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
+    Args:
+        path: the file.
+        needs: parts that must be in it, ``("config", "model")``.
+
     Raises:
-        CheckpointError: see `verify`; or it holds more than tensors and plain containers, or is of a newer format.
+        CheckpointError: see `verify`; or it holds more than tensors and plain containers, is of a newer format, lacks a
+            part, or a part is not what it should be.
     """
     path = Path(path)
     verify(path)
     state = load_untrusted(path)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        found = state.get("format") if isinstance(state, dict) else type(state).__name__
-        raise CheckpointError(f"{path}: checkpoint format {found!r}; this version reads {FORMAT}")
+        found = repr(state.get("format")) if isinstance(state, dict) else type(state).__name__
+        raise CheckpointError(f"{path}: checkpoint format {found:.80}; this version reads {FORMAT}")
+    missing = sorted(set(needs) - state.keys())
+    if missing:
+        raise CheckpointError(f"{path}: no {', '.join(missing)} in it; is it the checkpoint of a training run?")
+    check_state(path, state)
     return state
 
 
@@ -190,41 +213,45 @@ def load_untrusted(path: str | Path) -> Any:
     """Read any torch file without running code from it and without taking more memory than its size on disk.
 
     Raises:
-        CheckpointError: not a torch file, compressed records, views larger than their storage, or code inside.
+        CheckpointError: not a torch file, an archive that readers understand differently, views larger than their
+            storage, containers without end, or code inside.
     """
     path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            records = archive.infolist()
-        if any(r.compress_type != zipfile.ZIP_STORED for r in records):
-            raise CheckpointError(f"{path}: refused, it has compressed records (a small file could fill the memory)")
-        if sum(r.file_size for r in records) > path.stat().st_size:
-            raise CheckpointError(f"{path}: refused, its records claim to be larger than the file")
+        check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
+    except HwError:
+        raise
     except pickle.UnpicklingError as error:
         reason = str(error).split("\n")[0]
         raise CheckpointError(f"{path}: refused, it holds more than tensors and plain containers: {reason}") from None
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path}: not a readable torch file: {str(error).splitlines()[0]}") from None
-    for tensor in _tensors(state):
-        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise CheckpointError(
-                f"{path}: refused, a tensor {tuple(tensor.shape)} is larger than what is stored of it"
-            )
+    except Exception as error:  # a torch file is parsed by code that trusts it: any kind may come out
+        raise CheckpointError(f"{path}: not a readable torch file: {_first_line(error)}") from None
+    check_values(path, state)
     return state
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, list | tuple | set):
-        for item in value:
-            yield from _tensors(item)
+@contextlib.contextmanager
+def restoring(path: str | Path) -> Iterator[None]:
+    """Surrounds what takes its state from a checkpoint: a state that does not fit is the file's fault, in one line.
+
+    Raises:
+        CheckpointError: naming the file.
+    """
+    try:
+        yield
+    except HwError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        log.debug("%s: in full", path, exc_info=error)
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        raise CheckpointError(f"{path}: malformed, its state cannot be restored: {reason}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def mark_best(checkpoint: Path) -> None:
@@ -282,13 +309,15 @@ def sweep(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def load_weights(model: torch.nn.Module, weights: dict[str, Any], path: str | Path) -> None:
+def load_weights(model: torch.nn.Module, weights: Mapping[str, Any], path: str | Path) -> None:
     """Load a state dict strictly.
 
     Raises:
-        CheckpointError: every missing, unexpected and differently shaped tensor.
+        CheckpointError: missing, unexpected, differently shaped and unusable tensors, as many as fit into a line.
     """
     own = model.state_dict()
+    if not isinstance(weights, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
+        raise CheckpointError(f"{path}: malformed, its weights are no mapping of names to tensors")
     problems = [f"missing {name}" for name in own.keys() - weights.keys()]
     problems += [f"unexpected {name}" for name in weights.keys() - own.keys()]
     problems += [
@@ -296,8 +325,18 @@ def load_weights(model: torch.nn.Module, weights: dict[str, Any], path: str | Pa
         for name in own.keys() & weights.keys()
         if own[name].shape != weights[name].shape
     ]
+    problems += [
+        f"{name} is {_dtype(weights[name])}, the model has {_dtype(own[name])}"
+        for name in own.keys() & weights.keys()
+        if own[name].is_floating_point() != weights[name].is_floating_point()
+    ]
+    problems += [f"{name} {fault}" for name, tensor in weights.items() if (fault := unusable(tensor))]
     if problems:
         more = len(problems) - _MAX_NAMED
         shown = "; ".join(sorted(problems)[:_MAX_NAMED]) + (f"; and {more} more" if more > 0 else "")
         raise CheckpointError(f"{path}: made for another model: {shown}")
     model.load_state_dict(weights)
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

@@ -36,7 +36,7 @@ for _name in (
 ):
     SCHEDULERS.register()(getattr(lr_scheduler, _name))
 
-# What a scheduler has lived through; the rest of its state is its configuration, which a resumed run may change.
+# Scheduler state restored on resume; the rest of it is configuration, which a resumed run may change.
 _PROGRESS = ("last_epoch", "_step_count", "_last_lr", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i")
 # Hyper-parameters that schedules change as they go, so that a resumed run takes them from the checkpoint.
 _SCHEDULED = ("params", "lr", "betas", "momentum")
@@ -82,6 +82,9 @@ class Optimization:
         self._base_lr = float(self.optimizer.defaults["lr"])
         self.every = section.scheduler.every if section.scheduler else "step"
         self.scheduler = _build_scheduler(name, self.optimizer, section, length)
+        self._length = length
+        rates = section.model_dump_json(include={"scheduler", "lr_factors"})
+        self._schedule = f"{rates} lr={self._base_lr} length={length}"
         kind = device.type if device is not None else "cpu"
         self.scaler = GradScaler(kind) if amp_dtype is torch.float16 else None
         # Fused kernels leave the weights alone when `found_inf` is set: a bad update is skipped without asking the GPU.
@@ -141,7 +144,7 @@ class Optimization:
             elif bool(taken):
                 self.optimizer.step()
         if self.scheduler is not None and self.every == "step":
-            _advance(self.scheduler)
+            self._advance()
         return norm, taken
 
     def _clip(self) -> Tensor:
@@ -172,7 +175,7 @@ class Optimization:
         """Step a schedule that counts epochs; `epoch` is the one that begins."""
         self.set_epoch(epoch)
         if self.scheduler is not None and self.every == "epoch":
-            _advance(self.scheduler)
+            self._advance()
 
     def end_evaluation(self, monitored: float) -> None:
         """Step a schedule that follows the monitored value."""
@@ -189,6 +192,7 @@ class Optimization:
         schedule = self.scheduler.state_dict() if self.scheduler is not None else {}
         return {
             "lr": self._base_lr,
+            "schedule": self._schedule,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": {key: schedule[key] for key in _PROGRESS if key in schedule},
             "scaler": self.scaler.state_dict() if self.scaler is not None else None,
@@ -216,24 +220,75 @@ class Optimization:
         }
         self.optimizer.load_state_dict(own)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state, with the hyper-parameters of *this* config: a changed rate or length counts."""
-        configured = [{k: v for k, v in g.items() if k not in _SCHEDULED} for g in self.optimizer.param_groups]
+    def load_state_dict(self, state: dict[str, Any], updates: int | None = None, epoch: int | None = None) -> None:
+        """Resume from a saved state with the hyper-parameters of *this* config: a changed rate or length counts.
+
+        Args:
+            state: as `state_dict` gave it.
+            updates: that lie behind, as this config counts them; None is as many as the state says.
+            epoch: likewise.
+
+        Raises:
+            CheckpointError: the state is of another optimizer, or of other parameters.
+        """
+        same = state.get("schedule") == self._schedule
+        if self.scheduler is not None and not same:
+            stepped = {"step": updates, "epoch": epoch, "evaluation": 0}[self.every]
+            for _ in range(state["scheduler"].get("last_epoch", 0) if stepped is None else stepped):
+                self._advance()
+        scheduled = _SCHEDULED if same or self.every == "evaluation" else _SCHEDULED[:1]
+        configured = [{k: v for k, v in g.items() if k not in scheduled} for g in self.optimizer.param_groups]
         try:
             self.optimizer.load_state_dict(state["optimizer"])
         except ValueError as error:
             raise CheckpointError(f"optimizer {self.name!r}: {error}") from None
         for group, own in zip(self.optimizer.param_groups, configured, strict=True):
             group.update(own)
-            group["lr"] *= self._base_lr / state["lr"]
-        if self.scheduler is not None:
-            progress = dict(state["scheduler"])
+            if not same and "lr" in scheduled:
+                group["lr"] = group["lr"] * self._base_lr / state["lr"] if state["lr"] else self._base_lr
+        self._check_moments()
+        if self.scheduler is not None and (same or self.every == "evaluation"):
+            progress = {key: value for key, value in state["scheduler"].items() if key in _PROGRESS}
             if "_last_lr" in progress:
                 progress["_last_lr"] = [group["lr"] for group in self.optimizer.param_groups]
             # Some schedules want their whole state back, the configured part too.
             self.scheduler.load_state_dict({**self.scheduler.state_dict(), **progress})
         if self.scaler is not None and state["scaler"] is not None:
             self.scaler.load_state_dict(state["scaler"])
+
+    def _check_moments(self) -> None:
+        """Whether every parameter has what an update of this optimizer reads: another type's moments are other ones."""
+        wanted = _moments_of(self.optimizer)
+        for parameter, moments in self.optimizer.state.items():
+            found = {key: value for key, value in moments.items() if value is not None}
+            if not moments:  # never updated
+                continue
+            if not wanted <= found.keys():
+                names = f"holds {', '.join(map(str, found)) or 'nothing'}, {type(self.optimizer).__name__} needs"
+                raise CheckpointError(f"optimizer {self.name!r}: the checkpoint {names} {', '.join(sorted(wanted))}")
+            for key, value in found.items():
+                shape = tuple(value.shape) if isinstance(value, Tensor) else ()
+                real = isinstance(value, Tensor) and value.is_floating_point()
+                if (key in wanted and not real) or shape not in ((), tuple(parameter.shape)):
+                    expected = f"the parameter is {tuple(parameter.shape)}"
+                    raise CheckpointError(f"optimizer {self.name!r}: {key} of a parameter is {shape}, {expected}")
+
+    def _advance(self) -> None:
+        """Step the schedule, which ends where the run was to end."""
+        if self.scheduler.last_epoch < self._length:
+            # torch warns when the first update was skipped; the schedule follows the steps all the same.
+            self.scheduler.optimizer._opt_called = True
+            self.scheduler.step()
+
+
+def _moments_of(optimizer: torch.optim.Optimizer) -> set[str]:
+    """The names of what an optimizer remembers of a parameter, found by one update of another parameter."""
+    probe = nn.Parameter(torch.zeros(1))
+    probe.grad = torch.zeros(1)
+    names = inspect.signature(type(optimizer)).parameters
+    trial = type(optimizer)([probe], **{k: v for k, v in optimizer.defaults.items() if k in names})
+    trial.step()
+    return {str(name) for name in trial.state[probe]} - {"momentum_buffer"}  # which torch makes when it is missing
 
 
 def trained_names(network: nn.Module, section: OptimizerSection) -> list[str]:
@@ -256,12 +311,6 @@ def _rows(moment: Tensor, parameter: Tensor) -> Tensor:
         shapes = f"{tuple(moment.shape)}, the parameter {tuple(parameter.shape)}"
         raise CheckpointError(f"init_optimizers: a moment is {shapes}; start without the moments")
     return torch.cat([moment, moment.new_zeros(missing, *moment.shape[1:])])
-
-
-def _advance(scheduler: Any) -> None:
-    # torch warns when the first update was skipped; the schedule follows the steps all the same.
-    scheduler.optimizer._opt_called = True
-    scheduler.step()
 
 
 def _build_optimizer(name: str, groups: list[dict[str, Any]], section: OptimizerSection) -> Any:
