@@ -82,8 +82,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)
         free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: not written ({free / 2**20:.0f} MiB are free there): {reason}") from error
+        space = f"{_mib(size_of(state))} are needed, {free / 2**20:.0f} MiB are free there"
+        raise CheckpointError(f"{path}: not written ({space}): {_first_line(error)}") from error
 
 
 def _seal(path: Path) -> None:
@@ -254,19 +254,86 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
-def mark_best(checkpoint: Path) -> None:
-    """Make ``model_best.pth`` beside a checkpoint the same file, atomically."""
-    best = checkpoint.with_name(BEST)
-    scratch = checkpoint.with_name(BEST + ".tmp")
-    scratch.unlink(missing_ok=True)
+def mark_best(checkpoint: Path, folder: Path | None = None) -> None:
+    """Make ``model_best.pth`` the same file as a checkpoint, atomically.
+
+    Args:
+        checkpoint: the file.
+        folder: of ``model_best.pth``; by default that of the checkpoint.
+
+    Raises:
+        CheckpointError: it could not be written; what was there is unchanged.
+    """
+    best = (folder or checkpoint.parent) / BEST
+    scratch = best.with_name(BEST + ".tmp")
     try:
-        os.link(checkpoint, scratch)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(checkpoint, scratch)
-        with open(scratch, "rb") as file:
-            os.fsync(file.fileno())
-    os.replace(scratch, best)
-    _sync_folder(best.parent)
+        scratch.unlink(missing_ok=True)
+        try:
+            os.link(checkpoint, scratch)
+        except OSError:  # a file system without hard links, or another one
+            shutil.copyfile(checkpoint, scratch)
+            with open(scratch, "rb") as file:
+                os.fsync(file.fileno())
+        os.replace(scratch, best)
+        _sync_folder(best.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+        raise CheckpointError(f"{best}: not written: {error.strerror}{_space(best, checkpoint)}") from error
+
+
+def _space(path: Path, like: Path) -> str:
+    try:
+        return f" ({_mib(like.stat().st_size)} are needed, {_mib(shutil.disk_usage(path.parent).free)} are free there)"
+    except OSError:
+        return ""
+
+
+def _mib(size: int) -> str:
+    return f"{max(1, round(size / 2**20))} MiB"
+
+
+def best_step(folder: Path) -> int | None:
+    """The step of ``model_best.pth``; None if there is none that can be read."""
+    try:
+        step = load(folder / BEST, needs=("step",))["step"]
+    except CheckpointError:
+        return None
+    return int(step)
+
+
+def size_of(state: Any) -> int:
+    """About how many bytes a state takes on the disk; a storage that several tensors share counts once."""
+    found: dict[int, int] = {}
+    waiting = [state]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            found[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+    return sum(found.values())
+
+
+def check_space(folder: Path, one: int, count: int) -> None:
+    """Check that a run's checkpoints will fit on the disk.
+
+    Args:
+        folder: of the run.
+        one: bytes of a checkpoint.
+        count: how many there will be at most.
+
+    Raises:
+        CheckpointError: there is not even room for one and its successor; less than all is said.
+    """
+    free = shutil.disk_usage(folder).free + sum(path.stat().st_size for path in numbered(folder))
+    needed = f"{count} checkpoints of {_mib(one)} need {_mib(count * one)}, {_mib(free)} are free"
+    if free < 2 * one:
+        raise CheckpointError(f"{folder}: the disk is too full to train: {needed}; choose another --run-dir")
+    if free < count * one:
+        log.warning("%s: the disk may become full: %s; make room, or lower trainer.keep", folder, needed)
 
 
 def numbered(folder: Path) -> list[Path]:

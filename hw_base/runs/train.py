@@ -96,7 +96,9 @@ def run(experiment: Experiment, path: Path, source: Path | None) -> dict[str, fl
             trainer.setup.writers.load_state_dict(experiment.state["writers"], trainer.step)
             if folder:
                 checkpoint.set_aside(path, trainer.step)
+            trainer.repair_best(source)
             log.info("resumed from %s, step %d", source, trainer.step)
+        trainer.check_space()
         try:
             values = trainer.train()
         finally:

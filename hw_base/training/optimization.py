@@ -198,6 +198,11 @@ class Optimization:
             "scaler": self.scaler.state_dict() if self.scaler is not None else None,
         }
 
+    def moments_size(self) -> int:
+        """About how many bytes the moments take once every parameter was updated."""
+        copies = sum(dimensions > 0 for dimensions in _moments_of(self.optimizer).values())
+        return copies * sum(p.numel() * p.element_size() for p in self.parameters)
+
     def load_moments_by_name(self, state: dict[str, Any], names: list[str]) -> None:
         """Take the moments of another optimizer of the same type, by names of parameters.
 
@@ -260,18 +265,22 @@ class Optimization:
         """Whether every parameter has what an update of this optimizer reads: another type's moments are other ones."""
         wanted = _moments_of(self.optimizer)
         for parameter, moments in self.optimizer.state.items():
-            found = {key: value for key, value in moments.items() if value is not None}
+            found = {str(key): value for key, value in moments.items() if value is not None}
             if not moments:  # never updated
                 continue
-            if not wanted <= found.keys():
-                names = f"holds {', '.join(map(str, found)) or 'nothing'}, {type(self.optimizer).__name__} needs"
+            if not wanted.keys() <= found.keys():
+                names = f"holds {', '.join(found) or 'nothing'}, {type(self.optimizer).__name__} needs"
                 raise CheckpointError(f"optimizer {self.name!r}: the checkpoint {names} {', '.join(sorted(wanted))}")
-            for key, value in found.items():
-                shape = tuple(value.shape) if isinstance(value, Tensor) else ()
-                real = isinstance(value, Tensor) and value.is_floating_point()
-                if (key in wanted and not real) or shape not in ((), tuple(parameter.shape)):
-                    expected = f"the parameter is {tuple(parameter.shape)}"
-                    raise CheckpointError(f"optimizer {self.name!r}: {key} of a parameter is {shape}, {expected}")
+            for key in found.keys() & (wanted.keys() | {"momentum_buffer"}):
+                expected = () if wanted.get(key) == 0 else tuple(parameter.shape)
+                value = found[key]
+                if not isinstance(value, Tensor) or not value.is_floating_point() or tuple(value.shape) != expected:
+                    shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                    raise CheckpointError(
+                        f"optimizer {self.name!r}: {key} of a parameter is {shape}, expected a tensor {expected}"
+                    )
+                if bool(torch.isnan(value).any()) or (not expected and not 0 <= float(value) < math.inf):
+                    raise CheckpointError(f"optimizer {self.name!r}: {key} of a parameter is not a possible number")
 
     def _advance(self) -> None:
         """Step the schedule, which ends where the run was to end."""
@@ -281,14 +290,16 @@ class Optimization:
             self.scheduler.step()
 
 
-def _moments_of(optimizer: torch.optim.Optimizer) -> set[str]:
-    """The names of what an optimizer remembers of a parameter, found by one update of another parameter."""
+def _moments_of(optimizer: torch.optim.Optimizer) -> dict[str, int]:
+    """What an optimizer remembers of a vector, found by one update of one: name -> dimensions."""
     probe = nn.Parameter(torch.zeros(1))
     probe.grad = torch.zeros(1)
     names = inspect.signature(type(optimizer)).parameters
     trial = type(optimizer)([probe], **{k: v for k, v in optimizer.defaults.items() if k in names})
     trial.step()
-    return {str(name) for name in trial.state[probe]} - {"momentum_buffer"}  # which torch makes when it is missing
+    moments = {str(name): value.dim() for name, value in trial.state[probe].items() if isinstance(value, Tensor)}
+    moments.pop("momentum_buffer", None)  # which torch makes when it is missing
+    return moments
 
 
 def trained_names(network: nn.Module, section: OptimizerSection) -> list[str]:

@@ -56,37 +56,106 @@ class TrainingState:
         self.window, self.logged, self.guard = RunningMeans(), SplitMeans(), Guard(self.section.max_bad_steps)
         self.monitor = Monitor(self.section.monitor, self.section.early_stop, self.section.keep_best)
         self.evaluated_at = self._saved_at = -1
+        self._epoch_shift = 0
+        self._before_change: frozenset[int] = frozenset()  # the step resumed from, if the config is another one now
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
         """Inside, the model has the weights that are evaluated and saved as its own."""
         return contextlib.nullcontext() if self.average is None else self.average.in_use()
 
-    def save(self, best: bool = False, must: bool = False) -> None:
+    @property
+    def position(self) -> int:
+        """Batches since the beginning, as if all epochs had had as many as this one."""
+        return self.epoch * len(self.loader) + self.batch
+
+    def save(self, best: bool = False, must: bool = False) -> bool:
         """Write a checkpoint of this step, unless there is one.
 
         Args:
             best: it is the best so far.
             must: raise what prevents it; otherwise that is reported and training continues.
 
+        Returns:
+            Whether it is there.
+
         Raises:
             CheckpointError: it must be written and cannot be.
         """
         if self._saved_at == self.step:
-            return
+            return True
         state = self.state_dict()  # every process takes part
-        self._saved_at = self.step
-        if self.setup.run_dir is None or not distributed.is_main():
-            return
-        path = checkpoint.path_of(self.setup.run_dir, self.step)
+        problem = self._write(state, best) if distributed.is_main() else None
+        problem = distributed.broadcast_object(problem)
+        if problem is None:
+            self._saved_at = self.step
+            return True
+        if must:
+            raise CheckpointError(problem)
+        log.error("%s; training continues with the older checkpoints", problem)
+        return False
+
+    def _write(self, state: dict[str, Any], best: bool) -> str | None:
+        """Write a state, mark it as the best if it is, and only then delete older ones; what prevented it."""
+        folder = self.setup.run_dir
+        if folder is None:
+            return None
+        path = checkpoint.path_of(folder, self.step)
         try:
             checkpoint.save(path, state)
             if best:
                 checkpoint.mark_best(path)
-            checkpoint.prune(self.setup.run_dir, self.section.keep, self.monitor.best_steps)
+            checkpoint.prune(folder, self.section.keep, self.monitor.best_steps | self._before_change)
         except CheckpointError as error:
-            if must:
-                raise
-            log.error("%s; training continues with the older checkpoints", error)
+            return str(error)
+        return None
+
+    def check_space(self) -> None:
+        """Check that the checkpoints to come will fit on the disk.
+
+        Raises:
+            CheckpointError: there is not even room for two of them.
+        """
+        state = self.state_dict()
+        if self.setup.run_dir is None or not distributed.is_main():
+            return
+        moments = sum(optimization.moments_size() for optimization in self.optimizations.values())
+        one = checkpoint.size_of({**state, "optimizations": None}) + moments
+        # The newest, one that is being written, the best, and the others that are spared.
+        checkpoint.check_space(self.setup.run_dir, one, self.section.keep + 2 + self.section.keep_best)
+
+    def repair_best(self, source: Path) -> None:
+        """After a resume, let ``model_best.pth`` and the monitor agree: the best is marked again, or sought anew.
+
+        They differ after a kill between saving and marking, and in a folder that is not the old run's.
+
+        Args:
+            source: the checkpoint that was resumed from.
+        """
+        folder, best = self.setup.run_dir, self.monitor.best_step
+        if self.monitor.best is None or folder is None:
+            return
+        problem = None
+        if distributed.is_main() and (marked := checkpoint.best_step(folder)) != best:
+            ours = marked is not None and marked > self.step  # of the steps that are about to be repeated
+            problem = None if ours else self._mark_again(folder, source)
+        problem = distributed.broadcast_object(problem)
+        if problem is not None:
+            log.warning("%s; the next evaluation becomes the best", problem)
+            self.monitor.forget_best()
+
+    def _mark_again(self, folder: Path, source: Path) -> str | None:
+        best = self.monitor.best_step
+        places = (checkpoint.path_of(folder, best), checkpoint.path_of(source.parent, best), source)
+        for path in (*places, source.parent / checkpoint.BEST):
+            try:
+                if checkpoint.load(path, needs=("step",))["step"] != best:
+                    continue
+                checkpoint.mark_best(path, folder)
+            except CheckpointError:
+                continue
+            log.info("%s is that of step %d again, from %s", folder / checkpoint.BEST, best, path)
+            return None
+        return f"{folder / checkpoint.BEST}: the best checkpoint so far, of step {best}, is missing"
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs, as tensors and plain containers; ``model`` is what evaluations saw."""
@@ -104,6 +173,7 @@ class TrainingState:
             "step": self.step,
             "epoch": self.epoch,
             "batch": self.batch,
+            "batches_per_epoch": len(self.loader),
             "evaluated_at": self.evaluated_at,
             "monitor": self.monitor.state_dict(),
             "guard": self.guard.state_dict(),
@@ -118,8 +188,12 @@ class TrainingState:
         """Resume exactly where `state_dict` was taken; `source` names it in messages.
 
         Raises:
-            CheckpointError: it was made for another model or other optimizers.
+            CheckpointError: it was made for another model or other optimizers, or is malformed.
         """
+        with checkpoint.restoring(source):
+            self._restore(state, source)
+
+    def _restore(self, state: dict[str, Any], source: str | Path) -> None:
         checkpoint.load_weights(self.model, state["model"], source)
         if self.average is not None:
             self.average.restart(state.get("ema_updates", 0))
@@ -128,15 +202,43 @@ class TrainingState:
         if state["optimizations"].keys() != self.optimizations.keys():
             found, own = sorted(state["optimizations"]), sorted(self.optimizations)
             raise CheckpointError(f"{source}: holds optimizers {found}, the config has {own}")
-        for name, optimization in self.optimizations.items():
-            optimization.load_state_dict(state["optimizations"][name])
-            optimization.set_epoch(state["epoch"])
-        self.step, self.epoch, self.batch = state["step"], state["epoch"], state["batch"]
+        self._restore_position(state)
+        if state["config"] != as_dict(self.setup.config):
+            self._before_change = frozenset([self.step])
         self.evaluated_at = state["evaluated_at"]
-        self.monitor.load_state_dict(state["monitor"])
+        # Older checkpoints do not repeat what their config says.
+        rule = state["config"].get("trainer", {}).get("monitor")
+        self.monitor.load_state_dict({"rule": rule, **state["monitor"]})
+        self._restore_optimizations(state, same_monitor=rule == self.monitor.rule)
         self.guard.load_state_dict(state["guard"])
         process = min(distributed.rank(), len(state["rng"]) - 1)
         self.window.load_state_dict(state["window"][process], self.device)
         if "logged" in state:
             self.logged.load_state_dict(state["logged"][process], self.device)
         seeding.set_rng_state(state["rng"][process])
+
+    def _restore_position(self, state: dict[str, Any]) -> None:
+        """Where in the data to continue: an epoch of another number of batches is entered at the proportional place."""
+        self.step, self.epoch, self.batch = state["step"], state["epoch"], state["batch"]
+        now = len(self.loader)
+        # Older checkpoints do not have it, but all their epochs were alike.
+        known = (self.step - self.batch) // self.epoch if self.epoch else max(now, self.batch)
+        before = max(1, state.get("batches_per_epoch", known))
+        if before != now:
+            self.batch = self.batch * now // before
+            where = "an epoch has %d batches now, %d before: training continues at batch %d of epoch %d"
+            log.warning(where, now, before, self.batch + 1, self.epoch + 1)
+        if self.batch >= now:
+            self.epoch, self.batch = self.epoch + 1, 0
+        self._epoch_shift = self.step - self.position
+        if self.section.max_steps is None:
+            self.last_step = self.step + max(0, (self.section.epochs or 0) * now - self.position)
+
+    def _restore_optimizations(self, state: dict[str, Any], same_monitor: bool) -> None:
+        done = self.position if self.section.max_steps is None else self.step
+        for name, optimization in self.optimizations.items():
+            saved = state["optimizations"][name]
+            if optimization.every == "evaluation" and not same_monitor:
+                saved = {**saved, "scheduler": {}}  # the best by another rule
+            optimization.load_state_dict(saved, done // self.section.accumulate, self.epoch)
+            optimization.set_epoch(self.epoch)

@@ -24,9 +24,9 @@ import time
 import torch
 from torch import Tensor
 
-from hw_base import distributed
+from hw_base import checkpoint, distributed
 from hw_base.config.schema import TRAIN_SPLIT, steps_of
-from hw_base.errors import HwError, InterruptedRun
+from hw_base.errors import CheckpointError, HwError, InterruptedRun
 from hw_base.nn.losses import SumAndCount, as_sum_and_count
 from hw_base.training.evaluation import Batch, Evaluator, NamedLosses
 from hw_base.training.parts import TrainerParts
@@ -40,8 +40,8 @@ class BaseTrainer(Evaluator):
 
     def __init__(self, setup: TrainerParts) -> None:
         super().__init__(setup)
-        self.eval_every = steps_of(self.section.eval_every or "1 epoch", len(self.loader))
-        self.save_every = steps_of(self.section.save_every or self.eval_every, len(self.loader))
+        self.eval_every: int | str = self.section.eval_every or "1 epoch"
+        self.save_every: int | str = self.section.save_every or self.eval_every
         self._utterances: list[str] = []  # of the current update, over all its batches
 
     def train(self) -> dict[str, float]:
@@ -63,6 +63,12 @@ class BaseTrainer(Evaluator):
                     values = self._after_step(progress) or values
                     if self._finished():
                         break
+        if self.monitor.lost_best is not None:
+            value, step = self.monitor.lost_best
+            raise CheckpointError(
+                f"the best {self.monitor.key}, {value:.4f} at step {step}, could not be saved; "
+                f"{checkpoint.BEST} is an older one"
+            )
         return values
 
     def _named_step(self, batch: Batch) -> None:
@@ -125,17 +131,16 @@ class BaseTrainer(Evaluator):
         if self._due(self.save_every) or self._finished():
             self.save(must=self._finished())
         if self.step % self.section.accumulate == 0 and self._interrupted(log_due):
-            self.save()
-            message = (
-                f"interrupted at step {self.step}, all is saved: resume with --run-dir {self.setup.run_dir} -r auto"
-            )
+            saved = "all is saved" if self.save() else "which could NOT be saved (see above)"
+            message = f"interrupted at step {self.step}, {saved}: resume with --run-dir {self.setup.run_dir} -r auto"
             raise InterruptedRun(self.interrupts.received, message)
         return values
 
-    def _due(self, every: int) -> bool:
+    def _due(self, interval: int | str) -> bool:
         """Whether it is time; with accumulation only after an update, because gradients are not saved."""
-        window = self.section.accumulate
-        return self.step % window == 0 and self.step // every > (self.step - window) // every
+        window, every = self.section.accumulate, steps_of(interval, len(self.loader))
+        done = self.step if isinstance(interval, int) else self.step - self._epoch_shift
+        return self.step % window == 0 and done // every > (done - window) // every
 
     def _finished(self) -> bool:
         return self.step >= self.last_step or self.monitor.exhausted
@@ -166,8 +171,9 @@ class BaseTrainer(Evaluator):
             return {}
         values: dict[str, float] = {}
         started = time.monotonic()
-        for split in self.setup.config.evaluation_splits():
-            values |= {f"{split}/{name}": value for name, value in self.evaluate(split).items()}
+        with self.setup.writers.held():  # an interrupted evaluation is repeated: nothing of it may be reported twice
+            for split in self.setup.config.evaluation_splits():
+                values |= {f"{split}/{name}": value for name, value in self.evaluate(split).items()}
         self.evaluated_at = self.step
         if values:
             self.setup.writers.scalars(values, self.step)
@@ -180,11 +186,12 @@ class BaseTrainer(Evaluator):
 
     def _follow(self, monitored: float) -> None:
         """Give the value that the config monitors to the monitor and to the schedules that depend on it."""
+        before = self.monitor.state_dict()
         better = self.monitor.update(monitored, self.step)
         for optimization in self.optimizations.values():
             optimization.end_evaluation(monitored)
-        if better or self.step in self.monitor.best_steps:
-            self.save(best=better)
+        if (better or self.step in self.monitor.best_steps) and not self.save(best=better):
+            self.monitor.undo(before, monitored, self.step)
 
 
 def _local_part(mean: SumAndCount) -> Tensor:

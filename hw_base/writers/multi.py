@@ -1,7 +1,8 @@
 """Several writers as one, none of which can stop training."""
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class MultiWriter(Writer):
         self._writers = _named(writers)
         self._failures = dict.fromkeys(self._writers, 0)
         self._reported: set[tuple[str, str, type[Exception]]] = set()
+        self._held: list[tuple[str, Callable[[Writer], None]]] | None = None
 
     @property
     def active(self) -> list[str]:
@@ -39,7 +41,22 @@ class MultiWriter(Writer):
     def _given_up(self, name: str, writer: Writer) -> bool:
         return self._failures[name] >= self.patience and not isinstance(writer, JsonlWriter)
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """What is reported inside reaches the writers at the end, or not at all if an error ends it."""
+        self._held = []
+        try:
+            yield
+            reports = self._held
+        finally:
+            self._held = None
+        for what, call in reports:
+            self._tell(what, call)
+
     def _tell(self, what: str, call: Callable[[Writer], None]) -> None:
+        if self._held is not None:
+            self._held.append((what, call))
+            return
         for name in self.active:
             try:
                 call(self._writers[name])
