@@ -1,5 +1,10 @@
 """What a user can get wrong. Entry scripts print these in plain lines and exit with code 2; anything else is a bug."""
 
+import signal
+
+# "Temporary failure, try again" of sysexits.h: what a job script looks for to queue the job again.
+REQUEUE_EXIT_CODE = 75
+
 
 class HwError(Exception):
     """Base of every error whose message is meant for the user: where, what was found, what to do."""
@@ -37,4 +42,4 @@ class InterruptedRun(HwError):  # noqa: N818 - it is what was asked for, not an 
 
     def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(message)
-        self.exit_code = 128 + signal_number
+        self.exit_code = REQUEUE_EXIT_CODE if signal_number == signal.SIGUSR1 else 128 + signal_number

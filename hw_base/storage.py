@@ -23,6 +23,8 @@ def write_json(path: Path, value: Any, option: str = "--output") -> None:
         scratch.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(scratch, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            path.with_name(path.name + ".tmp").unlink(missing_ok=True)
         raise ConfigError(f"{option} {path}: cannot be written: {error.strerror}") from None
 
 

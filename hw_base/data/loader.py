@@ -171,7 +171,8 @@ class _CollateGood:
 
 def _init_worker(_: int) -> None:
     torch.set_num_threads(1)
-    # Ctrl-C is the main process's to handle; it ends the workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Signals to the whole group are the main process's to handle; it ends the workers itself.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
     signal.signal(signal.SIGTERM, lambda *_: signal.setitimer(signal.ITIMER_REAL, _GRACE_SECONDS))

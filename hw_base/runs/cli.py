@@ -67,7 +67,7 @@ def evaluate_main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work() -> int:
-        state = checkpoint.load(arguments.resume)
+        state = checkpoint.load(arguments.resume, needs=checkpoint.MODEL_PARTS)
         given = read(arguments.config) if arguments.config else {}
         raw = {**state["config"], **given}
         task = TASKS.get(raw.get("task", ""))

@@ -11,7 +11,7 @@ from hw_base.config.resolve import as_dict, build
 from hw_base.config.schema import TRAIN_SPLIT, Config, OptimizerSection
 from hw_base.data.loader import Loader, build_loader
 from hw_base.data.split import Limits, Split
-from hw_base.errors import ConfigError
+from hw_base.errors import CheckpointError, ConfigError
 from hw_base.nn.model import BaseModel
 from hw_base.task import PLATEAU, BaseTask
 from hw_base.training.optimization import Optimization, trained_names
@@ -29,21 +29,29 @@ class Experiment:
         config: checked.
         device: where the model goes.
         state: a checkpoint's, whose text encoder and weights are taken.
+        source: where that lies, for messages.
 
     Attributes:
         task: what the config's ``task`` names.
     """
 
-    def __init__(self, config: Config, device: torch.device, state: dict[str, Any] | None = None) -> None:
-        self.config, self.device, self.state = config, device, state
+    def __init__(
+        self,
+        config: Config,
+        device: torch.device,
+        state: dict[str, Any] | None = None,
+        source: str | Path = "checkpoint",
+    ) -> None:
+        self.config, self.device, self.state, self.source = config, device, state, source
         seeding.seed_all(config.seed)
         self.task: BaseTask = registry.TASKS[config.task](config)
         if state is not None:
-            self.task.text_encoder.load_state_dict(state["text_encoder"])
-            self.task.load_state_dict(state.get("task", {}))
+            with checkpoint.restoring(source):
+                self.task.text_encoder.load_state_dict(state["text_encoder"])
+                self.task.load_state_dict(state.get("task", {}))
         self.origin = None
         if state is None and config.init_from is not None:
-            self.origin = checkpoint.load(config.init_from)
+            self.origin = checkpoint.load(config.init_from, needs=checkpoint.MODEL_PARTS)
 
     def split(self, name: str, evaluation: bool, needs_text: bool = True) -> Split:
         """One split, read from its datasets, filtered, reported."""
@@ -87,10 +95,20 @@ class Experiment:
         """The model on its device, with the weights of the checkpoint or of ``init_from``, if any."""
         model: BaseModel = build("model", self.config.model, registry.MODELS, **self.task.model_arguments())
         if self.origin is not None:
-            self.task.initialize(model, self.origin, str(self.config.init_from))
+            with checkpoint.restoring(str(self.config.init_from)):
+                self._refuse_other_model(self.origin, self.config.init_from)
+                self.task.initialize(model, self.origin, str(self.config.init_from))
         elif self.state is not None:
-            checkpoint.load_weights(model, self.state["model"], "checkpoint")
+            self._refuse_other_model(self.state, self.source)
+            checkpoint.load_weights(model, self.state["model"], self.source)
         return model.to(self.device)
+
+    def _refuse_other_model(self, state: dict[str, Any], path: str | Path | None) -> None:
+        """One line where otherwise every tensor would be missing."""
+        section, own = state["config"].get("model"), self.config.model.type
+        found = section.get("type") if isinstance(section, dict) else section
+        if found != own:
+            raise CheckpointError(f"{path}: holds a {found}, the config's model is a {own}")
 
     def trainer(self, run_dir: Path | None, schedules: bool = True) -> BaseTrainer:
         """The trainer with everything it works with.

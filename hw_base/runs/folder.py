@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import subprocess
@@ -12,6 +11,7 @@ from typing import Any
 
 from hw_base import checkpoint
 from hw_base.errors import CheckpointError, ConfigError
+from hw_base.storage import write_json
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +32,9 @@ def choose(run_dir: str | None, name: str, root: str = "saved") -> Path:
 
 
 def newest_run(name: str, root: str = "saved") -> Path | None:
-    """The newest run of an experiment that has a checkpoint."""
-    runs = sorted((path for path in (Path(root) / name).glob("*") if path.is_dir()), reverse=True)
-    return next((run for run in runs if checkpoint.numbered(run)), None)
+    """The run of an experiment whose newest checkpoint was written last; folders may have any names."""
+    runs = [path for path in (Path(root) / name).glob("*") if path.is_dir() and checkpoint.numbered(path)]
+    return max(runs, key=lambda run: max(path.stat().st_mtime for path in checkpoint.numbered(run)), default=None)
 
 
 def find_checkpoint(resume: str, run_dir: str | None, name: str | None) -> Path | None:
@@ -63,12 +63,51 @@ def find_checkpoint(resume: str, run_dir: str | None, name: str | None) -> Path 
     return found
 
 
+def refuse_rewinding(source: Path, path: Path) -> None:
+    """Refuse to continue a run from an older checkpoint in its own folder, which would undo what came later.
+
+    Args:
+        source: the checkpoint that was asked for.
+        path: the run folder.
+
+    Raises:
+        CheckpointError: the folder has a newer good one.
+    """
+    if source.resolve().parent != path.resolve():
+        return
+    newest = checkpoint.newest_good(path)
+    if newest is None or newest == source:
+        return
+    step = checkpoint.load(source, needs=("step",))["step"]
+    if checkpoint.step_of(newest) > step:
+        raise CheckpointError(
+            f"{source}: is of step {step}, and training there would undo what {newest.name} holds; add --run-dir DIR "
+            f"to branch off into another folder, or resume with -r {path}"
+        )
+
+
+_locks: set[int] = set()
+
+
+def _close_locks() -> None:
+    """A child that lives on, such as a worker of the data loader, must not hold what its killed parent held."""
+    for descriptor in _locks:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+os.register_at_fork(after_in_child=_close_locks)
+
+
 class RunFolder:
     """Opens a run's folder and keeps other processes out of it until `close`.
 
     Args:
         path: the folder; made where it is missing.
-        resuming: whether a run goes on there; otherwise the folder may not hold one.
+        resuming: whether a run may continue there; otherwise the folder may not hold one.
+
+    Attributes:
+        holds_run: whether it did before this one.
 
     Raises:
         ConfigError: it holds a run already, another process writes to it, or it cannot be made.
@@ -81,13 +120,17 @@ class RunFolder:
             self._lock = open(path / ".lock", "a")  # noqa: SIM115 - held open for the whole run
         except OSError as error:
             raise ConfigError(f"--run-dir {path}: cannot be written to: {error.strerror}") from None
+        _locks.add(self._lock.fileno())
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
+        except BlockingIOError:
+            self.close()
             raise ConfigError(f"--run-dir {path}: another process is training in this folder") from None
-        holds_run = (path / "metrics.jsonl").exists() or checkpoint.numbered(path)
-        if holds_run and not resuming:
+        except OSError as error:
+            reason = f"its file system cannot lock files ({error.strerror})"
+            log.warning("--run-dir %s: %s; make sure that no other process trains there", path, reason)
+        self.holds_run = (path / "metrics.jsonl").exists() or bool(checkpoint.numbered(path))
+        if self.holds_run and not resuming:
             self.close()
             raise ConfigError(
                 f"--run-dir {path}: holds a run already; add -r auto to continue it, or choose another folder"
@@ -96,17 +139,18 @@ class RunFolder:
 
     def describe(self, config: dict[str, Any]) -> None:
         """Write ``config.json`` and, where there is one, the git commit."""
-        scratch = self.path / "config.json.tmp"
-        scratch.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        os.replace(scratch, self.path / "config.json")
+        write_json(self.path / "config.json", config, option="--run-dir")
         commit = _git_commit()
         if commit:
-            (self.path / "git_commit.txt").write_text(commit + "\n", encoding="utf-8")
+            with contextlib.suppress(OSError):  # the disk is full, which the first checkpoint will say
+                (self.path / "git_commit.txt").write_text(commit + "\n", encoding="utf-8")
 
     def close(self) -> None:
         """Let others in."""
-        with contextlib.suppress(OSError):
-            self._lock.close()
+        if not self._lock.closed:
+            _locks.discard(self._lock.fileno())
+            with contextlib.suppress(OSError):
+                self._lock.close()
 
 
 def _git_commit() -> str | None:

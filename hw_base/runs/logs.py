@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hw_base import distributed
+from hw_base.errors import ConfigError
 
 
 class _Console(logging.Handler):
@@ -49,9 +50,33 @@ def start() -> None:
     root.setLevel(logging.INFO)
 
 
+class _File(logging.FileHandler):
+    """A log file that says once, and without a traceback, that it cannot be written."""
+
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is that of `logging`
+        if not self.failed:
+            print(f"warning: {self.baseFilename}: cannot be written: {sys.exc_info()[1]}", file=sys.stderr)
+        self.failed = True
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except OSError as error:
+            print(f"warning: {self.baseFilename}: its end could not be written: {error.strerror}", file=sys.stderr)
+
+
 def to_file(path: Path) -> Any:
-    """Also write to a file, from now until the returned handler is given to `stop`."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    """Also write to a file, from now until the returned handler is given to `stop`.
+
+    Raises:
+        ConfigError: it cannot be opened.
+    """
+    try:
+        handler = _File(path, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--run-dir {path.parent}: {path.name} cannot be written: {error.strerror}") from None
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.addFilter(_ours)
     logging.getLogger().addHandler(handler)

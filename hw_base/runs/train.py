@@ -40,8 +40,22 @@ def choose_config(arguments: Namespace) -> tuple[Config, Path | None]:
     source = run_folder.find_checkpoint(arguments.resume, arguments.run_dir, name)
     if source is None and raw is None:
         raise ConfigError(f"-r auto: {arguments.run_dir} holds no checkpoint, and there is no -c CONFIG to start from")
-    saved = checkpoint.load(source)["config"] if source is not None else {}
-    return resolve(with_lr({**saved, **(raw or {})}, arguments.lr), overrides, source, raw), source
+    saved = checkpoint.load(source, needs=checkpoint.RUN_PARTS)["config"] if source is not None else {}
+    config = resolve(with_lr({**saved, **(raw or {})}, arguments.lr), overrides, source, raw)
+    if source is not None:
+        _refuse_other_tokens(config, saved, source)
+    return config, source
+
+
+def _refuse_other_tokens(config: Config, saved: dict[str, Any], source: Path) -> None:
+    """The weights mean the tokens that they were trained with."""
+    before = resolve({**as_dict(config), "task": saved.get("task"), "text_encoder": saved.get("text_encoder")})
+    for section in ("task", "text_encoder"):
+        if getattr(before, section) != getattr(config, section):
+            raise ConfigError(
+                f"{section}: {source} was trained with another one, which cannot be changed on resuming; start a new "
+                "run with init_from"
+            )
 
 
 def with_lr(raw: dict[str, Any], lr: float | None) -> dict[str, Any]:
@@ -64,15 +78,17 @@ def train(arguments: Namespace, config: Config, source: Path | None) -> None:
     """Train as asked; `source` is the checkpoint to go on from."""
     device = distributed.start(arguments.device)
     logs.start()
-    state = checkpoint.load(source) if source is not None else None
-    experiment = Experiment(config, device, state)
+    state = checkpoint.load(source, needs=checkpoint.RUN_PARTS) if source is not None else None
+    experiment = Experiment(config, device, state, source or "")
     if arguments.dry_run:
         dry_run(experiment)
     elif arguments.one_batch:
         one_batch(experiment)
     else:
         path = _run_dir(arguments, config, source)
-        run(experiment, path, source)
+        if source is not None:
+            run_folder.refuse_rewinding(source, path)
+        run(experiment, path, source, anew=arguments.resume == run_folder.AUTO)
 
 
 def _run_dir(arguments: Namespace, config: Config, source: Path | None) -> Path:
@@ -82,9 +98,16 @@ def _run_dir(arguments: Namespace, config: Config, source: Path | None) -> Path:
     return path
 
 
-def run(experiment: Experiment, path: Path, source: Path | None) -> dict[str, float]:
-    """Train in a run folder; the last evaluation's values."""
-    folder = run_folder.RunFolder(path, resuming=source is not None) if distributed.is_main() else None
+def run(experiment: Experiment, path: Path, source: Path | None, anew: bool = False) -> dict[str, float]:
+    """Train in a run folder; the last evaluation's values.
+
+    Args:
+        experiment: what is trained.
+        path: the run folder.
+        source: the checkpoint to resume from.
+        anew: whether a run there that ended before its first checkpoint is begun again.
+    """
+    folder = run_folder.RunFolder(path, resuming=source is not None or anew) if distributed.is_main() else None
     handler = logs.to_file(path / "train.log") if folder else None
     try:
         if folder:
@@ -98,6 +121,9 @@ def run(experiment: Experiment, path: Path, source: Path | None) -> dict[str, fl
                 checkpoint.set_aside(path, trainer.step)
             trainer.repair_best(source)
             log.info("resumed from %s, step %d", source, trainer.step)
+        elif folder is not None and folder.holds_run:
+            log.info("the run there ended before its first checkpoint: it begins again")
+            trainer.setup.writers.load_state_dict({}, -1)
         trainer.check_space()
         try:
             values = trainer.train()

@@ -242,13 +242,13 @@ class Optimization:
             for _ in range(state["scheduler"].get("last_epoch", 0) if stepped is None else stepped):
                 self._advance()
         scheduled = _SCHEDULED if same or self.every == "evaluation" else _SCHEDULED[:1]
-        configured = [{k: v for k, v in g.items() if k not in scheduled} for g in self.optimizer.param_groups]
+        configured = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
         try:
             self.optimizer.load_state_dict(state["optimizer"])
         except ValueError as error:
             raise CheckpointError(f"optimizer {self.name!r}: {error}") from None
         for group, own in zip(self.optimizer.param_groups, configured, strict=True):
-            group.update(own)
+            group.update({key: value for key, value in own.items() if key not in scheduled or key not in group})
             if not same and "lr" in scheduled:
                 group["lr"] = group["lr"] * self._base_lr / state["lr"] if state["lr"] else self._base_lr
         self._check_moments()

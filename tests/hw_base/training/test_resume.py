@@ -1,0 +1,266 @@
+"""Resuming with something changed, after a kill, with a full disk: right, or refused in one line."""
+
+import copy
+import errno
+import shutil
+
+import pytest
+import torch
+
+from hw_base import checkpoint
+from hw_base.errors import CheckpointError, InterruptedRun
+from hw_base.writers import JsonlWriter, MultiWriter
+from hw_base.writers.jsonl import read_rows
+from tests.hw_base.toys import Regressor, RegressorTrainer, batches, make
+
+ADAM = {"type": "AdamW", "args": {"lr": 0.01}}
+
+
+def trainer(folder=None, section=ADAM, n_batches=6, **options):
+    torch.manual_seed(0)
+    options = {"eval_every": 2, "monitor": "min val/mse", **options}
+    return make(RegressorTrainer, Regressor(), batches(n_batches), section, {"mse": 1.0}, run_dir=folder, **options)
+
+
+def scheduled(kind, every="step", **args):
+    return {**ADAM, "scheduler": {"type": kind, "every": every, "args": args}}
+
+
+SCHEDULES = [
+    scheduled("OneCycleLR", max_lr=0.01), scheduled("CosineAnnealingLR"), scheduled("WarmupDecay", warmup_steps=3),
+    scheduled("ExponentialLR", gamma=0.9), scheduled("StepLR", "epoch", step_size=1, gamma=0.5), ADAM,
+]  # fmt: skip
+
+
+def rates(run, steps):
+    found = []
+    for i in range(steps):
+        found.append(run.optimizations["model"].lr)
+        run.train_step(run.loader.batches[i % len(run.loader)])
+    return found
+
+
+@pytest.mark.parametrize("section", SCHEDULES, ids=lambda section: section.get("scheduler", {}).get("type", "none"))
+def test_a_changed_rate_and_length_give_the_schedule_of_the_new_config(section):
+    """As if the run had always had it: also where the rate had been 0."""
+    old = trainer(section={**section, "args": {"lr": 0.0}}, max_steps=12)
+    rates(old, 7)
+    new = trainer(section=section, max_steps=24)
+    new.load_state_dict(old.state_dict(), "x")
+    fresh = trainer(section=section, max_steps=24)
+    rates(fresh, 7)
+    assert rates(new, 8) == pytest.approx(rates(fresh, 8))
+
+
+def test_an_unchanged_config_restores_the_rate_to_the_bit():
+    for section in SCHEDULES:
+        old, new = trainer(section=section, max_steps=24), trainer(section=section, max_steps=24)
+        rates(old, 7)
+        new.load_state_dict(copy.deepcopy(old.state_dict()), "x")
+        assert rates(new, 8) == rates(old, 8)
+
+
+def test_another_type_of_schedule_begins_where_the_run_stands():
+    old = trainer(section=SCHEDULES[0], max_steps=24)
+    rates(old, 7)
+    new, fresh = (trainer(section=SCHEDULES[2], max_steps=24) for _ in range(2))
+    new.load_state_dict(old.state_dict(), "x")
+    rates(fresh, 7)
+    assert rates(new, 4) == pytest.approx(rates(fresh, 4))
+
+
+@pytest.mark.parametrize("other", ["SGD", "Adagrad", "RMSprop"])
+def test_another_optimizer_is_refused_or_starts_anew(other):
+    old = trainer(max_steps=6)
+    rates(old, 3)
+    new = trainer(section={"type": other, "args": {"lr": 0.01}}, max_steps=6)
+    if other == "SGD":
+        new.load_state_dict(old.state_dict(), "x")  # which needs nothing of what Adam remembers
+        assert rates(new, 1) == [0.01]
+        return
+    with pytest.raises(CheckpointError, match=f"holds .*exp_avg.*{other} needs"):
+        new.load_state_dict(old.state_dict(), "x")
+
+
+def test_amsgrad_switched_on_while_resuming_is_refused_by_name():
+    old = trainer(max_steps=6)
+    rates(old, 3)
+    new = trainer(section={"type": "AdamW", "args": {"lr": 0.01, "amsgrad": True}}, max_steps=6)
+    with pytest.raises(CheckpointError, match=r"AdamW needs .*max_exp_avg_sq"):
+        new.load_state_dict(old.state_dict(), "x")
+
+
+@pytest.mark.parametrize(("before", "now", "place"), [(6, 3, (1, 1)), (3, 6, (2, 4)), (6, 6, (1, 2)), (6, 4, (1, 1))])
+def test_epochs_that_are_left_are_trained_whatever_their_number_of_batches(before, now, place):
+    old = trainer(n_batches=before, epochs=3)
+    rates(old, 8)
+    new = trainer(n_batches=now, epochs=5, section=SCHEDULES[2])
+    new.load_state_dict(old.state_dict(), "x")
+    assert (new.epoch, new.batch) == place
+    new.train()
+    assert (new.epoch, new.batch) == (5, 0)
+    assert new.step == 8 + 5 * now - (place[0] * now + place[1])
+    assert new.optimizations["model"].lr == pytest.approx(0.0, abs=1e-9)  # the schedule ends with the run
+
+
+def test_old_checkpoints_do_not_say_how_many_batches_an_epoch_had():
+    old = trainer(n_batches=6, epochs=3)
+    rates(old, 8)
+    state = old.state_dict()
+    del state["batches_per_epoch"]
+    new = trainer(n_batches=3, epochs=3)
+    new.load_state_dict(state, "x")
+    assert (new.epoch, new.batch) == (1, 1)
+
+
+def test_evaluations_stay_at_the_ends_of_epochs_after_a_resume_with_other_batches(tmp_path):
+    old = trainer(n_batches=6, epochs=2)
+    rates(old, 6)
+    writers = MultiWriter([JsonlWriter(tmp_path / "m.jsonl")])
+    new = trainer(n_batches=4, epochs=3, eval_every="1 epoch", writers=writers)
+    new.load_state_dict(old.state_dict(), "x")
+    new.train()
+    assert [row["step"] for row in read_rows(tmp_path / "m.jsonl") if row["split"] == "val"] == [6, 10, 14]
+
+
+def test_another_monitor_seeks_the_best_anew(tmp_path, caplog):
+    section = {**ADAM, "scheduler": {"type": "ReduceLROnPlateau", "every": "evaluation", "args": {"patience": 0}}}
+    old = trainer(tmp_path, section, max_steps=6, keep_best=2)
+    old.train()
+    new = trainer(tmp_path, section, max_steps=10, keep_best=2, early_stop=3, monitor="max val/size")
+    new.load_state_dict(checkpoint.load(checkpoint.path_of(tmp_path, 6)), "x")
+    assert (new.monitor.best, new.monitor.stale, new.monitor.ranking) == (None, 0, [])
+    assert new.optimizations["model"].scheduler.best == float("inf")
+    assert "trainer.monitor is max val/size now, it was min val/mse" in caplog.text
+    new.train()
+    assert new.monitor.best_step > 6
+    assert checkpoint.best_step(tmp_path) == new.monitor.best_step
+
+
+@pytest.mark.parametrize("loss", ["marking", "file", "folder"])
+def test_the_best_checkpoint_and_the_monitor_agree_after_a_resume(tmp_path, loss):
+    """A kill between saving and marking; a deleted file; a run that continues in another folder."""
+    old = trainer(tmp_path / "a", max_steps=4)
+    old.train()
+    best = old.monitor.best_step
+    folder, source = tmp_path / "a", checkpoint.path_of(tmp_path / "a", 4)
+    if loss == "marking":
+        checkpoint.mark_best(checkpoint.path_of(folder, 2))
+    elif loss == "file":
+        (folder / checkpoint.BEST).unlink()
+    else:
+        folder = tmp_path / "b"
+        folder.mkdir()
+    new = trainer(folder, max_steps=4)
+    new.load_state_dict(checkpoint.load(source), source)
+    new.repair_best(source)
+    assert new.monitor.best_step == best
+    assert checkpoint.best_step(folder) == best
+
+
+def test_a_best_checkpoint_that_is_gone_is_not_claimed(tmp_path, caplog):
+    old = trainer(tmp_path, max_steps=6)
+    old.train()
+    old.monitor.best_step = 1
+    (tmp_path / checkpoint.BEST).unlink()
+    new = trainer(tmp_path, max_steps=8)
+    new.load_state_dict(old.state_dict(), "x")
+    new.repair_best(checkpoint.path_of(tmp_path, 6))
+    assert new.monitor.best is None
+    assert "of step 1, is missing; the next evaluation becomes the best" in caplog.text
+    new.train()
+    assert checkpoint.best_step(tmp_path) == new.monitor.best_step == 8
+
+
+def full(path, state):
+    raise CheckpointError(f"{path}: not written: {errno.errorcode[errno.ENOSPC]}")
+
+
+def disk_full_at(monkeypatch, *steps):
+    save = checkpoint.save
+
+    def at(path, state):
+        (full if state["step"] in steps else save)(path, state)
+
+    monkeypatch.setattr(checkpoint, "save", at)
+
+
+def test_a_best_that_could_not_be_written_does_not_count(tmp_path, monkeypatch):
+    run = trainer(tmp_path, max_steps=8)
+    disk_full_at(monkeypatch, 4)
+    run.train()
+    assert run.monitor.best_step == 8
+    assert checkpoint.best_step(tmp_path) == 8
+
+
+def test_a_run_whose_best_or_last_checkpoint_could_not_be_written_fails(tmp_path, monkeypatch):
+    disk_full_at(monkeypatch, 4)
+    run = trainer(tmp_path, max_steps=6)
+    evaluate, worse = run.evaluate, {2: 0.0, 4: -1.0, 6: 5.0}
+    run.evaluate = lambda split: {**evaluate(split), "mse": worse[run.step]}
+    with pytest.raises(CheckpointError, match=r"the best val/mse, -1\.0000 at step 4, could not be saved"):
+        run.train()
+    assert checkpoint.best_step(tmp_path) == run.monitor.best_step == 2
+    assert checkpoint.load(checkpoint.path_of(tmp_path, 6))["monitor"]["best_step"] == 2
+    disk_full_at(monkeypatch, 6)
+    with pytest.raises(CheckpointError, match="ENOSPC"):
+        trainer(tmp_path, max_steps=6).train()
+
+
+def test_an_interrupt_says_whether_its_checkpoint_was_written(tmp_path, monkeypatch):
+    for steps, expected in (((), "all is saved"), ((1,), "could NOT be saved")):
+        disk_full_at(monkeypatch, *steps)
+        run = trainer(tmp_path, max_steps=6)
+        run.interrupts.received = 15
+        run.interrupts._note = lambda *_: None
+        with pytest.raises(InterruptedRun, match=expected):
+            run.train()
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_found_before_training(tmp_path, monkeypatch, caplog):
+    run = trainer(tmp_path, max_steps=2, keep_best=3)
+    usage = shutil.disk_usage(tmp_path)
+    one = 10_000
+    for free, refused in ((one, True), (3 * one, False)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
+        if refused:
+            with pytest.raises(CheckpointError, match=r"too full to train: 7 checkpoints of 1 MiB need 1 MiB"):
+                checkpoint.check_space(tmp_path, one, 7)
+        else:
+            checkpoint.check_space(tmp_path, one, 7)
+            assert "the disk may become full" in caplog.text
+    monkeypatch.undo()
+    run.check_space()
+    state = run.state_dict()
+    estimate = checkpoint.size_of({**state, "optimizations": None}) + run.optimizations["model"].moments_size()
+    run.train()
+    assert estimate == pytest.approx(checkpoint.path_of(tmp_path, 2).stat().st_size, rel=1.0)
+
+
+def test_an_evaluation_that_was_interrupted_is_reported_once(tmp_path):
+    """The first split's rows are not written when a signal comes in the second one."""
+    for name in ("whole", "parts"):
+        folder = tmp_path / name
+        run = trainer(folder, max_steps=4, writers=MultiWriter([JsonlWriter(folder / "m.jsonl")]))
+        evaluate = run.evaluate
+
+        def twice(split, run=run, evaluate=evaluate, name=name):
+            values = evaluate(split)
+            run.setup.writers.text(f"{split}/note", "seen", run.step)
+            if name == "parts" and run.step == 2:
+                raise InterruptedRun(15, "in the second split")
+            return values
+
+        run.evaluate = twice
+        if name == "parts":
+            with pytest.raises(InterruptedRun):
+                run.train()
+            run = trainer(folder, max_steps=4, writers=MultiWriter([JsonlWriter(folder / "m.jsonl")]))
+            run.load_state_dict(checkpoint.load(checkpoint.path_of(folder, 2)), "x")
+            run.evaluate, evaluate = twice, run.evaluate
+            run.evaluate = lambda split, run=run, evaluate=evaluate: (
+                run.setup.writers.text(f"{split}/note", "seen", run.step) or evaluate(split)
+            )
+        run.train()
+    one, other = ([(r["step"], r.get("text")) for r in read_rows(tmp_path / n / "m.jsonl")] for n in ("whole", "parts"))
+    assert sorted(one, key=str) == sorted(other, key=str)
