@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from hw_base import disk_space
 from hw_base.checkpoint_checks import check_archive, check_state, check_values, unusable
 from hw_base.errors import CheckpointError, HwError
 
@@ -82,7 +83,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)
         free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
-        space = f"{_mib(size_of(state))} are needed, {free / 2**20:.0f} MiB are free there"
+        space = f"{disk_space.mib(disk_space.size_of(state))} are needed, {free / 2**20:.0f} MiB are free there"
         raise CheckpointError(f"{path}: not written ({space}): {_first_line(error)}") from error
 
 
@@ -279,18 +280,9 @@ def mark_best(checkpoint: Path, folder: Path | None = None) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)
-        raise CheckpointError(f"{best}: not written: {error.strerror}{_space(best, checkpoint)}") from error
-
-
-def _space(path: Path, like: Path) -> str:
-    try:
-        return f" ({_mib(like.stat().st_size)} are needed, {_mib(shutil.disk_usage(path.parent).free)} are free there)"
-    except OSError:
-        return ""
-
-
-def _mib(size: int) -> str:
-    return f"{max(1, round(size / 2**20))} MiB"
+        raise CheckpointError(
+            f"{best}: not written: {error.strerror}{disk_space.said(best.parent, checkpoint)}"
+        ) from error
 
 
 def best_step(folder: Path) -> int | None:
@@ -300,40 +292,6 @@ def best_step(folder: Path) -> int | None:
     except CheckpointError:
         return None
     return int(step)
-
-
-def size_of(state: Any) -> int:
-    """About how many bytes a state takes on the disk; a storage that several tensors share counts once."""
-    found: dict[int, int] = {}
-    waiting = [state]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, torch.Tensor):
-            found[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
-        elif isinstance(value, dict):
-            waiting += value.values()
-        elif isinstance(value, list | tuple):
-            waiting += value
-    return sum(found.values())
-
-
-def check_space(folder: Path, one: int, count: int) -> None:
-    """Check that a run's checkpoints will fit on the disk.
-
-    Args:
-        folder: of the run.
-        one: bytes of a checkpoint.
-        count: how many there will be at most.
-
-    Raises:
-        CheckpointError: there is not even room for one and its successor; less than all is said.
-    """
-    free = shutil.disk_usage(folder).free + sum(path.stat().st_size for path in numbered(folder))
-    needed = f"{count} checkpoints of {_mib(one)} need {_mib(count * one)}, {_mib(free)} are free"
-    if free < 2 * one:
-        raise CheckpointError(f"{folder}: the disk is too full to train: {needed}; choose another --run-dir")
-    if free < count * one:
-        log.warning("%s: the disk may become full: %s; make room, or lower trainer.keep", folder, needed)
 
 
 def numbered(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from hw_base import checkpoint, distributed, seeding
+from hw_base import checkpoint, disk_space, distributed, seeding
 from hw_base.config.resolve import as_dict
 from hw_base.config.schema import TRAIN_SPLIT
 from hw_base.errors import CheckpointError
@@ -119,9 +119,10 @@ class TrainingState:
         if self.setup.run_dir is None or not distributed.is_main():
             return
         moments = sum(optimization.moments_size() for optimization in self.optimizations.values())
-        one = checkpoint.size_of({**state, "optimizations": None}) + moments
+        one = disk_space.size_of({**state, "optimizations": None}) + moments
         # The newest, one that is being written, the best, and the others that are spared.
-        checkpoint.check_space(self.setup.run_dir, one, self.section.keep + 2 + self.section.keep_best)
+        there = sum(path.stat().st_size for path in checkpoint.numbered(self.setup.run_dir))
+        disk_space.check(self.setup.run_dir, one, self.section.keep + 2 + self.section.keep_best, there)
 
     def repair_best(self, source: Path) -> None:
         """After a resume, let ``model_best.pth`` and the monitor agree: the best is marked again, or sought anew.

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from hw_base import checkpoint
+from hw_base import checkpoint, disk_space
 from hw_base.errors import CheckpointError, InterruptedRun
 from hw_base.writers import JsonlWriter, MultiWriter
 from hw_base.writers.jsonl import read_rows
@@ -225,14 +225,14 @@ def test_a_disk_without_room_for_a_checkpoint_is_found_before_training(tmp_path,
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
         if refused:
             with pytest.raises(CheckpointError, match=r"too full to train: 7 checkpoints of 1 MiB need 1 MiB"):
-                checkpoint.check_space(tmp_path, one, 7)
+                disk_space.check(tmp_path, one, 7)
         else:
-            checkpoint.check_space(tmp_path, one, 7)
+            disk_space.check(tmp_path, one, 7)
             assert "the disk may become full" in caplog.text
     monkeypatch.undo()
     run.check_space()
     state = run.state_dict()
-    estimate = checkpoint.size_of({**state, "optimizations": None}) + run.optimizations["model"].moments_size()
+    estimate = disk_space.size_of({**state, "optimizations": None}) + run.optimizations["model"].moments_size()
     run.train()
     assert estimate == pytest.approx(checkpoint.path_of(tmp_path, 2).stat().st_size, rel=1.0)
 
