@@ -107,7 +107,7 @@ def run(job: Job, limits: Limits, isolated: bool, target: Path) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="hw_grade_work_") as work:
         reader, writer = os.pipe()
         try:
-            start = _start_isolated(job, limits, writer) if isolated else _start(job, limits, writer, work)
+            start = _start_isolated(job, limits, writer, work) if isolated else _start(job, limits, writer, work)
         finally:
             os.close(writer)
         try:
@@ -116,7 +116,7 @@ def run(job: Job, limits: Limits, isolated: bool, target: Path) -> Outcome:
             os.close(reader)
 
 
-def _start_isolated(job: Job, limits: Limits, channel: int) -> "subprocess.Popen[bytes]":
+def _start_isolated(job: Job, limits: Limits, channel: int, scratch: str) -> "subprocess.Popen[bytes]":
     reason = problem()
     if reason is not None:
         raise ConfigError(reason)
@@ -129,7 +129,7 @@ def _start_isolated(job: Job, limits: Limits, channel: int) -> "subprocess.Popen
     command = ["bwrap", *_namespaces(), "--clearenv"]
     for name, value in _environment(job, places).items():
         command += ["--setenv", name, value]
-    command += _root(mounts, limits)
+    command += _root([*mounts, *_accounts(Path(scratch), os.geteuid() if user is None else user)], limits)
     stub = f"{TEMPLATE}/hw_base/grading/pid1.py"
     plan = _plan(job, limits, channel, places, user, confined=True)
     command += [job.interpreter, "-I", "-S", stub, json.dumps(plan)]
@@ -192,6 +192,13 @@ def _namespaces() -> list[str]:
     return options
 
 
+def _accounts(folder: Path, user: int) -> list[tuple[str, str]]:
+    """Programs ask for the name of their user; nobody else has one inside."""
+    (folder / "passwd").write_text(f"grading:x:{user}:{user}::{WORK}:/bin/sh\n", encoding="ascii")
+    (folder / "group").write_text(f"grading:x:{user}:\n", encoding="ascii")
+    return [(str(folder / name), f"/etc/{name}") for name in ("passwd", "group")]
+
+
 def _root(mounts: Sequence[tuple[str, str]], limits: Limits) -> list[str]:
     """The file system: a system, the mounts, a work folder of limited size; all else read-only."""
     options: list[str] = []
@@ -222,6 +229,7 @@ def _environment(job: Job, places: Mapping[str, str]) -> dict[str, str]:
     return {
         "PATH": os.pathsep.join([str(Path(job.interpreter).parent), "/usr/local/bin", "/usr/bin", "/bin"]),
         "HOME": work,
+        "USER": "grading",
         "TMPDIR": work,
         "LANG": "C.UTF-8",
         "PYTHONPATH": places["template"],
