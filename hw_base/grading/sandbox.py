@@ -207,9 +207,10 @@ def _root(mounts: Sequence[tuple[str, str]], limits: Limits) -> list[str]:
             options += ["--symlink", os.readlink(path), path]
         elif os.path.isdir(path):
             options += ["--ro-bind", path, path]
+    options += ["--perms", "0755", "--dir", "/etc"]
     for path in _SYSTEM_FILES:
         options += ["--ro-bind-try", path, path]
-    made: set[str] = set()
+    made = {"/etc"}
     for _, place in mounts:
         for folder in [str(parent) for parent in reversed(Path(place).parents)][1:]:
             inside_another = any(Path(folder).is_relative_to(other) for other in (*_SYSTEM, *(t for _, t in mounts)))
