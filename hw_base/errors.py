@@ -1,6 +1,7 @@
 """What a user can get wrong. Entry scripts print these in plain lines and exit with code 2; anything else is a bug."""
 
 import signal
+import sys
 
 # "Temporary failure, try again" of sysexits.h: what a job script looks for to queue the job again.
 REQUEUE_EXIT_CODE = 75
@@ -24,11 +25,21 @@ class CheckpointError(HwError):
     """A checkpoint that is missing, damaged, hostile or made for another model."""
 
 
+# Packages that have no build for later versions of Python.
+_NEWEST_PYTHON = {"flashlight-text": (3, 12), "kenlm": (3, 12)}
+
+
 class MissingPackageError(HwError):
     """An optional package is needed by a component that the config names."""
 
     def __init__(self, component: str, package: str) -> None:
-        super().__init__(f"{component} needs the package {package!r}, which is not installed: pip install {package}")
+        newest = _NEWEST_PYTHON.get(package)
+        remedy = f"pip install {package}"
+        if newest is not None and sys.version_info[:2] > newest:
+            remedy = (
+                f"it has no build for Python {sys.version_info[0]}.{sys.version_info[1]}, use {newest[0]}.{newest[1]}"
+            )
+        super().__init__(f"{component} needs the package {package!r}, which is not installed: {remedy}")
 
 
 class DivergedError(HwError):

@@ -22,7 +22,12 @@ class Hostile(http.server.BaseHTTPRequestHandler):
             return
         match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(match[1]) if match and "no_ranges" not in faults else 0
-        if start and "etag" in faults and self.headers.get("If-Range") not in (None, faults["etag"]):
+        if (
+            start
+            and "etag" in faults
+            and "no_if_range" not in faults
+            and self.headers.get("If-Range") not in (None, faults["etag"])
+        ):
             start = 0
         if start >= len(content):
             self.send_response(416)
@@ -38,7 +43,7 @@ class Hostile(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         if "no_length" not in self.server.faults:
-            self.send_header("Content-Length", str(total - start))
+            self.send_header("Content-Length", self.server.faults.get("length", str(total - start)))
         if status == 206:
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         if "etag" in self.server.faults:

@@ -7,6 +7,7 @@ import lzma
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import unicodedata
 import zipfile
@@ -25,6 +26,8 @@ _OPENERS: tuple[tuple[bytes, Any], ...] = (
     (b"BZh", bz2.open),
     (b"\xfd7zXZ", lzma.open),
 )
+# What tarfile and zipfile raise for malformed headers and for versions of zip that they do not know.
+_MALFORMED = (NotImplementedError, ValueError, LookupError, ArithmeticError, struct.error, RecursionError)
 # Name, whether it is a folder, content.
 Member = tuple[str, bool, IO[bytes] | None]
 
@@ -39,8 +42,10 @@ def extract(
 ) -> Path:
     """Unpack an archive into a new folder, which appears only when everything is in it.
 
-    Only plain files and folders are unpacked, with ordinary permissions. What the archive says of sizes is not
-    believed: written bytes are counted.
+    For corpora and for strangers' submissions alike. Only plain files and folders are unpacked, with ordinary
+    permissions. What the archive says of sizes is not believed: written bytes are counted. `tarfile.data_filter` and
+    `ZipFile.extract` are not enough here: they mend names that lead elsewhere, where a stranger's are refused, and
+    know neither quotas nor names that collide.
 
     Args:
         archive: the file; its kind is found from its content.
@@ -68,6 +73,9 @@ def extract(
         os.replace(scratch, folder)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
         raise DataError(f"{archive}: damaged, or not an archive: {error}") from error
+    except _MALFORMED as error:
+        reason = "its headers are nested" if isinstance(error, RecursionError) else error
+        raise DataError(f"{archive}: damaged, or of a kind that is not read here: {reason}") from error
     except OSError as error:
         raise DataError(f"{archive}: cannot be unpacked into {folder}: {error.strerror or error}") from error
     finally:
@@ -157,7 +165,9 @@ class _Unpacking:
         with tarfile.TarFile(fileobj=bounded) as tar:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # a million of them would fill the memory
-                if not (member.isreg() or member.isdir()) or member.issparse():
+                if member.issparse():
+                    raise DataError(f"{self.archive}: refused, its member {member.name!r} is a sparse file")
+                if not (member.isreg() or member.isdir()):
                     raise DataError(f"{self.archive}: refused, its member {member.name!r} is a link or a device")
                 if member.size > self.max_bytes:
                     raise DataError(f"{self.archive}: refused, it unpacks to more than {self.max_bytes / 1e6:.0f} MB")

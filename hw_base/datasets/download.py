@@ -179,7 +179,11 @@ def _connect(part: _Part, timeout: float, meter: "_Meter") -> None:
         _refuse_web_page(part.url, response.headers.get_content_type(), b"")
         total = _announced(response, offset, part)
         offset = part.size
-        part.describe(_validator(response.headers), total)
+        validator = _validator(response.headers)
+        if offset and _contradict(validator, part.validator):
+            part.restart()
+            raise _Retry("the server sends a part of another version of the file")
+        part.describe(validator or part.validator, total)
         _refuse_full_disk(part, total, offset)
         meter.start(offset, total)
         _receive(part, response, meter)
@@ -202,14 +206,22 @@ def _announced(response: Any, offset: int, part: _Part) -> int | None:
     """Bytes of the whole file as the answer tells; an answer from the first byte on starts the file anew."""
     length = response.headers.get("Content-Length", "")
     if response.status == 206:
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+        match = re.fullmatch(
+            r"bytes ([0-9]{1,18})-[0-9]+/([0-9]+|\*)", response.headers.get("Content-Range", "").strip()
+        )
         if match is None or int(match[1]) != offset:
             part.restart()
             raise _Retry("the server sends another range than it was asked for")
-        return None if match[2] == "*" else int(match[2])
+        return None if match[2] == "*" else _length(match[2], part.url)
     if offset:  # the server ignores ranges, or has another version
         part.restart()
-    return int(length) if length.isdigit() else None
+    return _length(length, part.url) if length else None
+
+
+def _length(text: str, url: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise DataError(f"{url}: the server announces a length of {ascii(text)[:40]}, which is no number of bytes")
+    return int(text)
 
 
 def _validator(headers: Any) -> str | None:
@@ -219,6 +231,12 @@ def _validator(headers: Any) -> str | None:
         return tag
     date: str | None = headers.get("Last-Modified")
     return date
+
+
+def _contradict(one: str | None, other: str | None) -> bool:
+    """Whether two validators are of different versions; a tag and a date say nothing of each other."""
+    comparable = one and other and one.startswith('"') == other.startswith('"')
+    return bool(comparable) and one != other
 
 
 def _refused(part: _Part, error: urllib.error.HTTPError) -> NoReturn:

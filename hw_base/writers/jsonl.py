@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hw_base.errors import MissingPackageError
 from hw_base.writers.base import Cell, Writer
 from hw_base.writers.media import png_bytes, wav_bytes
 
@@ -37,6 +38,7 @@ class JsonlWriter(Writer):
         self.path = Path(path)
         self._descriptor: int | None = None
         self._size = 0
+        self._without_pictures = False
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """One line for each split among the names."""
@@ -63,7 +65,14 @@ class JsonlWriter(Writer):
 
     def image(self, name: str, image: NDArray[np.uint8], step: int) -> None:
         """A PNG file and a line that points to it."""
-        self._file("image", name, png_bytes(image), ".png", step)
+        try:
+            content = png_bytes(image)
+        except MissingPackageError as error:  # the record goes on without pictures
+            if not self._without_pictures:
+                log.warning("%s", error)
+            self._without_pictures = True
+        else:
+            self._file("image", name, content, ".png", step)
 
     def audio(self, name: str, waveform: Tensor, sample_rate: int, step: int) -> None:
         """A WAV file and a line that points to it."""

@@ -17,6 +17,8 @@ SILENCES = frozenset({"", "sil", "sp", "spn", "<eps>", "<sil>", "<p:>", "#", "_"
 _BYTE_ORDER_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 # A string, with "" for a quotation mark in it; a comment; or a word, which is a value if it is a number or a flag.
 _VALUE = re.compile(r'"((?:[^"]|"")*)"|(!.*)|("|[^\s"]+)')
+# The short format was once named in the first line; Praat still reads that.
+_FILE_TYPES = ("ooTextFile", "ooTextFile short")
 _INTERVALS, _POINTS = "IntervalTier", "TextTier"
 
 
@@ -89,7 +91,7 @@ def read_textgrid(path: str | Path) -> TextGrid:
         DataError: missing, not a TextGrid, cut off or damaged; the message names file and line.
     """
     values = _Values(path, _text(path))
-    if (values.string(), values.string()) != ("ooTextFile", "TextGrid"):
+    if values.string() not in _FILE_TYPES or values.string() != "TextGrid":
         raise DataError(f"{path}: not a TextGrid: it does not begin with the lines of one")
     start, end = values.number(), values.number()
     tiers = [_read_tier(values) for _ in range(values.count())] if values.flag() else []

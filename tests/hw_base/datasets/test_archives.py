@@ -205,3 +205,56 @@ def test_an_encrypted_member(tmp_path):
     path.write_bytes(content)
     with pytest.raises(DataError, match="'x' is encrypted"):
         extract(path, tmp_path / "out")
+
+
+def refused(path, tmp_path):
+    with pytest.raises(DataError) as caught:
+        extract(path, tmp_path / "out")
+    assert len(str(caught.value).splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    return str(caught.value)
+
+
+def test_a_sparse_member_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("hole")
+        member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 40)}
+        member.size = 512
+        archive.addfile(member, io.BytesIO(b"1\n0\n5\n".ljust(512, b"\0")))
+    assert "its member 'hole' is a sparse file" in refused(tmp_path / "a.tar", tmp_path)
+
+
+@pytest.mark.parametrize("header", [{"GNU.sparse.size": "many"}, {"GNU.sparse.map": "1,x"}])
+def test_a_malformed_extended_header_is_one_line(tmp_path, header):
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("a")
+        member.pax_headers = {"GNU.sparse.size": "5", **header} if "GNU.sparse.map" in header else header
+        archive.addfile(member)
+    assert str(tmp_path / "a.tar") in refused(tmp_path / "a.tar", tmp_path)
+
+
+def test_headers_nested_without_end_are_one_line(tmp_path):
+    long = tarfile.TarInfo("././@LongLink")
+    long.type, long.size = tarfile.GNUTYPE_LONGNAME, 2
+    (tmp_path / "a.tar").write_bytes((long.tobuf(tarfile.GNU_FORMAT) + b"a\0".ljust(512, b"\0")) * 5000)
+    assert str(tmp_path / "a.tar") in refused(tmp_path / "a.tar", tmp_path)
+
+
+def test_a_zip_of_a_later_version_is_one_line(tmp_path):
+    path = zipped(tmp_path / "a.zip", [("a", b"x")])
+    content = bytearray(path.read_bytes())
+    central = content.index(b"PK\x01\x02")
+    content[central + 6 : central + 8] = (99).to_bytes(2, "little")
+    path.write_bytes(content)
+    assert "zip file version 9.9" in refused(path, tmp_path)
+
+
+@pytest.mark.parametrize("method", [97, 9, 12345])
+def test_a_zip_of_an_unknown_compression_is_one_line(tmp_path, method):
+    path = zipped(tmp_path / "a.zip", [("a", b"x" * 99)])
+    content = bytearray(path.read_bytes())
+    for magic, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        start = content.index(magic) + place
+        content[start : start + 2] = method.to_bytes(2, "little")
+    path.write_bytes(content)
+    assert str(path) in refused(path, tmp_path)

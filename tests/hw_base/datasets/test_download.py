@@ -113,6 +113,23 @@ def test_a_wrong_range_is_not_appended(server, tmp_path):
         get(server, tmp_path / "file", sha256=SHA256)
 
 
+def test_a_part_of_another_version_is_not_joined_on(server, tmp_path):
+    """A server that overlooks ``If-Range``."""
+    (tmp_path / "file.part").write_bytes(b"x" * 70_000)
+    (tmp_path / "file.part.json").write_text(f'{{"url": "{server.url}", "validator": "\\"v1\\""}}')
+    server.faults = {"etag": '"v2"', "no_if_range": True}
+    assert get(server, tmp_path / "file").read_bytes() == DATA
+    assert [request.get("Range") for request in server.requests] == ["bytes=70000-", None]
+
+
+@pytest.mark.parametrize("length", ["-5", "1e3", "\xb2", "5, 5", "9" * 5000])
+def test_an_odd_length_is_one_line(server, tmp_path, length):
+    server.faults = {"length": length}
+    with pytest.raises(DataError, match=r"announces a length of .*, which is no number of bytes") as caught:
+        get(server, tmp_path / "file")
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_more_bytes_than_the_server_has_are_not_kept(server, tmp_path):
     (tmp_path / "file.part").write_bytes(DATA + b"tail")
     (tmp_path / "file.part.json").write_text(f'{{"url": "{server.url}"}}')

@@ -31,8 +31,6 @@ REPORT = """
 import json, logging, os, signal, sys, time
 from pathlib import Path
 name, run_dir, first, last, ending, extra = sys.argv[1:]
-if name == "CometWriter":
-    sys.modules["PIL"] = None  # pictures must arrive without it
 import numpy as np, torch
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 from hw_base.registry import WRITERS

@@ -66,11 +66,22 @@ class Remembering(Writer):
 # ---------------------------------------------------------------------- media
 
 
-def test_png_is_read_back_by_another_library():
+def test_png_keeps_every_pixel():
     pillow = pytest.importorskip("PIL.Image", reason="Pillow reads the picture back")
     for shape in ((5, 7), (1, 1), (300, 2)):
         picture = image(*shape)
         assert np.array_equal(np.array(pillow.open(io.BytesIO(png_bytes(picture)))), picture)
+
+
+def test_the_record_goes_on_without_pillow(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    writer = JsonlWriter(tmp_path / "metrics.jsonl")
+    for step in (1, 2):
+        writer.image("val/a", image(2, 3), step)
+        writer.scalars({"val/b": 1.0}, step)
+    writer.close()
+    assert caplog.text.count("a picture needs the package 'pillow'") == 1
+    assert [row["b"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((3, 4), np.uint8), np.zeros((3, 4, 3)), np.zeros((0, 4, 3), np.uint8)])

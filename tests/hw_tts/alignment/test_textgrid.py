@@ -96,8 +96,12 @@ lines"
 """
 
 
+# As Praat wrote it once and reads it still, and as several aligners write it.
+OLD_SHORT = SHORT.replace('"ooTextFile"\nObject class = "TextGrid"', '"ooTextFile short"\n"TextGrid"')
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
-@pytest.mark.parametrize("text", [LONG, SHORT], ids=["long", "short"])
+@pytest.mark.parametrize("text", [LONG, SHORT, OLD_SHORT], ids=["long", "short", "old short"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_formats_and_encodings(tmp_path, text, encoding, newline):
     mark = "\ufeff" if encoding == "utf-16-be" else ""
