@@ -214,7 +214,7 @@ class Split(torch.utils.data.Dataset[Item]):
 
     def _fault(self, record: Record, waveform: Tensor, seconds: float, shortens: bool) -> str | None:
         if waveform.numel() == 0:
-            return "the file holds no samples" if record.offset is None else "its segment lies behind the file's end"
+            return "the file holds no samples" if not record.offset else "its segment lies behind the file's end"
         if reason := audio.sample_fault(waveform):
             return reason
         if not shortens and record.duration - seconds > max(0.1, 0.1 * record.duration):
