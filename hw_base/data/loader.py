@@ -1,24 +1,21 @@
 """Batches of similar duration, the same ones for any number of workers and processes, from any place in an epoch."""
 
-import os
-import signal
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from hw_base.data.collate import good_items
-from hw_base.data.sampler import BucketBatchSampler, Key
+from hw_base.data import reading
+from hw_base.data.sampler import BucketBatchSampler
 from hw_base.data.split import Item, Split
 from hw_base.errors import DataError, HwError
 
-Batch = dict[str, Any]
+log = logging.getLogger(__name__)
 
-# A scheduler that stops a job signals the whole process group: workers outlive the signal by this many seconds, so that
-# the main process can finish its step and save.
-_GRACE_SECONDS = 10
+Batch = dict[str, Any]
 
 
 class Loader:
@@ -28,8 +25,9 @@ class Loader:
     batch that is handed out, and to the next epoch's start at its end: it is what a checkpoint stores, and
     `set_position` brings it back. Evaluation always begins at the start.
 
-    What workers skipped is counted in ``split.skipped``; a `DataError` from a worker arrives as one, without its
-    process's traceback. An evaluation batch of which nothing is left is not handed out.
+    What workers skipped is counted in ``split.skipped``. Whatever a worker raises arrives as one `DataError` that
+    names the utterance, and so does a worker that was killed, crashed, or hangs beyond the time-out.
+    An evaluation batch of which nothing is left is not handed out.
 
     Attributes:
         split (Split): what is read.
@@ -37,11 +35,14 @@ class Loader:
         position (tuple[int, int]): epoch, and batch in it, of the next batch.
     """
 
-    def __init__(self, split: Split, sampler: BucketBatchSampler, batches: "DataLoader[Any]") -> None:
+    def __init__(
+        self, split: Split, sampler: BucketBatchSampler, batches: "DataLoader[Any]", activity: reading.Activity
+    ) -> None:
         self.split = split
         self.sampler = sampler
         self.position = (0, 0)
         self._batches = batches
+        self._activity = activity
 
     def __len__(self) -> int:
         """Batches of a whole epoch."""
@@ -59,23 +60,46 @@ class Loader:
         for batch in self._received():
             self.set_position(self.position[0], self.position[1] + 1)
             if isinstance(batch, HwError):
+                if isinstance(batch, reading.WorkerError):
+                    log.debug("%s", batch.details)
                 raise batch
             self.split.note_skipped(batch.pop("skipped"))
             if batch:
                 yield batch
 
     def _received(self) -> Iterator[Any]:
+        batches = self._in_time(lambda: iter(self._batches))
+        while True:
+            try:
+                batch = self._in_time(lambda: next(batches))
+            except StopIteration:
+                return
+            yield batch
+
+    def _in_time(self, work: Callable[[], Any]) -> Any:
+        """What the workers give, or a DataError that says which of them died or hangs, and at what."""
         started = time.monotonic()
         try:
-            for batch in self._batches:
-                yield batch
-                started = time.monotonic()
+            with reading.DEATH_WATCH.waiting():
+                self._refuse_dead_workers()
+                return work()
         except RuntimeError as error:
-            if "timed out" not in str(error):
+            waited = time.monotonic() - started if "timed out" in str(error) else 0.0
+            message = reading.describe_failure(self._processes(), self._activity, self.split, waited)
+            if message is None:
                 raise
-            waited = time.monotonic() - started
-            message = f"{self.split.name}: no batch within {waited:.0f} s: a worker hangs, or the disk is too slow"
             raise DataError(message) from error
+        finally:
+            reading.DEATH_WATCH.install()
+
+    def _refuse_dead_workers(self) -> None:
+        """One that died while the main process was busy elsewhere."""
+        if any(not process.is_alive() for process in self._processes()):
+            raise RuntimeError("a worker has died")
+
+    def _processes(self) -> list[Any]:
+        # PyTorch has no public name for them.
+        return list(getattr(getattr(self._batches, "_iterator", None), "_workers", ()))
 
 
 def build_loader(
@@ -123,56 +147,18 @@ def build_loader(
         world_size=world_size,
         name=split.name,
     )
+    activity = reading.Activity(workers, max(sampler.sizes))
     batches: DataLoader[Any] = DataLoader(
-        _ErrorsAsItems(split),
+        reading.BatchReader(split, collate_fn, activity),
         batch_sampler=sampler,
-        collate_fn=_CollateGood(collate_fn),
+        collate_fn=reading.as_is,
         num_workers=workers,
         persistent_workers=workers > 0,
         multiprocessing_context=start_method if workers > 0 else None,
         pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
-        worker_init_fn=_init_worker,
+        worker_init_fn=reading.start_worker,
         timeout=timeout if workers > 0 else 0.0,
         # Its own: an iterator draws a seed, and that must not change the global random state.
         generator=torch.Generator().manual_seed(0),
     )
-    return Loader(split, sampler, batches)
-
-
-class _ErrorsAsItems(Dataset[Any]):
-    """Errors for the user travel as items, because DataLoader wraps what is raised in a worker's traceback."""
-
-    def __init__(self, split: Split) -> None:
-        self.split = split
-
-    def __getitem__(self, key: Key) -> Item | HwError:
-        try:
-            return self.split[key]
-        except HwError as error:
-            # Rebuilt, because an error with arguments of its own cannot always be unpickled.
-            return DataError(str(error))
-
-
-class _CollateGood:
-    """Keep skipped items and errors away from a task's collate function."""
-
-    def __init__(self, collate_fn: Callable[[Sequence[Item]], Batch]) -> None:
-        self.collate_fn = collate_fn
-
-    def __call__(self, items: Sequence[Item | HwError]) -> Batch | HwError:
-        for item in items:
-            if isinstance(item, HwError):
-                return item
-        kept, skipped = good_items([item for item in items if not isinstance(item, HwError)])
-        batch = dict(self.collate_fn(kept)) if kept else {}
-        batch["skipped"] = skipped
-        return batch
-
-
-def _init_worker(_: int) -> None:
-    torch.set_num_threads(1)
-    # Signals to the whole group are the main process's to handle; it ends the workers itself.
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
-    signal.signal(signal.SIGTERM, lambda *_: signal.setitimer(signal.ITIMER_REAL, _GRACE_SECONDS))
+    return Loader(split, sampler, batches, activity)

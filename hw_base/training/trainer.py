@@ -58,7 +58,7 @@ class BaseTrainer(Evaluator):
             values = self._evaluate_if_due(progress)  # what an interrupt skipped
             while not self._finished():
                 self.loader.set_position(self.epoch, self.batch)
-                for batch in self.loader:
+                for batch in self._batches():
                     self._named_step(batch)
                     values = self._after_step(progress) or values
                     if self._finished():
@@ -70,6 +70,15 @@ class BaseTrainer(Evaluator):
                 f"{checkpoint.BEST} is an older one"
             )
         return values
+
+    def _batches(self) -> Iterator[Batch]:
+        """Batches of training; what ends them too early is raised when everything is saved."""
+        try:
+            yield from self.loader
+        except HwError:
+            if not distributed.active():  # the others may be past the point where a state can be gathered
+                self.save()
+            raise
 
     def _named_step(self, batch: Batch) -> None:
         try:

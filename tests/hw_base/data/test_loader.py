@@ -290,7 +290,7 @@ def test_an_error_in_a_worker_is_one_line(workers):
 
 
 def test_a_hanging_worker_is_reported():
-    with pytest.raises(DataError, match=r"train: no batch within \d+ s: a worker hangs"):
+    with pytest.raises(DataError, match=r"train: no batch within \d+ s: worker 0 has hung .* utterance '0'"):
         list(loader(n=1, slow=[0], workers=1, timeout=0.5))
 
 
