@@ -20,6 +20,7 @@ and optimizes nothing.
 
 import logging
 import time
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor

@@ -226,6 +226,22 @@ def test_an_error_in_a_worker_is_the_same_line(tmp_path, capsys, workers):
     assert "NaN or infinite" in found[0]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_was_trained_before_a_bad_utterance_is_saved(tmp_path, capsys, workers):
+    path = manifest(tmp_path / "data", "half.wav", copies=12)
+    sets = ["data.train.on_bad_data=fail", "data.train.batch_size=1", f"data.train.workers={workers}"]
+    assert train(path, tmp_path / "run", *sets, "seed=2") == 2
+    saved = checkpoint.newest_good(tmp_path / "run")
+    state = checkpoint.load(saved)
+    assert state["step"] > 0
+    (tmp_path / "data" / "half.wav").unlink()
+    good(tmp_path / "data" / "half.wav")
+    assert train_script.main(["--run-dir", str(tmp_path / "run"), "-r", "auto", "-d", "cpu"]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    steps = [row["step"] for row in rows if row["split"] == "train" and "ctc" in row]
+    assert steps == sorted(set(steps))
+
+
 @pytest.mark.parametrize("name", sorted(LIMITED))
 def test_what_the_limits_drop_is_reported(tmp_path, capsys, name):
     path = manifest(tmp_path / "data", name)
