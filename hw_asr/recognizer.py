@@ -26,7 +26,7 @@ _MANY_FRAMES = 1 << 20
 
 
 class CTCRecognizer(Recognizer):
-    """A CTC model with its features, its vocabulary and the decoder that its config names first (greedy without any).
+    """A CTC model with its features, its vocabulary and its config's primary decoder (greedy without any).
 
     Computes in float32 and in evaluation mode, whatever autocast is set to: an utterance gives the same alone and in a
     batch.
@@ -56,10 +56,13 @@ class CTCRecognizer(Recognizer):
     @cached_property
     def decoder(self) -> BaseDecoder:
         """Built when first needed: posteriors can be had where a language model's file is missing."""
-        for name, section in self.config.decoders.items():
-            decoder: BaseDecoder = build(f"decoders.{name}", section, DECODERS, text_encoder=self.text_encoder)
-            return decoder
-        return GreedyDecoder(self.text_encoder)
+        name = self.config.primary_decoder()
+        if name is None:
+            return GreedyDecoder(self.text_encoder)
+        decoder: BaseDecoder = build(
+            f"decoders.{name}", self.config.decoders[name], DECODERS, text_encoder=self.text_encoder
+        )
+        return decoder
 
     def transcribe(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[str]:
         """What is said; in batches of similar length."""

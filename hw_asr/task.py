@@ -36,18 +36,25 @@ class RecognitionTask(BaseTask):
             rate = self.features.sample_rate
             for i, section in enumerate(self.config.augmentations):
                 augmentations.append(build(f"augmentations.{i}", section, AUGMENTATIONS, sample_rate=rate))
-        return ItemMaker(self.features, self.text_encoder, augmentations, training)
+        return ItemMaker(self.features, self.text_encoder, augmentations)
 
     def model_arguments(self) -> dict[str, Any]:
         return {"n_mels": self.features.n_mels, "n_tokens": len(self.text_encoder)}
 
     def unusable_utterances(self, model: BaseModel, split: Split) -> dict[str, str]:
-        """Transcripts that need more frames than the model gives for their audio: CTC's loss is infinite there."""
+        """Transcripts that no loss can be computed of, or that would teach silence: id -> reason.
+
+        CTC's loss is infinite where a transcript needs more frames than the model gives for its audio; one of which the
+        vocabulary can spell nothing would teach to stay silent.
+        """
         samples = torch.tensor([round(duration * split.sample_rate) for duration in split.durations])
         frames = model.output_lengths(self.features.frames(samples)).tolist()  # type: ignore[operator]
         reasons = {}
         for record, available in zip(split.records, frames, strict=True):
             tokens = torch.tensor([self.text_encoder.encode(record.text or "")], dtype=torch.int64)
+            if not tokens.numel():
+                reasons[record.utterance_id] = f"the transcript {record.text!r} has no letter of the vocabulary"
+                continue
             needed = int(frames_needed(tokens, torch.tensor([tokens.shape[1]])))
             if needed > available:
                 reasons[record.utterance_id] = (

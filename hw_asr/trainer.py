@@ -26,16 +26,17 @@ log = logging.getLogger(__name__)
 
 
 class CorpusMetrics:
-    """Every metric for every decoder: ``wer_argmax``; and ``wer``, which is that of the decoder named first.
+    """Every metric for every decoder: ``wer_argmax``; and ``wer``, which is that of the primary decoder.
 
     Args:
         metrics: prototypes, by name.
         decoders: by name, in the config's order.
+        primary: name of the decoder that gives the result.
     """
 
-    def __init__(self, metrics: dict[str, BaseMetric], decoders: dict[str, BaseDecoder]) -> None:
+    def __init__(self, metrics: dict[str, BaseMetric], decoders: dict[str, BaseDecoder], primary: str | None) -> None:
         self._metrics = {(m, d): copy.deepcopy(metric) for m, metric in metrics.items() for d in decoders}
-        self._first = next(iter(decoders), "")
+        self._primary = primary
 
     def update(self, decoder: str, references: list[str | None], hypotheses: list[str]) -> None:
         """Add what one decoder made of a batch."""
@@ -47,13 +48,13 @@ class CorpusMetrics:
         """The figures over all processes; starts anew.
 
         Args:
-            alias: also give the first decoder's under the metric's own name.
+            alias: also give the primary decoder's under the metric's own name.
         """
         values: dict[str, float] = {}
         for (name, decoder), metric in self._metrics.items():
             metric.totals = distributed.sum_over_processes(metric.totals)
             values[f"{name}_{decoder}"] = metric.compute()
-            if alias and decoder == self._first:
+            if alias and decoder == self._primary:
                 values[name] = values[f"{name}_{decoder}"]
             metric.reset()
         return values
@@ -72,7 +73,7 @@ class CTCTrainer(BaseTrainer):
 
     def __init__(self, setup: TrainerParts) -> None:
         super().__init__(setup)
-        self.metrics = CorpusMetrics(setup.metrics, setup.decoders)
+        self.metrics = CorpusMetrics(setup.metrics, setup.decoders, setup.config.primary_decoder())
         self._shown: list[dict[str, Any]] = []
         self._seen = 0
         self._misfits: set[str] = set()

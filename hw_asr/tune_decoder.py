@@ -18,6 +18,7 @@ from hw_base.config.schema import TEST_PREFIX, Component, Config
 from hw_base.errors import ConfigError
 from hw_base.registry import DECODERS, suggest
 from hw_base.runs import cli, logs
+from hw_base.runs import folder as run_folder
 from hw_base.runs.experiment import Experiment
 
 LM_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -62,6 +63,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _work(arguments: argparse.Namespace) -> int:
+    arguments.resume = str(run_folder.best_checkpoint(arguments.resume))
     state = checkpoint.load(arguments.resume)
     given = read(arguments.config) if arguments.config else {}
     raw = {**state["config"], **given}
@@ -84,6 +86,7 @@ def _work(arguments: argparse.Namespace) -> int:
     make(arguments.lm_weight[-1], max(arguments.word_score, key=abs))
     folder = Path(arguments.output)
     split = experiment.split(arguments.split, evaluation=True)
+    experiment.report_unknown(split)
     posteriors = tuning.compute_once(experiment, split, Path(arguments.resume), folder)
     greedy = tuning.measure(GreedyDecoder(experiment.task.text_encoder), posteriors)
     print(f"{split.name}, {len(posteriors.texts)} utterances, the most probable tokens alone: {_figures(greedy)}\n")
@@ -154,6 +157,7 @@ def _report(arguments: argparse.Namespace, config: Config, name: str, points: li
             f"python test.py -r {arguments.resume} -c {folder / 'decoders.json'}",
             f"Weights of {name!r} chosen on {arguments.split}: {_figures(chosen)}.",
         ],
+        "decoder": name,
         "decoders": as_dict(config.model_copy(update={"decoders": decoders}))["decoders"],
     }
     written: dict[str, Any] = {"decoders.json": fragment, "points.json": [asdict(point) for point in points]}

@@ -146,6 +146,9 @@ class BaseTask(ABC):
         errors: dict[str, str] = {}
         if (config.trainer.max_steps is None) == (config.trainer.epochs is None):
             errors["trainer"] = "give the length of training as max_steps or as epochs, one of the two"
+        if config.decoder is not None and config.decoder not in config.decoders:
+            hint = suggest(config.decoder, list(config.decoders)) if config.decoders else "There are none."
+            errors["decoder"] = f"no decoder is named {config.decoder!r}. {hint}"
         groups = registry.MODELS[config.model.type].parameter_group_names  # type: ignore[attr-defined]
         for name in config.optimizers.keys() - set(groups):
             hint = suggest(name, list(groups))

@@ -9,7 +9,6 @@ from torch import Tensor
 from hw_asr.augmentations import BaseAugmentation
 from hw_base.audio.mel import LogMelSpectrogram
 from hw_base.data.dataset import Record
-from hw_base.errors import DataError
 from hw_base.text import BaseTextEncoder
 
 
@@ -20,7 +19,6 @@ class ItemMaker:
         features: waveform to spectrogram.
         text_encoder: transcript to tokens.
         augmentations: applied in this order, those of waveforms before the features and those of spectrograms after.
-        training: an empty transcript is then an error, because it would teach to stay silent.
     """
 
     def __init__(
@@ -28,9 +26,8 @@ class ItemMaker:
         features: LogMelSpectrogram,
         text_encoder: BaseTextEncoder,
         augmentations: Sequence[BaseAugmentation] = (),
-        training: bool = False,
     ) -> None:
-        self.features, self.text_encoder, self.training = features, text_encoder, training
+        self.features, self.text_encoder = features, text_encoder
         self.on_waveform = [a for a in augmentations if a.domain == "waveform"]
         self.on_spectrogram = [a for a in augmentations if a.domain == "spectrogram"]
 
@@ -43,11 +40,8 @@ class ItemMaker:
             generator: of everything random in this item.
 
         Returns:
-            dict: ``waveform`` (S,), ``spectrogram`` (F, T), ``tokens`` (L,) int64, normalised ``text``,
+            dict: ``waveform`` (S,), ``spectrogram`` (F, T), ``tokens`` (L,) int64, ``text`` as it is written,
             ``utterance_id``, ``audio_path``, ``speaker``.
-
-        Raises:
-            DataError: nothing is left of a training transcript.
         """
         waveform, spectrogram = self.augmented(waveform, generator)
         item: dict[str, Any] = {
@@ -59,12 +53,8 @@ class ItemMaker:
             "text": None,
         }
         if record.text is not None:
-            item["text"] = self.text_encoder.normalize(record.text)
+            item["text"] = record.text
             item["tokens"] = torch.tensor(self.text_encoder.encode(record.text), dtype=torch.int64)
-            if self.training and not len(item["tokens"]):
-                raise DataError(
-                    f"utterance {record.utterance_id!r}: its transcript {record.text!r} has no letter in it"
-                )
         return item
 
     def augmented(self, waveform: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hw_asr.trainer import CorpusMetrics
-from hw_base import registry, storage
+from hw_base import distributed, registry, storage
 from hw_base.config.resolve import build
 from hw_base.config.schema import Config
 from hw_base.data.split import Split
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 SHOWN = 5
 GREEDY = "Greedy"
+# Decoders of these names own the keys of the course's output.
+ARGMAX, BEAM_SEARCH = "argmax", "beam_search"
 
 
 def test(config: Config, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
@@ -34,23 +36,56 @@ def test(config: Config, arguments: Namespace, state: dict[str, Any], device: to
         ConfigError: two utterances would write one prediction file, or an output folder cannot be written.
     """
     experiment = Experiment(config, device, state)
+    decoders, primary = experiment.decoders(), config.primary_decoder()
+    if primary is None:
+        raise ConfigError("decoders: recognition needs one, for example --set decoders.argmax=Greedy")
+    splits = [experiment.split(name, evaluation=True, needs_text=False) for name in config.test_splits()]
+    if arguments.predictions:
+        _check_names(splits)
     model = experiment.model().eval()
-    decoders = experiment.decoders()
     everything: list[dict[str, Any]] = []
     figures: dict[str, dict[str, float]] = {}
-    for split in config.test_splits():
+    for split in splits:
+        experiment.report_unknown(split)
         metrics = {name: build(f"metrics.{name}", m, registry.METRICS) for name, m in config.metrics.items()}
-        corpus = CorpusMetrics(metrics, decoders)
+        corpus = CorpusMetrics(metrics, decoders, primary)
         rows = _recognise(experiment, model, decoders, split, corpus)
-        figures[split] = corpus.compute(alias=False) if any(row["ground_truth"] is not None for row in rows) else {}
+        has_texts = any(record.text is not None for record in split.records)
+        figures[split.name] = corpus.compute(alias=False) if has_texts else {}
         everything += rows
-    output = Path(arguments.output)
-    storage.write_json(output, everything)
-    storage.write_json(output.with_name("metrics.json"), figures)
-    if arguments.predictions:
-        _write_predictions(Path(arguments.predictions), everything, next(iter(decoders), "argmax"))
-    _print_summary(everything, figures, output)
+    if distributed.is_main():
+        output = Path(arguments.output)
+        storage.write_json(output, everything)
+        outputs.add_metrics(output, _about(arguments, state, config, primary), figures)
+        if arguments.predictions:
+            _write_predictions(Path(arguments.predictions), everything)
+        _print_summary(everything, figures, output, primary)
     return 0
+
+
+def _about(arguments: Namespace, state: dict[str, Any], config: Config, primary: str) -> dict[str, Any]:
+    """What the figures are of."""
+    normalizers = {name: metric.args.get("normalizer") for name, metric in config.metrics.items()}
+    return {
+        "checkpoint": str(arguments.resume),
+        "step": state.get("step"),
+        "decoder": primary,
+        "normalizers": {name: value for name, value in normalizers.items() if value is not None},
+    }
+
+
+def _check_names(splits: list[Split]) -> None:
+    """Raise ConfigError where ids cannot be file names, or two splits have one id."""
+    seen: dict[str, str] = {}
+    for split in splits:
+        for record in split.records:
+            name = outputs.file_name(record.utterance_id, ".txt", "--predictions")
+            other = seen.setdefault(name, split.name)
+            if other != split.name:
+                raise ConfigError(
+                    f"--predictions: {other} and {split.name} both have an utterance {record.utterance_id!r}, and one "
+                    "file cannot hold both; test one split at a time"
+                )
 
 
 @torch.inference_mode()
@@ -71,10 +106,9 @@ def posteriors_of(
 
 @torch.inference_mode()
 def _recognise(
-    experiment: Experiment, model: torch.nn.Module, decoders: dict[str, Any], name: str, corpus: CorpusMetrics
+    experiment: Experiment, model: torch.nn.Module, decoders: dict[str, Any], split: Split, corpus: CorpusMetrics
 ) -> list[dict[str, Any]]:
-    """The output rows of one split, in the order of its index."""
-    split = experiment.split(name, evaluation=True, needs_text=False)
+    """The output rows of one split, of all processes, in the order of its index."""
     rows: dict[str, dict[str, Any]] = {}
     for batch, log_probs, length in posteriors_of(experiment, model, split):
         n_best = {key: decoder(log_probs, length) for key, decoder in decoders.items()}
@@ -82,46 +116,48 @@ def _recognise(
             corpus.update(key, batch["text"], [hypotheses[0].text for hypotheses in lists])
         for i, utterance in enumerate(batch["utterance_id"]):
             best = {key: lists[i] for key, lists in n_best.items()}
-            rows[utterance] = _row(experiment.config, name, utterance, batch["audio_path"][i], batch["text"][i], best)
-    return [rows[record.utterance_id] for record in split.records if record.utterance_id in rows]
+            about = {"id": utterance, "split": split.name, "audio_path": batch["audio_path"][i]}
+            rows[utterance] = about | _texts(experiment.config, batch["text"][i], best)
+    return outputs.in_order(list(rows.values()), split)
 
 
-def _row(
-    config: Config, split: str, utterance: str, path: str, text: str | None, n_best: dict[str, list[Any]]
-) -> dict[str, Any]:
-    """One utterance of the output; ``ground_trurh`` is how the course's old template spelt it, and scripts read it."""
-    greedy = [name for name in n_best if config.decoders[name].type == GREEDY]
-    beams = [name for name in n_best if name not in greedy]
+def _texts(config: Config, text: str | None, n_best: dict[str, list[Any]]) -> dict[str, Any]:
+    """What was said and recognised; ``ground_trurh`` is how the course's old template spelt it, and scripts read it."""
+    greedy = [ARGMAX] if ARGMAX in n_best else [name for name in n_best if config.decoders[name].type == GREEDY]
+    others = [name for name in n_best if config.decoders[name].type != GREEDY and name != ARGMAX]
+    beams = [BEAM_SEARCH] if BEAM_SEARCH in n_best else others
+    primary = config.primary_decoder() or ""
     row = {
-        "id": utterance,
-        "split": split,
-        "audio_path": path,
         "ground_truth": text,
         "ground_trurh": text,
+        "decoder": primary,
+        "pred_text": n_best[primary][0].text,
         "pred_text_argmax": n_best[greedy[0]][0].text if greedy else None,
         "pred_text_beam_search": [[h.text, h.score] for h in n_best[beams[0]]] if beams else [],
     }
-    return row | {f"pred_text_{name}": n_best[name][0].text for name in n_best if name != "argmax"}
+    return row | {f"pred_text_{name}": n_best[name][0].text for name in n_best if name not in (ARGMAX, BEAM_SEARCH)}
 
 
-def _write_predictions(folder: Path, rows: list[dict[str, Any]], decoder: str) -> None:
-    """One ``<id>.txt`` an utterance, of the decoder named first."""
+def _write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """One ``<id>.txt`` an utterance, of the primary decoder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for row in rows:
             name = outputs.file_name(row["id"], ".txt", "--predictions")
-            (folder / name).write_text(row[f"pred_text_{decoder}"] + "\n", encoding="utf-8")
+            (folder / name).write_text(row["pred_text"] + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--predictions {folder}: cannot be written: {error.strerror}") from None
 
 
-def _print_summary(rows: list[dict[str, Any]], figures: dict[str, dict[str, float]], output: Path) -> None:
+def _print_summary(
+    rows: list[dict[str, Any]], figures: dict[str, dict[str, float]], output: Path, primary: str
+) -> None:
     step = max(1, len(rows) // SHOWN)
+    print(f"decoder: {primary}\n")
     for row in rows[::step][:SHOWN]:
         if row["ground_truth"] is not None:
             print(f"said:       {row['ground_truth']}")
-        heard = row["pred_text_argmax"]
-        print(f"recognised: {heard if heard is not None else row['pred_text_beam_search'][0][0]}\n")
+        print(f"recognised: {row['pred_text']}\n")
     for split, values in figures.items():
         print(
             f"{split}: " + (", ".join(f"{k} {v:.4f}" for k, v in values.items()) or "no transcripts, so no error rates")

@@ -1,16 +1,16 @@
 """Predictions against references: reading both, corpus error rates, their uncertainty, alignments."""
 
 import json
-import re
-import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from hw_asr.metrics import CER, WER
+from hw_asr.normalizers import NormalizerName
+from hw_asr.normalizers import normalizer as normaliser
 from hw_base.errors import DataError
 from hw_base.metrics import EditRate, Edits, count_edits
 from hw_base.text_files import read_text, transcript_files
@@ -18,26 +18,6 @@ from hw_base.text_files import read_text, transcript_files
 LONGEST_TEXT = 100_000  # characters; comparing two such texts takes minutes
 _LONGEST_ALIGNMENT = 4_000_000  # cells of the alignment table
 _RESAMPLES = 1000
-
-Normalisation = Literal["none", "lower", "letters"]
-
-
-def normaliser(kind: Normalisation) -> Callable[[str], str]:
-    """The function that both sides go through.
-
-    ``none`` makes every stretch of white space one space; ``lower`` also composes Unicode (NFC) and lowers the case;
-    ``letters`` also leaves only letters, digits and apostrophes.
-    """
-
-    def normalise(text: str) -> str:
-        if kind != "none":
-            text = unicodedata.normalize("NFC", text).lower()
-        if kind == "letters":
-            text = re.sub(r"[^\w']|_", " ", text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'"))
-        return " ".join(text.split())
-
-    return normalise
-
 
 # ---------------------------------------------------------------------- reading
 
@@ -65,7 +45,8 @@ def read_hypotheses(path: Path, decoder: str | None = None) -> tuple[dict[str, s
 
     Args:
         path: a folder of ``<id>.txt``, or an ``output.json``.
-        decoder: ``argmax``, ``beam_search`` or another key ``pred_text_<decoder>``; None prefers ``beam_search``.
+        decoder: ``argmax``, ``beam_search`` or another key ``pred_text_<decoder>``; None takes the file's primary one
+            (``pred_text``), or ``beam_search`` of files that name none.
 
     Raises:
         DataError: nothing that can be used, or the decoder is not in the file.
@@ -76,6 +57,10 @@ def read_hypotheses(path: Path, decoder: str | None = None) -> tuple[dict[str, s
         return _read_folder(path), None
     rows = _read_output(path)
     known = sorted({key[10:] for row in rows.values() for key in row if key.startswith("pred_text_") and row[key]})
+    if decoder is None and all("pred_text" in row for row in rows.values()):
+        named = {str(row.get("decoder", "")) for row in rows.values()}
+        texts = {i: _checked(row["pred_text"], path, i, "pred_text") for i, row in rows.items()}
+        return texts, named.pop() if len(named) == 1 else None
     if decoder is None:
         decoder = "beam_search" if "beam_search" in known else "argmax"
     key = f"pred_text_{decoder}"
@@ -210,21 +195,23 @@ def rate(edits: Edits) -> float:
 
 
 def score(
-    references: Mapping[str, str], hypotheses: Mapping[str, str], normalisation: Normalisation = "lower", seed: int = 0
+    references: Mapping[str, str], hypotheses: Mapping[str, str], normalisation: NormalizerName = "lower", seed: int = 0
 ) -> Score:
     """Compare every reference with its hypothesis.
 
     Args:
         references: utterance id -> transcript.
         hypotheses: utterance id -> prediction.
-        normalisation: see `normaliser`.
+        normalisation: see `hw_asr.normalizers`.
         seed: of the bootstrap.
     """
     normalise = normaliser(normalisation)
     ids = sorted(references)
     left = {i: normalise(references[i]) for i in ids}
     right = {i: normalise(hypotheses.get(i, "")) for i in ids}
-    rates = [_rate(metric, [left[i] for i in ids], [right[i] for i in ids], seed) for metric in (WER(), CER())]
+    rates = [
+        _rate(metric, [left[i] for i in ids], [right[i] for i in ids], seed) for metric in (WER("none"), CER("none"))
+    ]
     missing, extra = sorted(left.keys() - hypotheses.keys()), sorted(hypotheses.keys() - left.keys())
     return Score(rates[0], rates[1], ids, left, right, missing, extra)
 

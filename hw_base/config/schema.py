@@ -215,6 +215,7 @@ class Config(Section):
         init_from: checkpoint whose weights training starts from, with its text encoder.
         init_optimizers: take the moments of its optimizers too, by names of parameters.
         new_speakers: how speakers that it lacks are initialized.
+        decoder: which of the decoders gives the result; the one named first if not given.
     """
 
     about: str | list[str] = ""
@@ -235,6 +236,7 @@ class Config(Section):
     )
     trainer: Annotated[TrainerSection, Of(registry.TRAINERS, runtime=("setup",))]
     decoders: dict[str, Annotated[Component, Of(registry.DECODERS, runtime=("text_encoder",))]] = {}
+    decoder: str | None = None
     metrics: dict[str, Annotated[Component, Of(registry.METRICS)]] = {}
     writers: list[Annotated[Component, Of(registry.WRITERS, runtime=("run_dir", "run_name", "config"))]] = []
 
@@ -245,6 +247,10 @@ class Config(Section):
     def evaluation_splits(self) -> list[str]:
         """The splits that training looks at: neither the training split nor those kept for the test."""
         return [name for name in self.data if name != TRAIN_SPLIT and not name.startswith(TEST_PREFIX)]
+
+    def primary_decoder(self) -> str | None:
+        """The decoder whose texts are the result; None where there are no decoders."""
+        return self.decoder or next(iter(self.decoders), None)
 
     def test_splits(self) -> list[str]:
         """The splits that only the test looks at; where there are none, the evaluation splits."""

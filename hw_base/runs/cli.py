@@ -13,6 +13,7 @@ from hw_base.config.resolve import as_dict, read, resolve
 from hw_base.config.schema import TEST_PREFIX, TRAIN_SPLIT
 from hw_base.errors import HwError
 from hw_base.registry import TASKS
+from hw_base.runs import folder as run_folder
 from hw_base.runs import logs
 from hw_base.runs import train as training
 
@@ -54,7 +55,8 @@ def evaluate_main(argv: Sequence[str] | None = None) -> int:
     )
     _common(parser)
     default = "default_test_model/checkpoint.pth"
-    parser.add_argument("-r", "--resume", metavar="CKPT", default=default, help=f"checkpoint (default: {default})")
+    meaning = f"checkpoint, or a run folder, which stands for its best one (default: {default})"
+    parser.add_argument("-r", "--resume", metavar="PATH", default=default, help=meaning)
     parser.add_argument(
         "-o", "--output", metavar="FILE", default="output.json", help="predictions (default: output.json)"
     )
@@ -63,12 +65,16 @@ def evaluate_main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("-b", "--batch-size", type=positive(int), help="evaluation batch size")
     parser.add_argument("-j", "--jobs", type=int, help="processes that read audio")
+    parser.add_argument("--decoder", metavar="NAME", help="whose texts are the result (default: as the config says)")
     parser.add_argument("--predictions", metavar="DIR", help="also write one <id>.txt for each utterance")
     arguments = parser.parse_args(argv)
 
     def work() -> int:
+        arguments.resume = str(run_folder.best_checkpoint(arguments.resume))
         state = checkpoint.load(arguments.resume, needs=checkpoint.MODEL_PARTS)
         given = read(arguments.config) if arguments.config else {}
+        if arguments.decoder is not None:
+            given["decoder"] = arguments.decoder
         raw = {**state["config"], **given}
         task = TASKS.get(raw.get("task", ""))
         if arguments.test_data_folder is not None and task is not None:

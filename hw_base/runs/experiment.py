@@ -125,7 +125,7 @@ class Experiment:
             self.task.fit_vocabulary(splits[TRAIN_SPLIT], self.origin)
         splits |= {name: self.split(name, evaluation=True) for name in config.evaluation_splits()}
         for split in splits.values():
-            self._report_unknown(split)
+            self.report_unknown(split)
         model = self.model()
         splits[TRAIN_SPLIT].leave_out(self.task.unusable_utterances(model, splits[TRAIN_SPLIT]))
         self.task.fill_caches(model, splits)
@@ -202,7 +202,7 @@ class Experiment:
             writers.append(build(f"writers.{i}", writer, registry.WRITERS, **given))
         return MultiWriter(writers)
 
-    def _report_unknown(self, split: Split) -> None:
+    def report_unknown(self, split: Split) -> None:
         """Say what the text encoder cannot spell, instead of losing it silently."""
         counts: dict[str, int] = {}
         for record in split.records:
@@ -212,7 +212,11 @@ class Experiment:
             most = sorted(counts.items(), key=lambda pair: -pair[1])[:10]
             shown = ", ".join(f"{symbol!r} {count}" for symbol, count in most)
             log.warning(
-                "%s: %d symbols outside the vocabulary are left out: %s", split.name, sum(counts.values()), shown
+                "%s: %d symbols outside the vocabulary %s: %s",
+                split.name,
+                sum(counts.values()),
+                "can never be recognized and count as errors" if split.evaluation else "are left out",
+                shown,
             )
 
 

@@ -99,6 +99,23 @@ def _close_locks() -> None:
 os.register_at_fork(after_in_child=_close_locks)
 
 
+def best_checkpoint(path: str | Path) -> Path:
+    """The checkpoint to evaluate: the file itself, or of a run folder the best one, else the newest that can be read.
+
+    Raises:
+        CheckpointError: a folder without a checkpoint that can be read.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    best = path / checkpoint.BEST
+    found = best if best.exists() else checkpoint.newest_good(path)
+    if found is None:
+        raise CheckpointError(f"{path}: this folder holds no checkpoint that can be read")
+    log.info("checkpoint: %s", found)
+    return found
+
+
 class RunFolder:
     """Opens a run's folder and keeps other processes out of it until `close`.
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hw_base import storage
+from hw_base import distributed, storage
 from hw_base.audio import io as audio
 from hw_base.config.resolve import build
 from hw_base.config.schema import Config
@@ -40,10 +40,12 @@ def test(config: Config, arguments: Namespace, state: dict[str, Any], device: to
     task: Any = experiment.task
     vocoder = vocoder_for(model, config.trainer.args.get("vocoder"), task.features, device)
     output = Path(arguments.output)
-    rows: list[dict[str, Any]] = []
+    everything: list[dict[str, Any]] = []
     figures: dict[str, dict[str, float]] = {}
     for name in config.test_splits():
+        rows: list[dict[str, Any]] = []
         split = experiment.split(name, evaluation=True)
+        experiment.report_unknown(split)
         metrics = {key: build(f"metrics.{key}", m, METRICS) for key, m in config.metrics.items()}
         scores = Scores(metrics, speakers_of(split))
         split.leave_out(task.cache.fill(split))
@@ -58,11 +60,14 @@ def test(config: Config, arguments: Namespace, state: dict[str, Any], device: to
                 for pair in pairs_of(batch, matched, task.features.sample_rate, matched=True):
                     scores.update(pair)
         figures[name] = scores.compute()
-    storage.write_json(output, rows)
-    storage.write_json(output.with_name("metrics.json"), figures)
-    for name, values in figures.items():
-        _print_figures(name, values)
-    print(f"{len(rows)} utterances -> {output}, {_folder(output)}/ and {output.with_name('metrics.json')}")
+        everything += outputs.in_order(rows, split)
+    if distributed.is_main():
+        storage.write_json(output, everything)
+        about = {"checkpoint": str(arguments.resume), "step": state.get("step")}
+        path = outputs.add_metrics(output, about, figures)
+        for name, values in figures.items():
+            _print_figures(name, values)
+        print(f"{len(everything)} utterances -> {output}, {_folder(output)}/ and {path}")
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from hw_base import storage
+from hw_base import distributed, storage
 from hw_base.audio import io as audio
 from hw_base.config.resolve import build
 from hw_base.config.schema import Config
@@ -37,12 +37,14 @@ def test(config: Config, arguments: Namespace, state: dict[str, Any], device: to
     model: Any = experiment.model()
     vocoder = HiFiGANVocoder(model.generator, features.constants()).to(device)
     output = Path(arguments.output)
-    rows: list[dict[str, Any]] = []
+    everything: list[dict[str, Any]] = []
     figures: dict[str, dict[str, float]] = {}
     for name in config.test_splits():
         scores = VocoderScores({key: build(f"metrics.{key}", m, METRICS) for key, m in config.metrics.items()})
+        rows: list[dict[str, Any]] = []
         seconds = voiced = 0.0
-        for batch in experiment.loader(experiment.split(name, evaluation=True)):
+        split = experiment.split(name, evaluation=True)
+        for batch in experiment.loader(split):
             started = time.perf_counter()
             waveform = vocoder(batch["spectrogram"].to(device), batch["spectrogram_length"]).cpu()
             seconds += time.perf_counter() - started
@@ -50,12 +52,16 @@ def test(config: Config, arguments: Namespace, state: dict[str, Any], device: to
                 scores.update(pair)
                 voiced += len(pair.synthesized) / features.sample_rate
                 rows.append(_row(output, name, pair))
-        figures[name] = scores.compute() | {"real_time_factor": seconds / voiced}
-    storage.write_json(output, rows)
-    storage.write_json(output.with_name("metrics.json"), figures)
-    for name, values in figures.items():
-        print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
-    print(f"{len(rows)} utterances -> {output}, {_folder(output)}/ and {output.with_name('metrics.json')}")
+        seconds, voiced = (sum(part) for part in zip(*distributed.gather((seconds, voiced)), strict=True))
+        figures[name] = scores.compute() | {"real_time_factor": seconds / max(voiced, 1e-9)}
+        everything += outputs.in_order(rows, split)
+    if distributed.is_main():
+        storage.write_json(output, everything)
+        about = {"checkpoint": str(arguments.resume), "step": state.get("step")}
+        path = outputs.add_metrics(output, about, figures)
+        for name, values in figures.items():
+            print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
+        print(f"{len(everything)} utterances -> {output}, {_folder(output)}/ and {path}")
     return 0
 
 

@@ -1,0 +1,32 @@
+"""Named ways to write a text before it is compared: the same for the reference and the hypothesis."""
+
+import unicodedata
+from collections.abc import Callable
+from typing import Literal
+
+from hw_asr.text_encoders.characters import APOSTROPHES
+
+NormalizerName = Literal["none", "lower", "letters"]
+
+
+def normalizer(kind: NormalizerName) -> Callable[[str], str]:
+    """The function that both sides go through; it knows no model's vocabulary, so nothing that was said is forgotten.
+
+    ``none`` makes every stretch of white space one space; ``lower`` also composes Unicode (NFC) and lowers the case;
+    ``letters`` also leaves only letters, their marks, digits and apostrophes, which are made plain.
+    """
+
+    def normalize(text: str) -> str:
+        if kind != "none":
+            text = unicodedata.normalize("NFC", text).lower()
+        if kind == "letters":
+            text = "".join(map(_letter, text))
+        return " ".join(text.split())
+
+    return normalize
+
+
+def _letter(character: str) -> str:
+    if character in APOSTROPHES:
+        return "'"
+    return character if unicodedata.category(character)[0] in "LMN" else " "
