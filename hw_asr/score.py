@@ -43,10 +43,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything as JSON")
     parser.add_argument("--course", choices=sorted(course.TABLES), help="show the course's score table")
     parser.add_argument(
-        "--decoder", help="of an output.json: argmax, beam_search, ... (default: beam_search if there is one)"
+        "--decoder", help="of an output.json: argmax, beam_search, ... (default: the one the file names)"
     )
+    parser.add_argument("--split", metavar="NAME", help="of an output.json with several, only this one")
     parser.add_argument(
+        "--normalize",
         "--normalise",
+        dest="normalize",
         choices=("none", "lower", "letters"),
         default="lower",
         help="both sides: white space only, lower case (default), or letters, digits and apostrophes only",
@@ -63,18 +66,18 @@ def _run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     both = arguments.hypotheses or arguments.references
     if arguments.hypotheses is None and arguments.references.is_dir():
         raise DataError(f"{arguments.references}: a folder of references needs a second argument, the hypotheses")
-    references = scoring.read_references(arguments.references)
-    hypotheses, decoder = scoring.read_hypotheses(both, arguments.decoder)
+    references = scoring.read_references(arguments.references, arguments.split)
+    hypotheses, decoder = scoring.read_hypotheses(both, arguments.decoder, arguments.split)
     if arguments.hypotheses is None:  # rows without a transcript are no extra hypotheses
         hypotheses = {i: text for i, text in hypotheses.items() if i in references}
-    score = scoring.score(references, hypotheses, arguments.normalise, arguments.seed)
+    score = scoring.score(references, hypotheses, arguments.normalize, arguments.seed)
     worst = score.worst(arguments.worst)
     report = {
         "format": 1,
         "references": str(arguments.references),
         "hypotheses": str(both),
         "decoder": decoder,
-        "normalisation": arguments.normalise,
+        "normalisation": arguments.normalize,
         "n_utterances": len(score.ids),
         "wer": score.wer.as_dict(),
         "cer": score.cer.as_dict(),
@@ -83,7 +86,7 @@ def _run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         "worst": worst,
         "utterances": [_utterance(score, place) for place in range(len(score.ids))],
     }
-    lines = _summary(score, decoder, arguments.normalise)
+    lines = _summary(score, decoder, arguments.normalize)
     if arguments.course:
         report["course"] = _course_report(arguments.course, score)
         lines += ["", *_course_lines(arguments.course, score)]

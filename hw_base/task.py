@@ -143,12 +143,9 @@ class BaseTask(ABC):
     @classmethod
     def check(cls, config: Config) -> dict[str, str]:
         """What fits its own place and not the rest of the config: message by path."""
-        errors: dict[str, str] = {}
+        errors = _decoder_problem(config)
         if (config.trainer.max_steps is None) == (config.trainer.epochs is None):
             errors["trainer"] = "give the length of training as max_steps or as epochs, one of the two"
-        if config.decoder is not None and config.decoder not in config.decoders:
-            hint = suggest(config.decoder, list(config.decoders)) if config.decoders else "There are none."
-            errors["decoder"] = f"no decoder is named {config.decoder!r}. {hint}"
         groups = registry.MODELS[config.model.type].parameter_group_names  # type: ignore[attr-defined]
         for name in config.optimizers.keys() - set(groups):
             hint = suggest(name, list(groups))
@@ -216,3 +213,10 @@ def _refused(where: str, section: OptimizerSection) -> dict[str, str]:
     except (TypeError, ValueError, LookupError, ArithmeticError) as error:
         return {where: f"fails at its first step: {error}"}
     return {}
+
+
+def _decoder_problem(config: Config) -> dict[str, str]:
+    if config.decoder is None or config.decoder in config.decoders:
+        return {}
+    hint = suggest(config.decoder, list(config.decoders)) if config.decoders else "There are none."
+    return {"decoder": f"no decoder is named {config.decoder!r}. {hint}"}

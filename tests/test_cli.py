@@ -179,9 +179,10 @@ def test_predictions_of_a_checkpoint(trained, tmp_path, capsys):
     assert [row["id"] for row in written] == [f"test-{i:05d}" for i in range(5)]
     needed = {"id", "audio_path", "ground_truth", "ground_trurh", "pred_text_argmax", "pred_text_beam_search"}
     assert all(needed <= row.keys() and row["ground_truth"] == row["ground_trurh"] for row in written)
-    figures = json.loads((output.parent / "metrics.json").read_text())
-    assert figures.keys() == {"test"}
-    assert figures["test"].keys() == {"wer_argmax", "cer_argmax"}
+    figures = json.loads((output.parent / "metrics.json").read_text())["output.json"]
+    assert (figures["checkpoint"], figures["decoder"]) == (str(trained / "model_best.pth"), "argmax")
+    assert figures["splits"].keys() == {"test"}
+    assert figures["splits"]["test"].keys() == {"wer_argmax", "cer_argmax"}
     assert {path.name for path in (tmp_path / "p").iterdir()} == {f"test-{i:05d}.txt" for i in range(5)}
     assert (tmp_path / "p" / "test-00003.txt").read_text() == written[3]["pred_text_argmax"] + "\n"
     assert "said:" in capsys.readouterr().out
@@ -204,12 +205,15 @@ def test_a_folder_of_recordings(trained, tmp_path):
         (texts / f"{row['id']}.txt").write_text(row["ground_truth"].upper() + "\n")
     again = json.loads(_predict(trained, tmp_path / "second.json", "-t", str(tmp_path / "data")).read_text())
     assert [(r["id"], r["ground_truth"], r["pred_text_argmax"]) for r in again] == [
-        (row["id"], row["ground_truth"] if i < 2 else None, row["pred_text_argmax"]) for i, row in enumerate(rows[:3])
+        (row["id"], row["ground_truth"].upper() if i < 2 else None, row["pred_text_argmax"])
+        for i, row in enumerate(rows[:3])
     ]
     shutil.rmtree(texts)
     third = json.loads(_predict(trained, tmp_path / "third.json", "-t", str(tmp_path / "data")).read_text())
     assert all(row["ground_truth"] is None for row in third)
-    assert json.loads((tmp_path / "metrics.json").read_text()) == {"test": {}}
+    figures = json.loads((tmp_path / "metrics.json").read_text())
+    assert figures["third.json"]["splits"] == {"test": {}}
+    assert figures["second.json"]["splits"]["test"].keys() == {"wer_argmax", "cer_argmax"}
 
 
 def _predict(trained, output, *arguments):

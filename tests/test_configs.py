@@ -75,7 +75,7 @@ def test_a_tiny_config_trains_and_is_tested(path, tmp_path):
     assert train_script.main(["-c", str(path), *run]) == 0
     best = str(tmp_path / "run" / "checkpoint-00000002.pth")
     assert test_script.main(["-r", best, "-d", "cpu", "-o", str(tmp_path / "output.json")]) == 0
-    assert json.loads((tmp_path / "metrics.json").read_text())["test"]
+    assert json.loads((tmp_path / "metrics.json").read_text())["output.json"]["splits"]["test"]
 
 
 def test_the_librispeech_recipe_runs_as_it_is_on_a_small_tree(real_data, tmp_path):
@@ -102,4 +102,7 @@ def test_the_librispeech_recipe_runs_as_it_is_on_a_small_tree(real_data, tmp_pat
     assert train_script.main(["-c", path, "--run-dir", str(tmp_path / "run"), "-d", "cpu", *flags]) == 0
     best = str(tmp_path / "run" / "model_best.pth")
     assert test_script.main(["-r", best, "-d", "cpu", "-o", str(tmp_path / "output.json")]) == 0
-    assert set(json.loads((tmp_path / "metrics.json").read_text())) == {"test-clean", "test-other"}
+    assert set(json.loads((tmp_path / "metrics.json").read_text())["output.json"]["splits"]) == {
+        "test-clean",
+        "test-other",
+    }

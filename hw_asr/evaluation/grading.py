@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from hw_asr.evaluation import old_template, scoring
+from hw_asr.normalizers import normalizer
 from hw_base.audio import io as audio
 from hw_base.grading.contract import Item, Prediction, Scores, TaskGrading
 from hw_base.grading.settings import Settings
@@ -80,7 +81,7 @@ class ASRGrading(TaskGrading):
 
     def form(self, prediction: Prediction, settings: Settings) -> str:
         """The normalized text."""
-        return scoring.normaliser(cast(Any, settings.normalizer))(str(prediction))
+        return normalizer(cast(Any, settings.normalizer))(str(prediction))
 
     def problems(self, item: Item, prediction: Prediction) -> list[str]:
         """Texts far longer than what is said."""
@@ -89,7 +90,7 @@ class ASRGrading(TaskGrading):
 
 
 def _facts_of(name: str) -> dict[str, Any]:
-    source = json.dumps([name, inspect.getsource(scoring.normaliser)])
+    source = json.dumps([name, inspect.getsource(normalizer)])
     return {"name": name, "version": _NORMALIZER_VERSION, "sha256": hashlib.sha256(source.encode()).hexdigest()}
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from hw_asr.metrics import CER, WER
-from hw_asr.normalizers import NormalizerName
-from hw_asr.normalizers import normalizer as normaliser
+from hw_asr.normalizers import NormalizerName, normalizer
 from hw_base.errors import DataError
 from hw_base.metrics import EditRate, Edits, count_edits
 from hw_base.text_files import read_text, transcript_files
@@ -22,7 +21,7 @@ _RESAMPLES = 1000
 # ---------------------------------------------------------------------- reading
 
 
-def read_references(path: Path) -> dict[str, str]:
+def read_references(path: Path, split: str | None = None) -> dict[str, str]:
     """Utterance id -> transcript, from a folder of ``<id>.txt`` or from an ``output.json``.
 
     Raises:
@@ -31,7 +30,7 @@ def read_references(path: Path) -> dict[str, str]:
     if path.is_dir():
         return _read_folder(path)
     texts = {}
-    for utterance_id, row in _read_output(path).items():
+    for utterance_id, row in _read_output(path, split).items():
         text = row.get("ground_truth", row.get("ground_trurh"))
         if text is not None:
             texts[utterance_id] = _checked(text, path, utterance_id, "ground_truth")
@@ -40,7 +39,9 @@ def read_references(path: Path) -> dict[str, str]:
     return texts
 
 
-def read_hypotheses(path: Path, decoder: str | None = None) -> tuple[dict[str, str], str | None]:
+def read_hypotheses(
+    path: Path, decoder: str | None = None, split: str | None = None
+) -> tuple[dict[str, str], str | None]:
     """Utterance id -> prediction, and the decoder it comes from, which a folder does not tell.
 
     Args:
@@ -55,7 +56,7 @@ def read_hypotheses(path: Path, decoder: str | None = None) -> tuple[dict[str, s
         if decoder is not None:
             raise DataError(f"{path}: --decoder {decoder} chooses from an output.json, and this is a folder")
         return _read_folder(path), None
-    rows = _read_output(path)
+    rows = _read_output(path, split)
     known = sorted({key[10:] for row in rows.values() for key in row if key.startswith("pred_text_") and row[key]})
     if decoder is None and all("pred_text" in row for row in rows.values()):
         named = {str(row.get("decoder", "")) for row in rows.values()}
@@ -107,8 +108,8 @@ def _read_text(path: Path) -> str:
         raise DataError(f"{path}: {error.strerror or error}") from None
 
 
-def _read_output(path: Path) -> dict[str, dict[str, Any]]:
-    """Utterance id -> row of an ``output.json``."""
+def _read_output(path: Path, split: str | None = None) -> dict[str, dict[str, Any]]:
+    """Utterance id -> row of an ``output.json``, of one split where that is asked for."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -121,9 +122,15 @@ def _read_output(path: Path) -> dict[str, dict[str, Any]]:
     for number, row in enumerate(rows):
         if not isinstance(row, dict) or not isinstance(row.get("id"), str):
             raise DataError(f"{path}: entry {number} must be an object with an 'id' (a text)")
+        if split is not None and row.get("split") != split:
+            continue
         if row["id"] in found:
-            raise DataError(f"{path}: the utterance {row['id']!r} is there twice; keep one")
+            splits = {str(one.get("split")) for one in (found[row["id"]], row)}
+            help_ = f"choose one with --split: {', '.join(sorted(splits))}" if len(splits) > 1 else "keep one"
+            raise DataError(f"{path}: the utterance {row['id']!r} is there twice; {help_}")
         found[row["id"]] = row
+    if not found:
+        raise DataError(f"{path}: no utterance is of the split {split!r}")
     return found
 
 
@@ -205,10 +212,10 @@ def score(
         normalisation: see `hw_asr.normalizers`.
         seed: of the bootstrap.
     """
-    normalise = normaliser(normalisation)
+    normalize = normalizer(normalisation)
     ids = sorted(references)
-    left = {i: normalise(references[i]) for i in ids}
-    right = {i: normalise(hypotheses.get(i, "")) for i in ids}
+    left = {i: normalize(references[i]) for i in ids}
+    right = {i: normalize(hypotheses.get(i, "")) for i in ids}
     rates = [
         _rate(metric, [left[i] for i in ids], [right[i] for i in ids], seed) for metric in (WER("none"), CER("none"))
     ]

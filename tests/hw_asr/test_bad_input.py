@@ -313,7 +313,7 @@ def test_a_folder_of_bad_recordings_is_recognised_as_far_as_it_goes(model, tmp_p
     for name in BAD_AUDIO:
         if name.partition(".")[0] not in rows:
             assert name.partition(".")[0] in said or name in ("header_only.wav", "one_sample.wav", "missing.wav")
-    figures = json.loads((tmp_path / "metrics.json").read_text())["test"]
+    figures = json.loads((tmp_path / "metrics.json").read_text())["output.json"]["splits"]["test"]
     assert all(math.isfinite(value) for value in figures.values())
     for file in (folder / "audio").iterdir():
         if file.name not in ("nan.wav", "silent.wav"):

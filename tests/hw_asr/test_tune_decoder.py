@@ -153,7 +153,7 @@ def test_the_command_tunes_and_test_reads_what_it_writes(trained, tmp_path, caps
     same = "data.test.datasets=[{type: SyntheticSpeech, args: {part: val, n_utterances: 6}}]"
     arguments = ["-r", str(trained / "run" / "model_best.pth"), "-c", str(out / "decoders.json"), "-d", "cpu"]
     assert test_script.main([*arguments, "--set", same, "-o", str(tmp_path / "output.json")]) == 0
-    figures = json.loads((tmp_path / "metrics.json").read_text())["test"]
+    figures = json.loads((tmp_path / "metrics.json").read_text())["output.json"]["splits"]["test"]
     assert figures["wer_beam_lm"] == pytest.approx(chosen.wer)
     assert figures["cer_beam_lm"] == pytest.approx(chosen.cer)
 

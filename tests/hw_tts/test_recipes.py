@@ -34,7 +34,7 @@ def figures(path, folder, *sets):
     """The metrics of the checkpoint, by split."""
     flags = [part for item in sets for part in ("--set", item)]
     assert test_script.main(["-r", str(path), "-d", "cpu", "-o", str(folder / "output.json"), *flags]) == 0
-    return json.loads((folder / "metrics.json").read_text())
+    return json.loads((folder / "metrics.json").read_text())["output.json"]["splits"]
 
 
 def rooted(split, root, place=0):

@@ -184,5 +184,5 @@ def test_output_tells_of_every_utterance(fastspeech2, tmp_path):
     for row in rows:
         assert seconds(row["audio_path"]) == pytest.approx(row["seconds"], abs=1e-3)
         assert sum(row["durations"]) * 256 / 22050 == pytest.approx(row["seconds"], abs=1e-3)
-    figures = json.loads((tmp_path / "metrics.json").read_text())["test"]
+    figures = json.loads((tmp_path / "metrics.json").read_text())["output.json"]["splits"]["test"]
     assert {"log_mel_l1", "log_mel_l1/en-us", "log_mel_l1/en-us+f3", "stoi"} <= set(figures)
