@@ -53,7 +53,9 @@ class RecognitionTask(BaseTask):
         for record, available in zip(split.records, frames, strict=True):
             tokens = torch.tensor([self.text_encoder.encode(record.text or "")], dtype=torch.int64)
             if not tokens.numel():
-                reasons[record.utterance_id] = f"the transcript {record.text!r} has no letter in it that the vocabulary knows"
+                reasons[record.utterance_id] = (
+                    f"the transcript {record.text!r} has no letter in it that the vocabulary knows"
+                )
                 continue
             needed = int(frames_needed(tokens, torch.tensor([tokens.shape[1]])))
             if needed > available:
