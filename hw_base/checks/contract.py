@@ -1,5 +1,6 @@
 """A contract: a list of small named properties, each with what usually breaks it."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -10,7 +11,7 @@ from torch import Tensor
 from hw_base import seeding
 from hw_base.config.resolve import build
 from hw_base.config.schema import Component
-from hw_base.errors import HwError
+from hw_base.errors import HwError, MissingPackageError
 from hw_base.registry import Registry
 
 Subject = TypeVar("Subject")
@@ -102,6 +103,9 @@ class Candidate:
         Raises:
             ConfigError: `args` do not fit.
         """
+        kinds = {parameter.kind for parameter in inspect.signature(self.target).parameters.values()}
+        if inspect.Parameter.VAR_KEYWORD in kinds:  # it has no constructor of its own
+            return self.target(**self.args)
         registry = Registry("component")
         registry._entries[self.name] = self.target
         free = {key: value for key, value in runtime.items() if key not in self.args}
@@ -128,7 +132,7 @@ class Property(Generic[Subject]):
         try:
             with seeding.isolated(0):
                 self.test(subject)
-        except NotClaimedError as error:
+        except (NotClaimedError, MissingPackageError) as error:
             return Outcome(self.name, None, found=str(error))
         except BrokenError as error:
             return Outcome(self.name, False, error.expected, error.found[:_MAX_FOUND], self.cause)

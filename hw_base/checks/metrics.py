@@ -11,7 +11,7 @@ from hw_base.checks.table import declare
 from hw_base.metrics import BaseMetric, EditRate
 
 REFERENCES = ["the cat sat on the mat", "yes", "a b", "one two three four", "hello world"]
-HYPOTHESES = ["the cat sat on mat", "yes", "a c d", "", "hello hello world"]
+HYPOTHESES = ["the cat sat on mat", "yes", "a c d", "one two three", "hello hello world"]
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ class SpeakerSimilarity(MeanMetric):
         MissingPackageError: without Resemblyzer or what it needs.
     """
 
+    best = 1.0
+
     def __init__(self) -> None:
         super().__init__()
         _speaker_encoder()
@@ -66,6 +68,8 @@ class DNSMOS(MeanMetric):
     Raises:
         MissingPackageError: without speechmos or what it needs.
     """
+
+    best = None
 
     def __init__(
         self,

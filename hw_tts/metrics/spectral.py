@@ -128,6 +128,8 @@ class STOI(MeanMetric):
         extended: ESTOI (Jensen and Taal 2016), which also notices modulated noise.
     """
 
+    best = 1.0
+
     matched_only = True
 
     def __init__(self, extended: bool = False) -> None:

@@ -36,6 +36,8 @@ class TimbreSimilarity(MeanMetric):
     0.26 for two. Pairs with less than 0.1 s of voiced speech in either are skipped.
     """
 
+    best = 1.0
+
     def measure(self, pair: Pair) -> tuple[float, float] | None:
         a, b = (voice_statistics(waveform, pair.sample_rate) for waveform in (pair.reference, pair.synthesized))
         if a is None or b is None:

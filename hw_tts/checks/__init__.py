@@ -1,0 +1,9 @@
+"""What the components of synthesis must keep to; importing this package declares its checks."""
+
+from hw_tts.checks.alignment import check_aligner, check_regulator
+from hw_tts.checks.losses import check_loss
+from hw_tts.checks.metrics import check_metric
+from hw_tts.checks.positions import check_positions
+from hw_tts.checks.vocoders import check_vocoder
+
+__all__ = ["check_aligner", "check_loss", "check_metric", "check_positions", "check_regulator", "check_vocoder"]
