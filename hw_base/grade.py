@@ -11,6 +11,7 @@ from hw_base.errors import ConfigError, HwError
 from hw_base.grading import formats, hidden, sandbox, settings
 from hw_base.grading.classroom import grade_class
 from hw_base.grading.contract import grading_of
+from hw_base.grading.control_group import parent_group
 from hw_base.grading.limits import Limits
 from hw_base.grading.outcome import ExitCode
 from hw_base.grading.request import Request
@@ -81,6 +82,7 @@ def _request(arguments: argparse.Namespace) -> Request:
     config = settings.load(arguments.config, arguments.task)
     items = hidden.read(arguments.data, arguments.references, grading.given)
     isolated = not arguments.no_sandbox
+    parent_group()
     if isolated and sandbox.problem() is not None:
         raise ConfigError(str(sandbox.problem()))
     if isolated:

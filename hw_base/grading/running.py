@@ -54,9 +54,9 @@ class Runner:
         data = folder / "data"
         seconds = prompts.write(chosen, request.grading, data)
         content = self.report.content
-        content["isolation"] = sandbox.statement(request.isolated, request.limits)
         archive = folder / "output.tar"
         outcome = sandbox.run(self._job(data), request.limits, request.isolated, archive)
+        content["isolation"] = sandbox.statement(request.isolated, outcome.control_group)
         content["measured"][name] = _measured(outcome, seconds)
         content["printed"] = {"run": name, **_printed(outcome)}
         self._refuse_failure(outcome)

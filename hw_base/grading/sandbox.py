@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hw_base.errors import ConfigError
+from hw_base.grading.control_group import control_group
 from hw_base.grading.limits import Limits
 from hw_base.grading.watch import Outcome, watch
 
@@ -73,14 +74,15 @@ def problem() -> str | None:
     return None
 
 
-def statement(isolated: bool, limits: Limits) -> dict[str, Any]:
-    """What is in force, for the report."""
+def statement(isolated: bool, has_group: bool) -> dict[str, Any]:
+    """What was in force, for the report."""
+    group = ", a control group" if has_group else ""
     if not isolated:
         return {
             "isolated": False,
             "statement": "NOT ISOLATED: what was submitted ran with the rights of whoever graded it",
             "tool": None,
-            "limits_by": "RLIMIT_DATA, RLIMIT_FSIZE and a watching process; processes that leave their session escape",
+            "limits_by": f"RLIMIT_DATA, RLIMIT_FSIZE, a watching process{group}; a process may leave its session",
         }
     nested = "user namespaces inside are possible" if os.geteuid() == 0 else "no user namespaces inside"
     return {
@@ -88,7 +90,8 @@ def statement(isolated: bool, limits: Limits) -> dict[str, Any]:
         "statement": "own mount, process, network, IPC and host-name namespaces; read-only root; no network; "
         f"private /tmp; nothing of the grader's folders; {nested}; the same kernel, so not a virtual machine",
         "tool": f"bubblewrap {'.'.join(map(str, _version(shutil.which('bwrap') or 'bwrap')))}",
-        "limits_by": "RLIMIT_DATA, RLIMIT_NPROC, RLIMIT_FSIZE, file systems of limited size, and a watching process",
+        "limits_by": "RLIMIT_DATA, RLIMIT_NPROC, RLIMIT_FSIZE, file systems of limited size, a watching process"
+        + group,
     }
 
 
@@ -104,19 +107,26 @@ def run(job: Job, limits: Limits, isolated: bool, target: Path) -> Outcome:
     Raises:
         ConfigError: bubblewrap is not usable, or hides nothing because the data lie in a folder that stays visible.
     """
-    with tempfile.TemporaryDirectory(prefix="hw_grade_work_") as work:
+    with tempfile.TemporaryDirectory(prefix="hw_grade_work_") as work, control_group(limits) as group:
         reader, writer = os.pipe()
         try:
-            start = _start_isolated(job, limits, writer, work) if isolated else _start(job, limits, writer, work)
+            make = _isolated if isolated else _unprotected
+            command, environment = make(job, limits, writer, work)
+            process = _popen(command if group is None else group.command(command), writer, environment)
         finally:
             os.close(writer)
         try:
-            return watch(start, reader, limits, target)
+            outcome = watch(process, reader, limits, target)
         finally:
             os.close(reader)
+        if group is not None:
+            outcome.control_group = True
+            outcome.peak_memory = max(outcome.peak_memory, group.peak_memory())
+            outcome.stopped = outcome.stopped or (group.hit() if outcome.exit_code else None)
+        return outcome
 
 
-def _start_isolated(job: Job, limits: Limits, channel: int, scratch: str) -> "subprocess.Popen[bytes]":
+def _isolated(job: Job, limits: Limits, channel: int, scratch: str) -> tuple[list[str], dict[str, str]]:
     reason = problem()
     if reason is not None:
         raise ConfigError(reason)
@@ -133,15 +143,15 @@ def _start_isolated(job: Job, limits: Limits, channel: int, scratch: str) -> "su
     stub = f"{TEMPLATE}/hw_base/grading/pid1.py"
     plan = _plan(job, limits, channel, places, user, confined=True)
     command += [job.interpreter, "-I", "-S", stub, json.dumps(plan)]
-    return _popen(command, channel, {"PATH": os.environ.get("PATH", os.defpath)})
+    return command, {"PATH": os.environ.get("PATH", os.defpath)}
 
 
-def _start(job: Job, limits: Limits, channel: int, work: str) -> "subprocess.Popen[bytes]":
+def _unprotected(job: Job, limits: Limits, channel: int, work: str) -> tuple[list[str], dict[str, str]]:
     places = {"work": work, "data": str(job.data), "submission": str(job.submission), "template": str(_packages())}
     plan = _plan(job, limits, channel, places, None, confined=False)
     stub = str(Path(__file__).with_name("pid1.py"))
     command = [job.interpreter, "-I", "-S", stub, json.dumps(plan)]
-    return _popen(command, channel, _environment(job, places))
+    return command, _environment(job, places)
 
 
 def _popen(command: list[str], channel: int, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":

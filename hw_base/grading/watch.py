@@ -39,6 +39,7 @@ class Outcome:
         peak_processes: processes and threads.
         stdout, stderr: beginning and end of what it printed.
         printed: bytes of both together.
+        control_group: whether the kernel kept the limits of memory and processes for all processes together.
     """
 
     exit_code: int | None = None
@@ -49,6 +50,7 @@ class Outcome:
     stdout: str = ""
     stderr: str = ""
     printed: int = 0
+    control_group: bool = False
 
 
 class _Usage(NamedTuple):

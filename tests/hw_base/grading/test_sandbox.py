@@ -46,19 +46,13 @@ print([line.split()[1] for line in open("/proc/net/dev").readlines()[2:] if not 
     outcome = sandbox.run(job(code), LIMITS, True, tmp_path / "tar")
     assert outcome.exit_code == 0, outcome.stderr
     folders, environment, given, network = outcome.stdout.splitlines()
-    home = str(Path.home())
-    assert outcome.exit_code == 0
-    for absent in ("home", "var", "srv", "mnt", "opt"):
-        assert f"'{absent}'" not in folders or any(
-            str(p).startswith(f"/{absent}") for p in (sys.prefix, sys.base_prefix)
-        )
+    for absent in {"home", "var", "srv", "mnt", "opt"} - {Path(p).parts[1] for p in (sys.prefix, sys.base_prefix)}:
+        assert f"'{absent}'" not in folders
     assert "shadow" not in folders
     assert "SSH" not in environment
     assert "'HOME'" in environment
     assert given == "given True 2"
     assert network == "[]"
-    assert not Path("/tmp/submission").exists()
-    assert home
 
 
 @needs_bwrap
