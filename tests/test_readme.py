@@ -10,7 +10,13 @@ import train as train_script
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line.strip().split("  #")[0].strip() for line in README.splitlines() if line.startswith("    python ")]
+PAGES = [README, *(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").rglob("*.md")))]
+COMMANDS = [
+    line.strip().split("  #")[0].strip()
+    for page in PAGES
+    for line in page.splitlines()
+    if line.startswith("    python ")
+]
 
 
 def test_there_are_commands():
