@@ -14,7 +14,7 @@ from hw_base import task_packages as packages
 from hw_base.config import read as config_files
 from hw_base.config.resolve import read, resolve
 from hw_base.config.schema import Config
-from hw_base.errors import ConfigError
+from hw_base.errors import ConfigError, HwError
 from hw_base.registry import suggest
 from hw_base.runs import cli
 from hw_base.runs import train as training
@@ -78,6 +78,7 @@ def _compare(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"strategy {name}: nothing to compare by: give metrics, and a split to evaluate")
     device = distributed.start(arguments.device)
     folder = Path(arguments.output)
+    _check(configs, folder, device)
     for name, config in configs.items():
         _train(name, config, folder / name, device)
     curves = {name: read_curves(folder / name / "metrics.jsonl") for name in names}
@@ -93,8 +94,25 @@ def _more(path: str) -> dict[str, list[str]]:
     return found
 
 
+def _check(configs: Mapping[str, Config], folder: Path, device: torch.device) -> None:
+    """Build every strategy that has not started and take one update, before the first of them is trained for hours.
+
+    Raises:
+        HwError: what the first one that cannot be trained would fail with, under its name.
+    """
+    for name, config in configs.items():
+        if (folder / name).is_dir() and checkpoint.newest_good(folder / name) is not None:
+            continue
+        log.info("checking strategy %s", name)
+        try:
+            training.dry_run(Experiment(config, device))
+        except HwError as error:
+            error.args = (f"strategy {name}: {error}",)
+            raise
+
+
 def _train(name: str, config: Config, path: Path, device: torch.device) -> None:
-    """Train, or go on where an interrupted comparison left; of a finished run nothing is left to do."""
+    """Train, or resume an interrupted comparison; a finished run is left as it is."""
     source = checkpoint.newest_good(path) if path.is_dir() else None
     state = checkpoint.load(source) if source is not None else None
     log.info("strategy %s%s", name, f", from step {state['step']}" if state else "")

@@ -100,6 +100,8 @@ class LogMelSpectrogram(nn.Module):
         mel_scale: ``htk`` or ``slaney``.
         norm: ``slaney`` gives filters of equal area, None of equal height.
         eps: smallest mel value before the logarithm.
+        power_offset: added to the power spectrum; the public VITS programs add 1e-6 before they take the root, which
+            shows in quiet bins.
         padding: ``center`` centres frame t on sample ``t * hop_length``, by reflection; ``same`` reflects only
             ``n_fft - hop_length`` samples in all, so that S samples give ``S // hop_length`` frames (HiFi-GAN's
             preprocessing); ``none`` takes complete frames only.
@@ -132,10 +134,12 @@ class LogMelSpectrogram(nn.Module):
         eps: PositiveFloat = 1e-6,
         padding: Literal["center", "same", "none"] = "center",
         normalize: Literal["none", "utterance", "per_bin"] = "per_bin",
+        power_offset: NonNegativeFloat = 0.0,
     ) -> None:
         super().__init__()
         self.sample_rate, self.n_fft, self.win_length, self.hop_length = sample_rate, n_fft, win_length, hop_length
         self.n_mels, self.power, self.eps, self.normalize = n_mels, power, eps, normalize
+        self.power_offset = power_offset
         self.f_min, self.f_max, self.mel_scale, self.norm, self.padding = f_min, f_max, mel_scale, norm, padding
         _check_lengths(n_fft, win_length, hop_length, padding)
         _check_band(sample_rate, f_min, f_max)
@@ -211,6 +215,7 @@ class LogMelSpectrogram(nn.Module):
 
     def _log_mel(self, energy: Tensor) -> Tensor:
         """(B, n_fft // 2 + 1, T), powers -> (B, F, T)."""
+        energy = energy + self.power_offset
         if self.power == 1:
             energy = energy.clamp(min=_SMALLEST_POWER).sqrt()
         return torch.matmul(self.filters, energy).clamp(min=self.eps).log()

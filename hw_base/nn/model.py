@@ -1,6 +1,8 @@
 """What every network of both tasks is: a module called with a batch that returns named tensors."""
 
+import inspect
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -14,9 +16,18 @@ class BaseModel(nn.Module):
 
     Attributes:
         parameter_group_names: the groups that optimizers are configured for, known before anything is built.
+        training_arguments: arguments that change how it is trained, not what its weights mean; `init_from` may meet
+            others, all other arguments must be those that the weights were trained with.
     """
 
     parameter_group_names: ClassVar[tuple[str, ...]] = ("model",)
+    training_arguments: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def complete_arguments(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments of a config with every default, also those that depend on other arguments."""
+        defaults = {key: p.default for key, p in inspect.signature(cls).parameters.items() if p.default is not p.empty}
+        return {**defaults, **arguments}
 
     @abstractmethod
     def forward(self, *args: Any, **batch: Any) -> dict[str, Tensor]:

@@ -21,7 +21,10 @@ PUBLIC_SPECTROGRAM = {
     "eps": 1e-5,
     "padding": "same",
     "normalize": "none",
+    "power_offset": 0.0,
 }
+# VITS programs add this to the power spectrum; HiFi-GAN's add 1e-9, which is far below `eps`.
+VITS_SPECTROGRAM = {**PUBLIC_SPECTROGRAM, "power_offset": 1e-6}
 
 
 @FEATURES.register()
@@ -48,6 +51,7 @@ class TTSFeatures(LogMelSpectrogram):
         pitch: the tracker, see `hw_tts.features.pitch.track`.
         pitch_floor: lowest F0 looked for, in Hz.
         pitch_ceiling: highest F0 looked for, in Hz.
+        power_offset: as in `LogMelSpectrogram`; 1e-6 where weights of public VITS programs are met.
 
     Raises:
         ConfigError: arguments that contradict each other.
@@ -71,6 +75,7 @@ class TTSFeatures(LogMelSpectrogram):
         pitch: PitchMethod = "dio",
         pitch_floor: PositiveFloat = 71.0,
         pitch_ceiling: PositiveFloat = 800.0,
+        power_offset: NonNegativeFloat = 0.0,
     ) -> None:
         super().__init__(
             sample_rate=sample_rate,
@@ -86,6 +91,7 @@ class TTSFeatures(LogMelSpectrogram):
             eps=eps,
             padding=padding,
             normalize=normalize,
+            power_offset=power_offset,
         )
         if not pitch_floor < pitch_ceiling < sample_rate / 4:
             raise ConfigError(

@@ -59,6 +59,7 @@ class FastSpeech(BaseModel):
 
     needs_durations = True
     speaker_tables = ("encoder.speakers.weight",)
+    training_arguments = ("dropout", "attention_dropout", "predictor_dropout")
 
     def __init__(
         self,

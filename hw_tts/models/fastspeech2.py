@@ -76,6 +76,7 @@ class FastSpeech2(BaseModel):
 
     needs_durations = True
     speaker_tables = ("encoder.speakers.weight",)
+    training_arguments = ("dropout", "attention_dropout", "predictor_dropout", "alignment")
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from hw_base.config.schema import Config
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.registry import MODELS, TEXT_ENCODERS
 from hw_tts.models.vits2 import VITS2
+from hw_tts.models.vits2.sizes import complete
 from hw_tts.public import vits2_config as public_config
 from hw_tts.public import vits2_config_export as public_config_back
 from hw_tts.public import vits2_weights as public_checkpoint
@@ -53,7 +54,11 @@ def import_files(
     config = resolve(tree)
     for key in public_config.left_out(original):
         log.info("not taken over from the config: %s", key)
-    n_speakers = max(1, original["data"].get("n_speakers", 0))
+    n_speakers = public_checkpoint.n_speakers_of(generator)
+    stated = original["data"].get("n_speakers", 0)
+    if n_speakers != max(1, stated):
+        log.warning("%s has %d speakers, the config says %d: taken as it is", generator.path, n_speakers, stated)
+        original = {**original, "data": {**original["data"], "n_speakers": n_speakers if n_speakers > 1 else 0}}
     with seeding.isolated(config.seed):
         model = _model(config, n_tokens, n_speakers)
         rng = seeding.rng_state()
@@ -166,6 +171,7 @@ def _public_symbols(state: Mapping[str, Any]) -> list[str]:
 
 def _public_content(group: str, state: Mapping[str, Any]) -> dict[str, Any]:
     """What the public program saves of one network."""
+    model = resolve(state["config"]).model.args
     weights = {
         public_name(name.removeprefix(f"{group}.")): value
         for name, value in state["model"].items()
@@ -176,6 +182,8 @@ def _public_content(group: str, state: Mapping[str, Any]) -> dict[str, Any]:
     if [len(settings["params"]) for settings in optimizer["param_groups"]] != [len(weights)]:
         log.warning("%s: not all parameters were trained, or at several rates; its moments are left out", group)
         optimizer = None
+    if group == "generator" and complete(model)["decoder"] == "multi_stream_istft":
+        weights[public_checkpoint.UPDOWN] = public_checkpoint.updown_filter(model["subbands"])
     return {
         "model": weights,
         "iteration": state["epoch"],

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hw_base.errors import ConfigError
-from hw_tts.features.acoustic import PUBLIC_SPECTROGRAM
+from hw_tts.features.acoustic import VITS_SPECTROGRAM
 
 # Original key -> argument of the model, as it stands.
 MODEL_KEYS = {
@@ -116,7 +116,7 @@ def convert(original: Mapping[str, Any], name: str, n_tokens: int, symbols: list
             "type": "IPAFrontEnd",
             "args": {"table": symbols or TABLES[n_tokens], "add_blank": data.get("add_blank", True)},
         },
-        "features": {"type": "TTSFeatures", "args": {**features, **PUBLIC_SPECTROGRAM}},
+        "features": {"type": "TTSFeatures", "args": {**features, **VITS_SPECTROGRAM}},
         "model": {"type": "VITS2", "args": _model(train, data, model)},
         "losses": _losses(train, data, model),
         "optimizers": _optimizers(train),

@@ -1,11 +1,10 @@
 """A config of this project in the keys of the public MB-iSTFT-VITS2 configs."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
-from hw_tts.features.acoustic import PUBLIC_SPECTROGRAM
-from hw_tts.models.vits2.sizes import PRESETS
+from hw_tts.features.acoustic import VITS_SPECTROGRAM
+from hw_tts.models.vits2.sizes import complete
 from hw_tts.public.vits2_config import DECODER_KEYS, FEATURE_KEYS, MODEL_KEYS
 
 # What the public program has no key for: our argument -> its value there.
@@ -33,9 +32,7 @@ def revert(config: Mapping[str, Any], n_speakers: int, add_blank: bool) -> tuple
     Returns:
         The public config, and a line for everything in ours that no public key can say.
     """
-    model = config["model"]["args"]
-    preset = asdict(PRESETS[model["preset"]])
-    model = {**model, **{key: value for key, value in preset.items() if model.get(key) is None}}
+    model = complete(config["model"]["args"])
     data = {
         **{theirs: config["features"]["args"][ours] for theirs, ours in FEATURE_KEYS.items()},
         "add_blank": add_blank,
@@ -93,7 +90,7 @@ def _lost(config: Mapping[str, Any], model: Mapping[str, Any], n_speakers: int) 
     fixed = {**_MODEL_FIXED, "condition_decoder": model["decoder"] == "hifigan" and n_speakers > 1}
     if model["decoder"] != "multi_band_istft":  # which alone has a filter bank
         del fixed["bank"]
-    found = [("model.args", model, fixed), ("features.args", features, PUBLIC_SPECTROGRAM)]
+    found = [("model.args", model, fixed), ("features.args", features, VITS_SPECTROGRAM)]
     found += [(f"losses.{key}", losses[key], {"weight": 1.0}) for key in _WEIGHTS_FIXED if key in losses]
     lost = [
         f"{section}.{key} is {ours[key]!r}, the public program always has {value!r}"

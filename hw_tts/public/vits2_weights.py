@@ -21,6 +21,8 @@ _MARKS = {
     "discriminators.0.conv_post.weight_v": ("discriminator", 3),
     "dur_proj.weight": ("duration_discriminator", 3),
 }
+# Constants that the public program saves among the weights: zeros between the samples of multi-stream decoders.
+UPDOWN = "dec.updown_filter"
 _NUMBERED = re.compile(r"(?:G|D|DUR)_(\d+)\.pth")
 
 
@@ -69,6 +71,12 @@ def read(files: Sequence[Path]) -> dict[str, PublicFile]:
     return found
 
 
+def n_speakers_of(generator: PublicFile) -> int:
+    """Rows of the table of speakers; 1 where there is no table."""
+    table = generator.weights.get("emb_g.weight")
+    return 1 if table is None or table.dim() != 2 else len(table)
+
+
 def step_of(files: Sequence[Path]) -> int:
     """The step in the files' names; 0 if they are named otherwise."""
     return max((int(match[1]) for path in files if (match := _NUMBERED.fullmatch(path.name))), default=0)
@@ -82,6 +90,7 @@ def _read_one(path: Path) -> tuple[str, PublicFile]:
     ):
         raise CheckpointError(f"{path}: not a public checkpoint: it has no table of tensors named 'model'")
     weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    _drop_constants(path, weights)
     mark = next((mark for mark in _MARKS if mark in weights), None)
     if mark is None:
         raise CheckpointError(f"{path}: holds neither a generator nor a discriminator: {sorted(weights)[:3]} ...")
@@ -95,6 +104,26 @@ def _read_one(path: Path) -> tuple[str, PublicFile]:
         raise CheckpointError(f"{path}: learning_rate: expected a positive number, found {rate!r}")
     state, settings = _optimizer(path, content.get("optimizer"), list(weights.values()))
     return group, PublicFile(path, weights, epoch, rate, state, settings)
+
+
+def updown_filter(n_streams: int) -> Tensor:
+    """The constant that upsamples the streams of a multi-stream decoder by zeros, (M, M, M)."""
+    constant = torch.zeros(n_streams, n_streams, n_streams)
+    constant[range(n_streams), range(n_streams), 0] = 1.0
+    return constant
+
+
+def _drop_constants(path: Path, weights: dict[str, Tensor]) -> None:
+    """Leave out buffers that this project computes, after a look at what they hold.
+
+    Raises:
+        CheckpointError: another constant than this project's.
+    """
+    found = weights.pop(UPDOWN, None)
+    if found is None:
+        return
+    if found.dim() != 3 or len(set(found.shape)) != 1 or not torch.equal(found.float(), updown_filter(len(found))):
+        raise CheckpointError(f"{path}: {UPDOWN} {tuple(found.shape)} is not the filter that spreads streams by zeros")
 
 
 def _optimizer(path: Path, found: Any, weights: list[Tensor]) -> tuple[dict[int, dict[str, Any]] | None, Any]:

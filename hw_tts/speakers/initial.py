@@ -182,8 +182,8 @@ def distances(speakers: NewSpeakers) -> Tensor:
     measured = [i for i, name in enumerate(speakers.known) if name in speakers.voices]
     if not measured:
         raise ConfigError(
-            "new_speakers: the checkpoint holds no measurements of its speakers' recordings; name them by "
-            "GivenSpeakers, or begin with MeanSpeaker or RandomSpeakers"
+            "new_speakers: the checkpoint holds no measurements of its speakers' recordings; import it with --measure "
+            "LIST, or take GivenSpeakers, MeanSpeaker or RandomSpeakers"
         )
     known = torch.stack([speakers.voices[speakers.known[i]] for i in measured])
     new = torch.stack([speakers.voices[name] for name in speakers.new])

@@ -1,5 +1,6 @@
 """Synthesis, as the base sees it."""
 
+import json
 import logging
 from argparse import Namespace
 from typing import Any
@@ -29,7 +30,7 @@ from hw_tts.text.base import BaseTextFrontEnd
 log = logging.getLogger(__name__)
 
 # What the frames that a model was trained on mean.
-_CONSTANTS = ("sample_rate", "n_fft", "win_length", "hop_length", "n_mels", "f_min", "f_max", "padding")
+_CONSTANTS = ("sample_rate", "n_fft", "win_length", "hop_length", "n_mels", "f_min", "f_max", "padding", "power_offset")
 
 
 @TASKS.register("tts")
@@ -39,6 +40,8 @@ class SynthesisTask(BaseTask):
     Attributes:
         speakers: names by id, as training met them.
         voices: what was measured of their recordings, see `hw_tts.speakers.table.measure`.
+        origin_step: steps that the weights of ``init_from`` had been trained for: the noise of VITS2's
+            alignment search resumes there.
     """
 
     defaults = {
@@ -61,6 +64,7 @@ class SynthesisTask(BaseTask):
             raise ConfigError(f"text_encoder: synthesis needs a text front end, found {config.text_encoder.type}")
         self.speakers: list[str] = []
         self.voices: dict[str, Tensor] = {}
+        self.origin_step = 0
         self._known: list[str] = []  # of the speakers, those that `init_from` has
         self.cache = FeatureCache(None, self.features)
         self._ids: dict[str, int] = {}
@@ -97,6 +101,7 @@ class SynthesisTask(BaseTask):
             self.text_encoder.load_state_dict(origin["text_encoder"])
             self.load_state_dict(origin.get("task", {}))
             self._known = list(self.speakers)
+            self.origin_step += int(origin["step"])
         else:
             self.text_encoder.fit_symbols(self._symbols(split))
         found = dict.fromkeys(record.speaker for record in split.records)
@@ -120,10 +125,11 @@ class SynthesisTask(BaseTask):
         kinds = [Component.model_validate(origin["text_encoder"]).type, self.config.text_encoder.type]
         if kinds[0] != kinds[1]:
             problems.append(f"text_encoder: {kinds[0]} there, {kinds[1]} here")
+        problems += differing_arguments(Component.model_validate(origin["model"]), self.config.model)
         if problems:
             raise ConfigError(
                 f"init_from: {self.config.init_from} was trained on something else: {'; '.join(problems)}. Set "
-                "them here to what they are there"
+                "them here to what they are there (--set KEY=VALUE)"
             )
 
     def _symbols(self, split: Split) -> Any:
@@ -193,7 +199,7 @@ class SynthesisTask(BaseTask):
             log.info("statistics of training: %s", shown)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"speakers": list(self.speakers), "voices": dict(self.voices)}
+        return {"speakers": list(self.speakers), "voices": dict(self.voices), "origin_step": self.origin_step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         speakers = state.get("speakers")
@@ -201,6 +207,7 @@ class SynthesisTask(BaseTask):
             raise CheckpointError("the checkpoint has no table of speakers: it is not one of synthesis")
         self._set_speakers(list(speakers))
         self.voices = dict(state.get("voices", {}))
+        self.origin_step = int(state.get("origin_step", 0))
 
     @staticmethod
     def folder_dataset(folder: str) -> dict[str, Any]:
@@ -208,3 +215,16 @@ class SynthesisTask(BaseTask):
 
     def test(self, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
         return test(self.config, arguments, state, device)
+
+
+def differing_arguments(there: Component, here: Component) -> list[str]:
+    """A line for every argument of the model that changes what its weights mean and differs, shapes or not."""
+    if there.type != here.type:
+        return [f"model: {there.type} there, {here.type} here"]
+    model: Any = MODELS[here.type]
+    old, new = (model.complete_arguments(component.args) for component in (there, here))
+    return [
+        f"model.args.{key} is {json.dumps(old[key])} there, {json.dumps(new[key])} here"
+        for key in new
+        if key in old and key not in model.training_arguments and json.dumps(old[key]) != json.dumps(new[key])
+    ]

@@ -43,6 +43,7 @@ class VITS2Trainer(SynthesisTrainer):
 
     def __init__(self, setup: TrainerParts) -> None:
         super().__init__(setup)
+        self._origin_step: int = getattr(setup.task, "origin_step", 0)
         self._adversarial: AdversarialLoss | None = setup.losses.get("adversarial")  # type: ignore[assignment]
         self._adversarial_duration: DurationAdversarialLoss | None = setup.losses.get(  # type: ignore[assignment]
             "adversarial_duration"
@@ -62,7 +63,7 @@ class VITS2Trainer(SynthesisTrainer):
         return list(config.metrics)
 
     def losses(self, batch: dict[str, Any]) -> Iterator[tuple[str, Losses]]:
-        self.model.set_step(self.step)  # type: ignore[operator]
+        self.model.set_step(self.step, self._origin_step)  # type: ignore[operator]
         batch["waveform"] = batch["waveform"].to(self.device, non_blocking=True)
         outputs = self.networks["generator"](**batch)
         batch.update(outputs)

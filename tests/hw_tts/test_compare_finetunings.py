@@ -76,6 +76,19 @@ def test_mistakes_are_one_line(finetuning, tmp_path, capsys, flags, message):
     assert message in error
 
 
+def test_every_strategy_is_checked_before_the_first_is_trained(finetuning, tmp_path, capsys):
+    """As with an imported checkpoint, whose old voices were not measured: the second strategy cannot work."""
+    tree = json.loads(finetuning.read_text())
+    state = checkpoint.load(tree["init_from"])
+    state["task"]["voices"] = {}
+    checkpoint.save(tmp_path / "unmeasured.pth", state)
+    tree["init_from"] = str(tmp_path / "unmeasured.pth")
+    (tmp_path / "finetune.json").write_text(json.dumps(tree))
+    assert compare(tmp_path / "finetune.json", "-s", "mean,nearest", "-o", str(tmp_path / "out")) == 2
+    assert "strategy nearest: new_speakers: the checkpoint holds no measurements" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "mean").exists()
+
+
 def test_strategies_of_ones_own(finetuning, tmp_path, capsys):
     more = tmp_path / "more.json"
     more.write_text(json.dumps({"slow": ["optimizers.generator.args.lr=0.00001"]}))

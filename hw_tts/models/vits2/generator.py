@@ -36,7 +36,8 @@ class Generator(nn.Module):
         alignment: ``searched``, or ``given`` by the durations of the batch.
 
     Attributes:
-        step: of the training, for the noise of the alignment search; the trainer keeps it, it is no part of the state.
+        step: of the training; the trainer keeps it, it is no part of the state.
+        steps_before: of the training before that one; see `VITS2.set_step`.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Generator(nn.Module):
         self.enc_p, self.dec, self.enc_q, self.flow, self.dp, self.emb_g = enc_p, dec, enc_q, flow, dp, emb_g
         self.segment_frames, self.hop_length, self.search_noise = segment_frames, hop_length, search_noise
         self.search_prior_steps, self.alignment = search_prior_steps, alignment
-        self.step = 0
+        self.step = self.steps_before = 0
 
     def speaker(self, speaker_id: Tensor | None) -> Tensor | None:
         """``speaker_id`` (B,) -> embedding (B, G, 1); None of a single voice."""
@@ -135,7 +136,7 @@ class Generator(nn.Module):
             if self.training and self.search_noise:
                 frames = length_mask(spectrogram_length, scores.shape[1])
                 valid = frames.mT & length_mask(tokens_length, scores.shape[2])
-                scores = add_search_noise(scores, valid, self.step)
+                scores = add_search_noise(scores, valid, self.steps_before + self.step)
             if self.training:
                 steps = self.search_prior_steps
                 scores = add_search_prior(scores, spectrogram_length, tokens_length, self.step, steps)

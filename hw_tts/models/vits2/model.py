@@ -5,6 +5,7 @@ Sources: Kim et al. 2021, "Conditional Variational Autoencoder with Adversarial 
 2210.15975).
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import torch
@@ -24,7 +25,7 @@ from hw_tts.models.vits2.encoders import PosteriorEncoder, TextEncoder
 from hw_tts.models.vits2.filter_bank import Bank
 from hw_tts.models.vits2.flow import Flow, FlowKind
 from hw_tts.models.vits2.generator import Alignment, Generator
-from hw_tts.models.vits2.sizes import PresetName, check, preset_with
+from hw_tts.models.vits2.sizes import PresetName, check, complete, preset_with
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Positives = Annotated[tuple[Size, ...], Field(min_length=1)]
@@ -88,6 +89,20 @@ class VITS2(BaseModel):
     needs_durations = True
     default_alignment = "searched"
     speaker_tables = ("generator.emb_g.weight",)
+    training_arguments = (
+        "preset",
+        "dropout",
+        "duration_dropout",
+        "segment_frames",
+        "alignment",
+        "search_noise",
+        "search_prior_steps",
+    )
+
+    @classmethod
+    def complete_arguments(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """See `BaseModel`."""
+        return complete(super().complete_arguments(arguments))
 
     def __init__(
         self,
@@ -202,9 +217,15 @@ class VITS2(BaseModel):
         """See `BaseModel`."""
         return {name: getattr(self, name) for name in self.parameter_group_names}
 
-    def set_step(self, step: int) -> None:
-        """Tell how far training is, for the noise of the alignment search; call it before each training pass."""
-        self.generator.step = step
+    def set_step(self, step: int, steps_before: int = 0) -> None:
+        """Tell how far training is; call it before each training pass.
+
+        Args:
+            step: of this training, for the prior of the alignment search.
+            steps_before: for which the weights it began with had been trained; the noise of the search, which fades
+                once in a model's life, counts them.
+        """
+        self.generator.step, self.generator.steps_before = step, steps_before
 
     def forward(
         self,

@@ -1,7 +1,7 @@
 """Sizes of VITS2: the published ones by name, and which go together."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from hw_base.errors import ConfigError
@@ -38,6 +38,12 @@ PRESETS: dict[PresetName, Preset] = {
 def preset_with(name: PresetName, **changed: Any) -> Preset:
     """A preset with what is given in its place; None leaves the preset's value."""
     return replace(PRESETS[name], **{key: value for key, value in changed.items() if value is not None})
+
+
+def complete(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `VITS2` with the preset's values where none are given."""
+    preset = asdict(PRESETS[arguments["preset"]])
+    return {**arguments, **{key: value for key, value in preset.items() if arguments.get(key) is None}}
 
 
 def check(sizes: DecoderSizes, decoder: DecoderKind, hop_length: int, hidden_channels: int, n_heads: int) -> None:
