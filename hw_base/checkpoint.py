@@ -198,10 +198,14 @@ def load_with_stubs(path: str | Path) -> tuple[Any, list[str]]:
     """
     from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+    path = Path(path)
     try:
+        check_archive(path)
         names = sorted(get_unsafe_globals_in_checkpoint(os.fspath(path)))
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, IndexError) as error:
-        raise CheckpointError(f"{path}: not a readable torch file: {str(error).splitlines()[0]}") from None
+    except HwError:
+        raise
+    except Exception as error:  # as in `load_untrusted`
+        raise CheckpointError(f"{path}: not a readable torch file: {_first_line(error)}") from None
     hostile = [name for name in names if name.split(".")[0] in _RUNS_CODE]
     if hostile:
         raise CheckpointError(f"{path}: refused, it would run {hostile[0]}")

@@ -80,6 +80,7 @@ def _request(arguments: argparse.Namespace) -> Request:
     """Everything that is checked before the first submission is opened."""
     grading = grading_of(arguments.task)
     config = settings.load(arguments.config, arguments.task)
+    grading.check(config)
     items = hidden.read(arguments.data, arguments.references, grading.given)
     isolated = not arguments.no_sandbox
     parent_group()

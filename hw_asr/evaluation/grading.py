@@ -5,13 +5,15 @@ import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from hw_asr.evaluation import old_template, scoring
-from hw_asr.normalizers import normalizer
+from hw_asr.normalizers import NormalizerName, normalizer
 from hw_base.audio import io as audio
+from hw_base.errors import ConfigError
 from hw_base.grading.contract import Item, Prediction, Scores, TaskGrading
 from hw_base.grading.settings import Settings
+from hw_base.registry import suggest
 from hw_base.storage import write_json
 from hw_base.trained import load_recognizer
 
@@ -29,6 +31,12 @@ class ASRGrading(TaskGrading):
 
     given = "audio"
     suffix = ".txt"
+
+    def check(self, settings: Settings) -> None:
+        """The normalizer must be a known one."""
+        if settings.normalizer not in get_args(NormalizerName):
+            hint = suggest(settings.normalizer, list(get_args(NormalizerName)))
+            raise ConfigError(f"normalizer: {settings.normalizer!r} is unknown. {hint}")
 
     def predict(self, checkpoint: Path, data: Path, output: Path) -> dict[str, Any]:
         """Transcribe ``data/audio`` into ``output/output.json``."""

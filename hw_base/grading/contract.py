@@ -64,6 +64,13 @@ class TaskGrading(ABC):
     given: ClassVar[Literal["audio", "text"]]
     suffix: ClassVar[str]
 
+    def check(self, settings: Settings) -> None:
+        """Refuse what the task cannot do, before the first submission is opened.
+
+        Raises:
+            ConfigError: naming the key of the grading config.
+        """
+
     @abstractmethod
     def predict(self, checkpoint: Path, data: Path, output: Path) -> dict[str, Any]:
         """Inside the sandbox: make a prediction for every file of ``data/audio`` or ``data/transcriptions``.

@@ -45,6 +45,14 @@ class TTSGrading(TaskGrading):
     given = "text"
     suffix = ".wav"
 
+    def check(self, settings: Settings) -> None:
+        """The metrics must be known ones, and the recognizer that listens must open."""
+        known = [*_METRICS, *([_CER] if _recognizer(settings) else [])]
+        unknown = sorted(set(settings.metrics or []) - set(known))
+        if unknown:
+            hint = "cer needs 'recognizer'" if _CER in unknown else f"known are {', '.join([*_METRICS, _CER])}"
+            raise ConfigError(f"metrics: {', '.join(unknown)}: cannot be computed; {hint}")
+
     def predict(self, checkpoint: Path, data: Path, output: Path) -> dict[str, Any]:
         """Say the texts of ``data/transcriptions``, each into ``output/<id>.wav``."""
         synthesizer = Synthesizer.load(checkpoint)
@@ -72,10 +80,6 @@ class TTSGrading(TaskGrading):
         """The mean of every metric, and a row for every utterance."""
         recognizer = _recognizer(settings)
         names = settings.metrics or [*_METRICS, *([_CER] if recognizer else [])]
-        unknown = sorted(set(names) - {*_METRICS, *([_CER] if recognizer else [])})
-        if unknown:
-            hint = "cer needs 'recognizer'" if _CER in unknown else f"known are {', '.join([*_METRICS, _CER])}"
-            raise ConfigError(f"metrics: {', '.join(unknown)}: cannot be computed; {hint}")
         rows, heard = [], _Heard(recognizer if _CER in names else None)
         for item in items:
             pair = _pair(item, predictions.get(item.id))

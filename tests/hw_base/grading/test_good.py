@@ -210,6 +210,22 @@ def test_the_command_line(hidden, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("task", "raw", "message"),
+    [
+        ("asr", {"normalizer": "lowr"}, "Did you mean 'lower'"),
+        ("tts", {"metrics": ["mcd", "cer"]}, "cer needs 'recognizer'"),
+        ("tts", {"metrics": ["mdc"]}, "known are mcd"),
+        ("tts", {"recognizer": "none.pth"}, "no such file"),
+    ],
+)
+def test_what_a_task_cannot_do_is_the_staffs_fault(hidden, tmp_path, capsys, task, raw, message):
+    (tmp_path / "c.json").write_text(json.dumps({"task": task, **raw}))
+    command = ["--submission", str(tmp_path), "--task", task, "--data", str(hidden), "-c", str(tmp_path / "c.json")]
+    assert main([*command, "-o", str(tmp_path.parent / "report.json")]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_points_that_staff_give(hidden, tmp_path, capsys):
     folder_of(tmp_path / "class" / "ada", {"output.json": RIGHT})
     config = str(ROOT / "configs" / "grading" / "course_ctc.json")
