@@ -19,7 +19,6 @@ import time
 
 import torch
 
-from hw_base import task_packages as packages
 from hw_base.config.read import read
 from hw_base.config.resolve import resolve
 from hw_base.nn.losses import as_sum_and_count
@@ -141,7 +140,6 @@ def main():
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    packages.import_all()
     for size in arguments.sizes:
         amps = ["off"] + ["bf16"] * torch.cpu._is_avx512_bf16_supported()
         trainers = {amp: trainer_of(SIZES[size], amp) for amp in amps}

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hw_asr.decoders import BaseDecoder, GreedyDecoder
+from hw_asr.models.base import CTCModel
 from hw_base.audio import io as audio
 from hw_base.audio.mel import LogMelSpectrogram
 from hw_base.config.resolve import build
 from hw_base.config.schema import Config
 from hw_base.data.collate import pad_stack
 from hw_base.errors import DataError
-from hw_base.nn.model import BaseModel
 from hw_base.recognizer import Recognizer
 from hw_base.registry import DECODERS
 from hw_base.text import BaseTextEncoder
@@ -41,7 +41,7 @@ class CTCRecognizer(Recognizer):
 
     def __init__(
         self,
-        model: BaseModel,
+        model: CTCModel,
         features: LogMelSpectrogram,
         text_encoder: BaseTextEncoder,
         config: Config,
@@ -50,7 +50,7 @@ class CTCRecognizer(Recognizer):
         self.model = model.to(device).eval().requires_grad_(False)
         self.features = features.to(device)
         self.text_encoder, self.config, self.device = text_encoder, config, device
-        frames = int(model.output_lengths(torch.tensor([_MANY_FRAMES])))  # type: ignore[operator]
+        frames = int(model.output_lengths(torch.tensor([_MANY_FRAMES])))
         self.frame_seconds = round(_MANY_FRAMES / frames) * features.hop_length / features.sample_rate
 
     @cached_property

@@ -111,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", metavar="DIR", default="augmentations", help="default: augmentations")
     parser.add_argument("-n", "--index", type=int, default=0, help="of the training utterance; default: 0")
     cli.add_set(parser)
+    cli.add_import(parser)
     arguments = parser.parse_args(argv)
 
     def work() -> int:
@@ -132,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(path)
         return 0
 
-    return cli.run(work)
+    return cli.run(work, arguments.imports)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import torch
 from hw_asr.data.items import ItemMaker
 from hw_asr.evaluation.predictions import test
 from hw_asr.losses.ctc import frames_needed
+from hw_asr.models.base import CTCModel
 from hw_asr.recognizer import CTCRecognizer
 from hw_base.config.resolve import build
 from hw_base.data.split import Split
@@ -29,6 +30,7 @@ class RecognitionTask(BaseTask):
     }
     default_collate = "ASRCollate"
     default_trainer = "CTCTrainer"
+    model_contract = CTCModel
 
     def item_maker(self, training: bool) -> ItemMaker:
         augmentations = []
@@ -47,8 +49,9 @@ class RecognitionTask(BaseTask):
         CTC's loss is infinite where a transcript needs more frames than the model gives for its audio; one of which the
         vocabulary can spell nothing would teach to stay silent.
         """
+        assert isinstance(model, CTCModel)
         samples = torch.tensor([round(duration * split.sample_rate) for duration in split.durations])
-        frames = model.output_lengths(self.features.frames(samples)).tolist()  # type: ignore[operator]
+        frames = model.output_lengths(self.features.frames(samples)).tolist()
         reasons = {}
         for record, available in zip(split.records, frames, strict=True):
             tokens = torch.tensor([self.text_encoder.encode(record.text or "")], dtype=torch.int64)
@@ -66,10 +69,11 @@ class RecognitionTask(BaseTask):
         return reasons
 
     def recognizer(self, model: BaseModel, device: torch.device) -> CTCRecognizer:
+        assert isinstance(model, CTCModel)
         return CTCRecognizer(model, self.features, self.text_encoder, self.config, device)
 
-    @staticmethod
-    def folder_dataset(folder: str) -> dict[str, Any]:
+    @classmethod
+    def folder_dataset(cls, folder: str) -> dict[str, Any]:
         return {"type": "CustomDir", "args": {"root": folder}}
 
     def test(self, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:

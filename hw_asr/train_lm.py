@@ -14,13 +14,9 @@ from hw_asr.language_models.arpa import write_arpa
 from hw_asr.language_models.cache import open_ngram
 from hw_asr.language_models.kneser_ney import estimate
 from hw_asr.language_models.ngram import LN10, NgramModel
-from hw_base import checkpoint
-from hw_base.config.resolve import build
-from hw_base.config.schema import Component
-from hw_base.errors import CheckpointError, ConfigError, DataError
-from hw_base.registry import TEXT_ENCODERS
-from hw_base.runs.cli import run
-from hw_base.text import BaseTextEncoder
+from hw_base import trained
+from hw_base.errors import ConfigError, DataError
+from hw_base.runs import cli
 from hw_base.text_files import read_lines
 
 # lmplz takes most of the memory of a machine unless it is told how much.
@@ -31,7 +27,7 @@ Split = Callable[[str], list[str]]
 def main(argv: "Sequence[str] | None" = None) -> int:
     """The program; the exit code."""
     arguments = _parser().parse_args(argv)
-    return run(lambda: _work(arguments))
+    return cli.run(lambda: _work(arguments), arguments.imports)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lmplz", action="store_true", help="let KenLM's lmplz estimate, which has to be on the PATH")
     parser.add_argument("--perplexity", nargs="+", metavar="FILE", help="texts to report the perplexity of")
     parser.add_argument("-o", "--output", metavar="ARPA", required=True, help="model; read if there is no --text")
+    cli.add_import(parser)
     return parser
 
 
@@ -84,7 +81,7 @@ def _work(arguments: argparse.Namespace) -> int:
 
 def _splitter(level: str, path: "str | None") -> Split:
     """How a line becomes units of the model."""
-    encoder = load_text_encoder(path) if path is not None else None
+    encoder = trained.load_task(path).text_encoder if path is not None else None
     if level == "word":
         return str.split if encoder is None else lambda line: encoder.normalize(line).split()
     if encoder is not None:
@@ -93,24 +90,6 @@ def _splitter(level: str, path: "str | None") -> Split:
     if level == "sentencepiece":
         raise ConfigError("--level sentencepiece needs --text-encoder, the checkpoint that holds the tokens")
     return lambda line: list(" ".join(line.split()).replace(" ", SPACE))
-
-
-def load_text_encoder(path: "str | Path") -> BaseTextEncoder:
-    """The text encoder of a checkpoint.
-
-    Raises:
-        CheckpointError: the file is no checkpoint, or one without a text encoder.
-    """
-    import hw_asr  # noqa: F401 - registers the text encoders
-
-    state = checkpoint.load(path)
-    try:
-        section = Component.model_validate(state["config"]["text_encoder"])
-        encoder: BaseTextEncoder = build("text_encoder", section, TEXT_ENCODERS)
-        encoder.load_state_dict(state["text_encoder"])
-    except KeyError as error:
-        raise CheckpointError(f"{path}: the checkpoint lacks {error}, so it has no text encoder") from error
-    return encoder
 
 
 def _read(path: str, split: Split) -> Iterator[list[str]]:

@@ -28,8 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="JSON or YAML config")
     parser.add_argument("-o", "--output", metavar="FILE", default="tokenizer.model", help="default: tokenizer.model")
     cli.add_set(parser)
+    cli.add_import(parser)
     arguments = parser.parse_args(argv)
-    return cli.run(lambda: train(arguments.config, arguments.set, Path(arguments.output)))
+    return cli.run(lambda: train(arguments.config, arguments.set, Path(arguments.output)), arguments.imports)
 
 
 def train(path: str, overrides: Sequence[str], output: Path) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from hw_asr.decoders import BaseDecoder, GreedyDecoder
 from hw_asr.evaluation import tuning
 from hw_asr.evaluation.tuning import Point
-from hw_base import checkpoint, distributed
+from hw_base import distributed, trained
 from hw_base.config.resolve import as_dict, build, read, resolve
 from hw_base.config.schema import TEST_PREFIX, Component, Config
 from hw_base.errors import ConfigError
@@ -30,7 +30,7 @@ EXAMPLE = "--set 'decoders.beam_lm={type: BeamSearch, args: {lm: lm.arpa}}'"
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     arguments = _parser().parse_args(argv)
-    return cli.run(lambda: _work(arguments))
+    return cli.run(lambda: _work(arguments), arguments.imports)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
     cli.add_set(parser, f"change a key, for example {EXAMPLE}")
     parser.add_argument("-o", "--output", metavar="DIR", default="tuned", help="default: tuned")
+    cli.add_import(parser)
     return parser
 
 
@@ -64,7 +65,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def _work(arguments: argparse.Namespace) -> int:
     arguments.resume = str(run_folder.best_checkpoint(arguments.resume))
-    state = checkpoint.load(arguments.resume)
+    state = trained.read(arguments.resume)
     given = read(arguments.config) if arguments.config else {}
     raw = {**state["config"], **given}
     config = resolve(raw, arguments.set, arguments.resume, given)

@@ -16,7 +16,7 @@ from hw_base.data.dataset import Record
 from hw_base.data.loader import Loader
 from hw_base.data.split import Split
 from hw_base.errors import ConfigError
-from hw_base.nn.model import BaseModel
+from hw_base.nn.model import BaseModel, lacking
 from hw_base.recognizer import Recognizer
 from hw_base.registry import suggest
 from hw_base.text import BaseTextEncoder
@@ -32,12 +32,14 @@ class BaseTask(ABC):
         defaults: whole sections that stand where a config is silent.
         default_collate: registered name, for every split.
         default_trainer: registered name.
+        model_contract: what the config's model must be a subclass of.
         needs_text: utterances without a transcript are of no use for training and evaluation.
     """
 
     defaults: ClassVar[dict[str, Any]] = {}
     default_collate: ClassVar[str]
     default_trainer: ClassVar[str]
+    model_contract: ClassVar[type[BaseModel]] = BaseModel
     needs_text: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
@@ -102,6 +104,11 @@ class BaseTask(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Become the task that `state_dict` was taken from."""
 
+    @classmethod
+    @abstractmethod
+    def folder_dataset(cls, folder: str) -> dict[str, Any]:
+        """The dataset section for ``test.py -t DIR``: utterances in ``DIR/audio``, texts in ``DIR/transcriptions``."""
+
     @abstractmethod
     def test(self, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
         """Evaluate a checkpoint as ``test.py`` was asked to; the exit code."""
@@ -143,9 +150,26 @@ class BaseTask(ABC):
     @classmethod
     def check(cls, config: Config) -> dict[str, str]:
         """What fits its own place and not the rest of the config: message by path."""
+        problem = lacking(registry.MODELS[config.model.type], cls.model_contract)  # type: ignore[arg-type]
+        if problem is not None:
+            return {"model.type": problem}
         errors = _decoder_problem(config)
         if (config.trainer.max_steps is None) == (config.trainer.epochs is None):
             errors["trainer"] = "give the length of training as max_steps or as epochs, one of the two"
+        errors |= cls._optimizer_errors(config)
+        if config.trainer.monitor is not None:
+            problem = cls._monitor_problem(config)
+            if problem:
+                errors["trainer.monitor"] = problem
+        else:
+            for key in ("early_stop", "keep_best"):
+                if getattr(config.trainer, key):
+                    errors[f"trainer.{key}"] = 'needs trainer.monitor, for example "min val/loss"'
+        return errors
+
+    @classmethod
+    def _optimizer_errors(cls, config: Config) -> dict[str, str]:
+        errors: dict[str, str] = {}
         groups = registry.MODELS[config.model.type].parameter_group_names  # type: ignore[attr-defined]
         for name in config.optimizers.keys() - set(groups):
             hint = suggest(name, list(groups))
@@ -167,14 +191,6 @@ class BaseTask(ABC):
                 )
             else:
                 errors |= _refused(f"optimizers.{name}", section)
-        if config.trainer.monitor is not None:
-            problem = cls._monitor_problem(config)
-            if problem:
-                errors["trainer.monitor"] = problem
-        else:
-            for key in ("early_stop", "keep_best"):
-                if getattr(config.trainer, key):
-                    errors[f"trainer.{key}"] = 'needs trainer.monitor, for example "min val/loss"'
         return errors
 
     @classmethod

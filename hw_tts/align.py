@@ -11,7 +11,6 @@ from typing import Any
 from torch import Tensor
 
 from hw_base import distributed, storage
-from hw_base import task_packages as packages
 from hw_base.config import resolve as config
 from hw_base.config.schema import TRAIN_SPLIT, Component
 from hw_base.data.dataset import BaseDataset, Record
@@ -50,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-b", "--batch-size", type=cli.positive(int), default=8, help="default: 8")
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
     cli.add_set(parser)
+    cli.add_import(parser)
     arguments = parser.parse_args(argv)
 
     def work() -> int:
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         align_all(recognizer, datasets, Path(arguments.output), arguments.batch_size, arguments.min_score)
         return 0
 
-    return cli.run(work)
+    return cli.run(work, arguments.imports)
 
 
 def align_all(
@@ -137,7 +137,6 @@ def _datasets(arguments: argparse.Namespace) -> list[BaseDataset]:
             args = {"audio_dir": str(folder), "transcription_dir": str(folder)}
         sections = {"--audio": Component(type="CustomDir", args=args)}
     else:
-        packages.import_all()  # a config of any task will do: only its data is looked at
         checked = config.load(arguments.config, arguments.set)
         if arguments.split not in checked.data:
             raise ConfigError(f"--split {arguments.split}: {arguments.config} has {', '.join(checked.data)}")

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import torch
 
-from hw_base import checkpoint, distributed, storage
-from hw_base import task_packages as packages
+from hw_base import checkpoint, distributed, storage, trained
 from hw_base.config import read as config_files
 from hw_base.config.resolve import read, resolve
 from hw_base.config.schema import Config
@@ -59,12 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.add_set(parser, "change a key for all of them")
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="one run folder for each, and the table")
+    cli.add_import(parser)
     arguments = parser.parse_args(argv)
-    return cli.run(lambda: _compare(arguments))
+    return cli.run(lambda: _compare(arguments), arguments.imports)
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    packages.import_all()
     raw = read(arguments.config)
     known = STRATEGIES | (_more(arguments.more) if arguments.more else {})
     names = [name.strip() for name in arguments.strategies.split(",") if name.strip()]
@@ -114,7 +113,7 @@ def _check(configs: Mapping[str, Config], folder: Path, device: torch.device) ->
 def _train(name: str, config: Config, path: Path, device: torch.device) -> None:
     """Train, or resume an interrupted comparison; a finished run is left as it is."""
     source = checkpoint.newest_good(path) if path.is_dir() else None
-    state = checkpoint.load(source) if source is not None else None
+    state = trained.read(source) if source is not None else None
     log.info("strategy %s%s", name, f", from step {state['step']}" if state else "")
     training.run(Experiment(config, device, state), path, source)
 

@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--discriminators", metavar="FILE", help="of the same run (default: untrained ones)")
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="that fine-tuning will use")
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the checkpoint, .pth")
+    cli.add_import(parser)
     arguments = parser.parse_args(argv)
 
     def work() -> int:
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{arguments.output}: fine-tune it with --set init_from={arguments.output}")
         return 0
 
-    return cli.run(work)
+    return cli.run(work, arguments.imports)
 
 
 def convert(target: Config, generator: str | Path, discriminators: str | Path | None = None) -> dict[str, Any]:

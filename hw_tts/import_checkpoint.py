@@ -20,8 +20,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hw_base import checkpoint
-from hw_base import task_packages as packages
+from hw_base import checkpoint, trained
 from hw_base.audio import io as audio
 from hw_base.config import read as config_files
 from hw_base.config.resolve import build, resolve
@@ -58,15 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--root", metavar="DIR", help="what paths in LIST are relative to (default: its folder)")
     parser.add_argument("--export", metavar="DIR", help="write our checkpoint as public files")
+    cli.add_import(parser)
     arguments = parser.parse_args(argv)
     files = [Path(file) for file in arguments.files]
 
     def work() -> int:
-        packages.import_all()
         if arguments.export is not None:
             if len(files) != 1:
                 raise ConfigError("--export: goes with one checkpoint of this project")
-            for path in export(checkpoint.load(files[0]), Path(arguments.export)):
+            for path in export(trained.read(files[0]), Path(arguments.export)):
                 print(path)
             return 0
         if arguments.config is None or arguments.output is None:
@@ -83,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{arguments.output}: {at}, {count:,} parameters")
         return 0
 
-    return cli.run(work)
+    return cli.run(work, arguments.imports)
 
 
 def measure_voices(state: Mapping[str, Any], listed: FileList) -> dict[str, Tensor]:

@@ -32,8 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--resynthesize", metavar="DIR", required=True, help="folder of recordings, searched through")
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="folder for as many .wav files")
+    cli.add_import(parser)
     arguments = parser.parse_args(argv)
-    return cli.run(lambda: _work(arguments))
+    return cli.run(lambda: _work(arguments), arguments.imports)
 
 
 def _work(arguments: argparse.Namespace) -> int:

@@ -105,8 +105,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--limit", type=cli.positive(int), default=5, metavar="N", help="so many utterances; default: 5"
     )
     cli.add_set(parser)
+    cli.add_import(parser)
     arguments = parser.parse_args(argv)
-    return cli.run(lambda: _show(arguments))
+    return cli.run(lambda: _show(arguments), arguments.imports)
 
 
 def _show(arguments: argparse.Namespace) -> int:

@@ -59,8 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=_deviation, help="of models that draw at random; 0 always says the same")
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="where <id>.wav and <id>.png go")
+    cli.add_import(parser)
     arguments = parser.parse_args(argv)
-    return cli.run(lambda: _speak(arguments))
+    return cli.run(lambda: _speak(arguments), arguments.imports)
 
 
 def _deviation(text: str) -> float:

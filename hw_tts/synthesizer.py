@@ -8,14 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hw_base import checkpoint
-from hw_base import task_packages as packages
+from hw_base import trained
 from hw_base.audio import io as audio
-from hw_base.config.resolve import build, resolve
 from hw_base.data.collate import pad_stack
 from hw_base.errors import CheckpointError, ConfigError, DataError
 from hw_base.nn.model import BaseModel
-from hw_base.registry import MODELS, TASKS, suggest
+from hw_base.registry import suggest
 from hw_tts.text.cutting import halves, sentences
 from hw_tts.vocoders.loading import BaseVocoder, load_vocoder
 
@@ -81,22 +79,18 @@ class Synthesizer:
             CheckpointError: missing, damaged, or of another task.
             ConfigError: the vocoder was trained on other spectrograms.
         """
-        state = checkpoint.load(path)
-        packages.import_all()
-        config = resolve(state["config"])
-        if config.task != "tts":
-            raise CheckpointError(f"{path}: holds a model of the task {config.task!r}; synthesis needs one of 'tts'")
-        task: Any = TASKS[config.task](config)
-        task.text_encoder.load_state_dict(state["text_encoder"])
-        task.load_state_dict(state["task"])
-        model: Any = build("model", config.model, MODELS, **task.model_arguments())
-        checkpoint.load_weights(model, state["model"], path)
+        opened = trained.load(path)
+        if opened.config.task != "tts":
+            found = f"a model of the task {opened.config.task!r}"
+            raise CheckpointError(f"{path}: holds {found}; synthesis needs one of 'tts'")
+        model: Any = opened.model
         speaks = getattr(model, "trains_on_waveform", False)
         if hasattr(model, "prepare_for_inference"):
             model.prepare_for_inference()
         if speaks and vocoder is not None:
-            raise ConfigError(f"{path}: {config.model.type} makes audio itself and has no use for a vocoder")
-        return cls(model.to(device), task, None if speaks else load_vocoder(vocoder, task.features, device))
+            raise ConfigError(f"{path}: {opened.config.model.type} makes audio itself and has no use for a vocoder")
+        made = None if speaks else load_vocoder(vocoder, opened.task.features, device)
+        return cls(model.to(device), opened.task, made)
 
     def speaker_id(self, name: str | None) -> int:
         """The id of a speaker; None is the first.

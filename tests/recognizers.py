@@ -9,10 +9,15 @@ from hw_base.registry import MODELS, TASKS
 from tests.conftest import ROOT
 
 
-def save_random(path, overrides=()):
-    """Random weights, scaled so that the transcripts depend on the audio; the config's changes are as of ``--set``."""
+def save_random(path, overrides=(), texts=()):
+    """Random weights, scaled so that the transcripts depend on the audio.
+
+    The config's changes are as of ``--set``; a vocabulary that is learned is learned from the texts.
+    """
     config = resolve(config_files.read(ROOT / "configs" / "tiny" / "ds2.json"), overrides)
     task = TASKS[config.task](config)
+    if texts:
+        task.text_encoder.fit(texts)
     with torch.random.fork_rng():
         torch.manual_seed(7)
         model = build("model", config.model, MODELS, **task.model_arguments())

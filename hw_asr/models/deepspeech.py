@@ -6,10 +6,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hw_asr.models.base import CTCModel
 from hw_base.config.schema import Count, Size
 from hw_base.errors import MissingPackageError
 from hw_base.nn.layers import BiRNN, length_mask
-from hw_base.nn.model import BaseModel
 from hw_base.registry import MODELS
 
 
@@ -29,7 +29,7 @@ class RectifiedBiRNN(BiRNN):
 
 
 @MODELS.register()
-class DeepSpeech(BaseModel):
+class DeepSpeech(CTCModel):
     """Three layers on each frame, one recurrent layer in both directions, one more layer, and a softmax.
 
     The network is `torchaudio.models.DeepSpeech`, but its recurrent layer begins at the end of each utterance instead

@@ -6,10 +6,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hw_asr.models.base import CTCModel
 from hw_base.config.schema import Depth, Size
 from hw_base.errors import ConfigError
 from hw_base.nn.layers import BiRNN, MaskedBatchNorm, length_mask
-from hw_base.nn.model import BaseModel
 from hw_base.registry import MODELS
 
 # Activations are clipped at this value (section 3.1).
@@ -48,7 +48,7 @@ class ConvBlock(nn.Module):
 
 
 @MODELS.register()
-class DeepSpeech2(BaseModel):
+class DeepSpeech2(CTCModel):
     """Convolutions, bidirectional recurrent layers with batch norm between, and a softmax over characters.
 
     After Amodei et al. (2015), "Deep Speech 2: End-to-End Speech Recognition in English and Mandarin". The default

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hw_base import task_packages
 from hw_base.config import read as config_files
 from hw_base.config.overrides import Overrides
 from hw_base.config.paths import expand
@@ -71,6 +72,7 @@ def _resolve(raw: Mapping[str, Any], overrides: Iterable[str]) -> Config:
     tree: dict[str, Any] = copy.deepcopy(dict(raw))
     given = Overrides(overrides)
     given.apply(tree, only="task")
+    task_packages.import_task(tree.get("task"))
     upgrade(tree)
     if _known_task(tree):  # before the other overrides, which may change a default
         TASKS[tree["task"]].complete(tree)  # type: ignore[attr-defined]

@@ -1,7 +1,6 @@
 """What every network of both tasks is: a module called with a batch that returns named tensors."""
 
 import inspect
-from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -18,10 +17,12 @@ class BaseModel(nn.Module):
         parameter_group_names: the groups that optimizers are configured for, known before anything is built.
         training_arguments: arguments that change how it is trained, not what its weights mean; `init_from` may meet
             others, all other arguments must be those that the weights were trained with.
+        required: what a subclass must define; `lacking` finds out, because abstract methods of modules can be called.
     """
 
     parameter_group_names: ClassVar[tuple[str, ...]] = ("model",)
     training_arguments: ClassVar[tuple[str, ...]] = ()
+    required: ClassVar[tuple[str, ...]] = ("forward",)
 
     @classmethod
     def complete_arguments(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,13 +30,13 @@ class BaseModel(nn.Module):
         defaults = {key: p.default for key, p in inspect.signature(cls).parameters.items() if p.default is not p.empty}
         return {**defaults, **arguments}
 
-    @abstractmethod
     def forward(self, *args: Any, **batch: Any) -> dict[str, Tensor]:
         """Called as ``model(**batch)``; a subclass names the keys it uses and takes the others as ``**batch``.
 
         Returns:
             dict: named tensors, merged into the batch for losses, decoders and metrics.
         """
+        raise NotImplementedError
 
     def parameter_groups(self) -> dict[str, nn.Module]:
         """The module that each optimizer trains; keys equal `parameter_group_names`, and no parameter is in two."""
@@ -60,3 +61,19 @@ class BaseModel(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.n_parameters():,} trainable parameters"
+
+
+def lacking(model: type, contract: type[BaseModel]) -> str | None:
+    """What is wrong with a class that shall keep a contract, for messages; None if nothing is.
+
+    Args:
+        model: the class of a model.
+        contract: `BaseModel`, or what a task asks of its models.
+    """
+    where = f"{contract.__module__}.{contract.__qualname__}"
+    if not (isinstance(model, type) and issubclass(model, contract)):
+        return f"{model.__name__} is no {contract.__name__}: it must be a subclass of {where}"
+    needed = {name for base in contract.__mro__ if issubclass(base, BaseModel) for name in base.required}
+    own = {name for base in model.__mro__ if not issubclass(contract, base) for name in vars(base)}
+    missing = sorted(needed - own)
+    return f"{model.__name__} does not define {', '.join(missing)}; see {where}" if missing else None

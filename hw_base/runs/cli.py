@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from hw_base import checkpoint, distributed
+from hw_base import components, distributed, task_packages, trained
 from hw_base.config.resolve import as_dict, read, resolve
 from hw_base.config.schema import TEST_PREFIX, TRAIN_SPLIT
 from hw_base.errors import HwError
@@ -45,7 +45,7 @@ def train_main(argv: Sequence[str] | None = None) -> int:
             training.train(arguments, config, source)
         return 0
 
-    return run(work)
+    return run(work, arguments.imports)
 
 
 def evaluate_main(argv: Sequence[str] | None = None) -> int:
@@ -71,11 +71,12 @@ def evaluate_main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         arguments.resume = str(run_folder.best_checkpoint(arguments.resume))
-        state = checkpoint.load(arguments.resume, needs=checkpoint.MODEL_PARTS)
+        state = trained.read(arguments.resume)
         given = read(arguments.config) if arguments.config else {}
         if arguments.decoder is not None:
             given["decoder"] = arguments.decoder
         raw = {**state["config"], **given}
+        task_packages.import_task(raw.get("task"))
         task = TASKS.get(raw.get("task", ""))
         if arguments.test_data_folder is not None and task is not None:
             folder = {"datasets": [task.folder_dataset(arguments.test_data_folder)]}  # type: ignore[attr-defined]
@@ -92,11 +93,12 @@ def evaluate_main(argv: Sequence[str] | None = None) -> int:
         code: int = TASKS[config.task](config).test(arguments, state, device)
         return code
 
-    return run(work)
+    return run(work, arguments.imports)
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--config", metavar="FILE", help="JSON or YAML config")
+    add_import(parser)
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
     add_set(parser)
 
@@ -104,6 +106,18 @@ def _common(parser: argparse.ArgumentParser) -> None:
 def add_set(parser: argparse.ArgumentParser, text: str = "change keys: a.b.c=value, a.*.c=value; many or few") -> None:
     """Add ``--set`` to a program: ``--set KEY=VALUE KEY=VALUE ...``, any number of times."""
     parser.add_argument("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help=text)
+
+
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """``--import PACKAGE``, for every program that opens a config or a checkpoint; `run` imports them first."""
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="a package of yours whose models, losses, ... join those that configs may name; any number of times",
+    )
 
 
 def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
@@ -119,17 +133,19 @@ def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
     return parse
 
 
-def run(work: Callable[[], int]) -> int:
+def run(work: Callable[[], int], imports: Sequence[str] = ()) -> int:
     """Do the work of a program; errors that are meant for the user become plain lines and an exit code.
 
     Args:
         work: gives the exit code.
+        imports: packages to import first, of ``--import``.
 
     Returns:
         0, what `work` returned, or the error's own exit code: 2 for mistakes in what was given.
     """
     logs.start()
     try:
+        components.import_packages(imports)
         return work()
     except HwError as error:
         if logging.getLogger().handlers:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from hw_base import checkpoint, distributed, registry, seeding
+from hw_base import checkpoint, distributed, registry, seeding, trained
 from hw_base.config.resolve import as_dict, build
 from hw_base.config.schema import TRAIN_SPLIT, Config, OptimizerSection
 from hw_base.data.loader import Loader, build_loader
@@ -44,14 +44,10 @@ class Experiment:
     ) -> None:
         self.config, self.device, self.state, self.source = config, device, state, source
         seeding.seed_all(config.seed)
-        self.task: BaseTask = registry.TASKS[config.task](config)
-        if state is not None:
-            with checkpoint.restoring(source):
-                self.task.text_encoder.load_state_dict(state["text_encoder"])
-                self.task.load_state_dict(state.get("task", {}))
+        self.task: BaseTask = trained.restore_task(config, state, source)
         self.origin = None
         if state is None and config.init_from is not None:
-            self.origin = checkpoint.load(config.init_from, needs=checkpoint.MODEL_PARTS)
+            self.origin = trained.read(config.init_from)
 
     def split(self, name: str, evaluation: bool, needs_text: bool = True) -> Split:
         """One split, read from its datasets, filtered, reported."""

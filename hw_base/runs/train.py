@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from hw_base import checkpoint, distributed
+from hw_base import checkpoint, distributed, trained
 from hw_base.config.resolve import as_dict, read, resolve
 from hw_base.config.schema import TRAIN_SPLIT, Config
 from hw_base.errors import ConfigError
@@ -40,7 +40,7 @@ def choose_config(arguments: Namespace) -> tuple[Config, Path | None]:
     source = run_folder.find_checkpoint(arguments.resume, arguments.run_dir, name)
     if source is None and raw is None:
         raise ConfigError(f"-r auto: {arguments.run_dir} holds no checkpoint, and there is no -c CONFIG to start from")
-    saved = checkpoint.load(source, needs=checkpoint.RUN_PARTS)["config"] if source is not None else {}
+    saved = trained.read(source, checkpoint.RUN_PARTS)["config"] if source is not None else {}
     config = resolve(with_lr({**saved, **(raw or {})}, arguments.lr), overrides, source, raw)
     if source is not None:
         _refuse_other_tokens(config, saved, source)
@@ -78,7 +78,7 @@ def train(arguments: Namespace, config: Config, source: Path | None) -> None:
     """Train as asked; `source` is the checkpoint to go on from."""
     device = distributed.start(arguments.device)
     logs.start()
-    state = checkpoint.load(source, needs=checkpoint.RUN_PARTS) if source is not None else None
+    state = trained.read(source, checkpoint.RUN_PARTS) if source is not None else None
     experiment = Experiment(config, device, state, source or "")
     if arguments.dry_run:
         dry_run(experiment)

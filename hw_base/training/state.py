@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from hw_base import checkpoint, disk_space, distributed, seeding
+from hw_base import checkpoint, components, disk_space, distributed, seeding
 from hw_base.config.resolve import as_dict
 from hw_base.config.schema import TRAIN_SPLIT
 from hw_base.errors import CheckpointError
@@ -167,6 +167,7 @@ class TrainingState:
                 averaged["model"] = {key: value.clone() for key, value in self.model.state_dict().items()}
         return {
             "config": as_dict(self.setup.config),
+            "packages": components.packages_of(self.setup.config),
             "text_encoder": self.setup.text_encoder.state_dict(),
             "task": self.setup.task.state_dict() if self.setup.task is not None else {},
             "model": self.model.state_dict(),

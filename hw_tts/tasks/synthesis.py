@@ -209,8 +209,8 @@ class SynthesisTask(BaseTask):
         self.voices = dict(state.get("voices", {}))
         self.origin_step = int(state.get("origin_step", 0))
 
-    @staticmethod
-    def folder_dataset(folder: str) -> dict[str, Any]:
+    @classmethod
+    def folder_dataset(cls, folder: str) -> dict[str, Any]:
         return {"type": "CustomDir", "args": {"root": folder}}
 
     def test(self, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:

@@ -57,8 +57,8 @@ class VocoderTask(BaseTask):
             errors["losses.adversarial"] = "required, but missing: the discriminators learn from it"
         return errors
 
-    @staticmethod
-    def folder_dataset(folder: str) -> dict[str, Any]:
+    @classmethod
+    def folder_dataset(cls, folder: str) -> dict[str, Any]:
         return {"type": "CustomDir", "args": {"root": folder}}
 
     def test(self, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:

@@ -9,15 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hw_base import checkpoint
+from hw_base import checkpoint, trained
 from hw_base.audio.mel import LogMelSpectrogram
-from hw_base.config.resolve import build
-from hw_base.config.schema import Component
 from hw_base.errors import CheckpointError, ConfigError
-from hw_base.registry import FEATURES
 from hw_tts.models.blocks.weight_norm import fold_weight_norm
 from hw_tts.models.hifigan.generator import Generator, GeneratorSizes
-from hw_tts.models.hifigan.model import generator_sizes
+from hw_tts.models.hifigan.model import HiFiGAN
 from hw_tts.public.hifigan import constants_of, from_public_generator, sizes_of
 from hw_tts.vocoders.base import BaseVocoder
 from hw_tts.vocoders.griffin_lim import GriffinLim
@@ -35,7 +32,6 @@ __all__ = [
 
 # Where a frame lies on the waveform is a shift of half a hop, which every vocoder takes over unheard.
 _UNHEARD = frozenset({"padding"})
-_PREFIX = "generator."
 
 
 def load_vocoder(
@@ -65,7 +61,10 @@ def open_vocoder(path: str | Path) -> HiFiGANVocoder:
     state = checkpoint.load_untrusted(path)
     if isinstance(state, dict) and "generator" in state:
         return _public(path)
-    return _own(path, checkpoint.load(path))
+    opened = trained.load(path)
+    if not isinstance(opened.model, HiFiGAN):
+        raise CheckpointError(f"{path}: holds a {opened.config.model.type}, which is no vocoder; a HiFiGAN is needed")
+    return HiFiGANVocoder(opened.model.generator, opened.task.features.constants())
 
 
 def check_constants(vocoder: Mapping[str, Any], features: Mapping[str, Any], source: str | Path) -> None:
@@ -97,17 +96,6 @@ def _equal(a: Any, b: Any) -> bool:
 
 def _listed(constants: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in constants.items())
-
-
-def _own(path: str | Path, state: dict[str, Any]) -> HiFiGANVocoder:
-    model, features = state["config"]["model"], state["config"]["features"]
-    if model["type"] != "HiFiGAN":
-        raise CheckpointError(f"{path}: holds a {model['type']}, which is no vocoder; a HiFiGAN is needed")
-    constants = build("features", Component.model_validate(features), FEATURES).constants()
-    generator = Generator(constants["n_mels"], generator_sizes(model["args"], constants["hop_length"]))
-    names = [name for name in state["model"] if name.startswith(_PREFIX)]
-    checkpoint.load_weights(generator, {name.removeprefix(_PREFIX): state["model"][name] for name in names}, path)
-    return HiFiGANVocoder(generator, constants)
 
 
 def read_public(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], GeneratorSizes]:

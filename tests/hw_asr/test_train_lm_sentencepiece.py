@@ -12,10 +12,10 @@ from hw_asr.decoders.reference import ReferenceBeamSearch
 from hw_asr.language_models.arpa import read_arpa
 from hw_asr.language_models.cache import open_ngram
 from hw_asr.text_encoders.characters import CharTextEncoder
-from hw_asr.text_encoders.sentencepiece import SentencePieceTextEncoder
 from hw_asr.train_lm import main
-from hw_base import checkpoint
 from hw_base.errors import ConfigError
+from hw_base.trained import load_task
+from tests.recognizers import save_random
 
 pytest.importorskip("sentencepiece", reason="trains the vocabularies")
 
@@ -28,11 +28,9 @@ def trained(request, tmp_path_factory):
     """A checkpoint's text encoder, the checkpoint, and a language model of its pieces."""
     folder = tmp_path_factory.mktemp(request.param)
     n_pieces = {"bpe": 45, "unigram": 34}[request.param]
-    encoder = SentencePieceTextEncoder(vocab_size=n_pieces, model_type=request.param)
-    encoder.fit(TEXT)
-    section = {"type": "SentencePieceTextEncoder", "args": {"vocab_size": n_pieces, "model_type": request.param}}
-    state = {"format": checkpoint.FORMAT, "config": {"text_encoder": section}, "text_encoder": encoder.state_dict()}
-    checkpoint.save(folder / "checkpoint.pth", state)
+    section = f"{{type: SentencePieceTextEncoder, args: {{vocab_size: {n_pieces}, model_type: {request.param}}}}}"
+    save_random(folder / "checkpoint.pth", [f"text_encoder={section}"], TEXT)
+    encoder = load_task(folder / "checkpoint.pth").text_encoder
     (folder / "text").write_text("\n".join([*TEXT, "", "Their HOUSE!"]))
     common = ["--text", str(folder / "text"), "--level", "sentencepiece", "--order", "3"]
     common += ["--text-encoder", str(folder / "checkpoint.pth"), "-o", str(folder / "lm.arpa")]

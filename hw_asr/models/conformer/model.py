@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hw_asr.models.base import CTCModel
 from hw_asr.models.conformer.blocks import Block, PositionName
 from hw_asr.models.conformer.norms import NormName
 from hw_asr.models.conformer.positions import RelativePositions, SinusoidalPositions
@@ -14,14 +15,13 @@ from hw_asr.models.conformer.subsampling import Subsampling, SubsamplingName
 from hw_base.config.schema import Depth, Size
 from hw_base.errors import ConfigError
 from hw_base.nn.layers import length_mask
-from hw_base.nn.model import BaseModel
 from hw_base.registry import MODELS
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 @MODELS.register()
-class Conformer(BaseModel):
+class Conformer(CTCModel):
     """Subsampling, Conformer blocks and a softmax: a CTC model.
 
     Intermediate posteriors (Lee and Watanabe 2021, "Intermediate Loss Regularization for CTC-based Speech
