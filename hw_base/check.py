@@ -26,22 +26,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("kind", metavar="KIND", help=f"{', '.join(sorted(REGISTRIES))}, parts of models, or {ALL!r}")
     parser.add_argument("name", metavar="NAME", nargs="?", help="registered name, or module.Class; all if not given")
-    parser.add_argument(
-        "--import", dest="packages", action="append", default=[], metavar="PACKAGE", help="whose classes are registered"
-    )
+    cli.add_import(parser)
     parser.add_argument("--args", metavar="JSON", help="of the constructor; those of a config if not given")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(argv)
 
     def work() -> int:
         task_packages.import_all()
-        for package in arguments.packages:
-            _import(package)
         results = {title: outcomes for title, outcomes in _checked(arguments)}
         print(_as_json(results) if arguments.json else "\n".join(_lines(results)))
         return int(any(one.holds is False for outcomes in results.values() for one in outcomes))
 
-    return cli.run(work)
+    return cli.run(work, arguments.imports)
 
 
 def _import(name: str) -> Any:

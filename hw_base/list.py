@@ -153,6 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m hw_base.list", description="List what a config may name.", allow_abbrev=False
     )
+    cli.add_import(parser)
     parser.add_argument("kind", nargs="?", help=", ".join(REGISTRIES))
     parser.add_argument("name", nargs="?", help="one of them, in full")
     arguments = parser.parse_args(argv)
@@ -168,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("\n\n".join(overview(k) for k in ([kind] if kind else REGISTRIES)))
         return 0
 
-    return cli.run(work)
+    return cli.run(work, arguments.imports)
 
 
 if __name__ == "__main__":

@@ -14,3 +14,9 @@ def import_task(name: object) -> None:
     """Import the package of a task, which fills the registries; a name that is no task's imports nothing."""
     if isinstance(name, str) and name in PACKAGES:
         importlib.import_module(PACKAGES[name])
+
+
+def import_all() -> None:
+    """Import the packages of all tasks, for programs that look at everything there is."""
+    for name in PACKAGES:
+        import_task(name)
