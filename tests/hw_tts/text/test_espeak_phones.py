@@ -6,7 +6,9 @@ import torch.utils.data
 
 from hw_base.errors import ConfigError, DataError
 from hw_base.registry import TEXT_ENCODERS
+from hw_base.synthetic import sentences
 from hw_base.synthetic.corpus import SyntheticSpeech
+from hw_tts.synthesize import COURSE_SENTENCES
 from hw_tts.text import spoken
 from hw_tts.text.espeak_phones import EspeakPhones
 
@@ -116,3 +118,12 @@ def test_ten_thousand_characters(front_end):
     one = front_end.symbols(sentence)
     text = (sentence * 455)[:10_000]
     assert len(front_end.symbols(text)) > 450 * (len(one) - 1)
+
+
+def test_a_model_of_the_wide_corpus_can_say_the_courses_sentences():
+    front_end = EspeakPhones()
+    front_end.fit(sentences.draw("train", 1000, 0, "wide"))
+    plain = ["The quick brown fox jumps over the lazy dog.", "She sells measured joy at the azure shore.", "Poor fire!"]
+    for text in (*COURSE_SENTENCES, *plain):
+        assert front_end.unknown(text) == [], text
+    front_end.close()
