@@ -1,4 +1,7 @@
-"""Speech recognition with CTC; importing this package fills the registries with all of it."""
+"""Speech recognition with CTC; importing this package fills the registries with all of it.
+
+``hw_asr.load("model.pth").transcribe("speech.wav")`` is the text of a recording.
+"""
 
 from hw_asr import (
     augmentations,
@@ -13,6 +16,7 @@ from hw_asr import (
     trainer,
     trainers,
 )
+from hw_asr.recognizer import load
 from hw_base import datasets, synthetic
 
 __all__ = [
@@ -21,6 +25,7 @@ __all__ = [
     "data",
     "datasets",
     "decoders",
+    "load",
     "losses",
     "metrics",
     "models",

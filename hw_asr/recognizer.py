@@ -2,24 +2,29 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, overload
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hw_asr.decoders import BaseDecoder, GreedyDecoder
 from hw_asr.models.base import CTCModel
-from hw_base.audio import io as audio
+from hw_asr.transcript import Transcript, words_of
+from hw_base import distributed, trained
+from hw_base.audio import io as audio_io
 from hw_base.audio.mel import LogMelSpectrogram
 from hw_base.config.resolve import build
 from hw_base.config.schema import Config
 from hw_base.data.collate import pad_stack
-from hw_base.errors import DataError
+from hw_base.errors import ConfigError, DataError
 from hw_base.recognizer import Recognizer
 from hw_base.registry import DECODERS
 from hw_base.text import BaseTextEncoder
 
-# Utterances that `transcribe` runs at a time.
+# Utterances that `transcribe_batch` runs at a time.
 BATCH_SIZE = 16
 # Long enough that the edges of a model's convolutions do not count in its stride.
 _MANY_FRAMES = 1 << 20
@@ -64,8 +69,51 @@ class CTCRecognizer(Recognizer):
         )
         return decoder
 
-    def transcribe(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[str]:
-        """What is said; in batches of similar length."""
+    @overload
+    def transcribe(
+        self, audio: "str | Path | Tensor | NDArray[Any]", rate: int | None = None, details: Literal[False] = False
+    ) -> str: ...
+
+    @overload
+    def transcribe(
+        self, audio: "str | Path | Tensor | NDArray[Any]", rate: int | None = None, *, details: Literal[True]
+    ) -> Transcript: ...
+
+    def transcribe(
+        self, audio: "str | Path | Tensor | NDArray[Any]", rate: int | None = None, details: bool = False
+    ) -> str | Transcript:
+        """What is said in a recording.
+
+        Args:
+            audio: an audio file, or a waveform (S,) of floats in [-1, 1].
+            rate: of the waveform, in Hz; of a file it is known.
+            details: whether words with their times and confidence are wanted too.
+
+        Returns:
+            The text; or with `details` a `Transcript`.
+
+        Raises:
+            DataError: the file cannot be read, or the waveform is not finite or has more than one axis.
+            ConfigError: a waveform without its rate.
+        """
+        if isinstance(audio, str | Path):
+            waveform, rate = audio_io.load(audio)
+        elif rate is None:
+            raise ConfigError("transcribe: a waveform needs its sample rate: transcribe(waveform, rate)")
+        else:
+            waveform = torch.as_tensor(audio)
+        transcript = self._heard(waveform, rate)
+        return transcript if details else transcript.text
+
+    def _heard(self, waveform: Tensor, rate: int) -> Transcript:
+        """One recording as a whole."""
+        log_probs, length = self.posteriors([waveform], rate)
+        best = self.decoder(log_probs, length)[0][0]
+        words = words_of(best, log_probs[0].cpu(), self.text_encoder, self.frame_seconds)
+        return Transcript(best.text, tuple(words), len(waveform) / rate)
+
+    def transcribe_batch(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[str]:
+        """What is said in many recordings; in batches of similar length."""
         order = sorted(range(len(waveforms)), key=lambda i: waveforms[i].shape[-1])
         texts = [""] * len(waveforms)
         for start in range(0, len(order), BATCH_SIZE):
@@ -105,6 +153,23 @@ class CTCRecognizer(Recognizer):
         if waveform.dim() != 1 or not bool(torch.isfinite(waveform).all()):
             found = "NaN or infinite samples" if waveform.dim() == 1 else f"shape {tuple(waveform.shape)}"
             raise DataError(f"recognition: expected a finite waveform of shape (S,), found {found}")
-        samples = audio.resample(waveform.detach().to("cpu", torch.float32), sample_rate, self.features.sample_rate)
+        samples = audio_io.resample(waveform.detach().to("cpu", torch.float32), sample_rate, self.features.sample_rate)
         samples = F.pad(samples, (0, max(0, self.features.min_samples - len(samples))))
         return samples.to(self.device)
+
+
+def load(path: str | Path, device: str = "auto") -> CTCRecognizer:
+    """Open a checkpoint to recognize speech with it: ``hw_asr.load("model.pth").transcribe("speech.wav")``.
+
+    Args:
+        path: checkpoint of a recognizer.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:N``.
+
+    Raises:
+        CheckpointError: missing, damaged, or not a checkpoint.
+        ConfigError: the checkpoint of another task; or no such device.
+    """
+    recognizer = trained.load_recognizer(path, distributed.choose_device(device))
+    if not isinstance(recognizer, CTCRecognizer):
+        raise ConfigError(f"{path}: a {type(recognizer).__name__}, which hw_asr does not know")
+    return recognizer

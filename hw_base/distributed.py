@@ -38,7 +38,7 @@ def start(device: str) -> torch.device:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or the number of a GPU.
     """
     local = int(os.environ.get("LOCAL_RANK", 0))
-    chosen = _device(device, local)
+    chosen = choose_device(device, local)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         init_group("nccl" if chosen.type == "cuda" else "gloo")
     if chosen.type == "cuda":
@@ -60,7 +60,16 @@ def init_group(backend: str, **how: Any) -> None:
     dist.init_process_group(backend, **how)
 
 
-def _device(name: str, local: int) -> torch.device:
+def choose_device(name: str, local: int = 0) -> torch.device:
+    """The device of a name.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or the number of a GPU.
+        local: number of the GPU where the name leaves it open.
+
+    Raises:
+        ConfigError: no such device.
+    """
     if name == "auto":
         return torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     if name.isdigit():

@@ -16,7 +16,7 @@ class Recognizer(ABC):
     frame_seconds: float
 
     @abstractmethod
-    def transcribe(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[str]:
+    def transcribe_batch(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[str]:
         """What is said, in the normalised writing of `normalize`.
 
         Args:

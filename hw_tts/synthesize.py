@@ -85,7 +85,7 @@ def _speak(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.output)
     for identifier, text in texts.items():
         for render, changed in renders.items():
-            waveform = synthesizer.speak([text], arguments.speaker, **controls, **changed)[0]
+            waveform = synthesizer.speak_batch([text], arguments.speaker, **controls, **changed)[0]
             name = f"{identifier}_{render}" if render else identifier
             _write(folder, name, text, waveform, synthesizer)
     return 0

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hw_base import trained
+from hw_base import distributed, trained
 from hw_base.audio import io as audio
 from hw_base.data.collate import pad_stack
 from hw_base.errors import CheckpointError, ConfigError, DataError
@@ -105,8 +105,37 @@ class Synthesizer:
             raise ConfigError(f"no speaker is named {name!r}. {hint}")
         return self.speakers.index(name)
 
+    def speak(
+        self,
+        text: str,
+        speaker: str | None = None,
+        speed: float | None = None,
+        pitch: float | None = None,
+        energy: float | None = None,
+    ) -> tuple[Tensor, int]:
+        """Say a text of any length.
+
+        Args:
+            text: in ordinary writing.
+            speaker: by name; None is the first.
+            speed: factor; None leaves it as it is.
+            pitch: factor of the fundamental frequency, of models that have it.
+            energy: factor of the loudness, of models that have it.
+
+        Returns:
+            waveform (Tensor): (S,), float32, in [-1, 1], on the CPU.
+            rate (int): of it, in Hz.
+
+        Raises:
+            ConfigError: an unknown speaker, or a control that the model does not have.
+            DataError: a text has nothing to say, or holds what training had not; the message names the words.
+        """
+        given = {"speed": speed, "pitch": pitch, "energy": energy}
+        controls = {name: value for name, value in given.items() if value is not None}
+        return self.speak_batch([text], speaker, **controls)[0], self.sample_rate
+
     @torch.inference_mode()
-    def speak(self, texts: Sequence[str], speaker: str | None = None, **controls: Any) -> list[Tensor]:
+    def speak_batch(self, texts: Sequence[str], speaker: str | None = None, **controls: Any) -> list[Tensor]:
         """Say texts of any length: sentence by sentence, with a pause between.
 
         Args:
@@ -145,7 +174,7 @@ class Synthesizer:
         return waveforms_of(output, self.vocoder)
 
     def mixed(self, shares: Mapping[str, float]) -> dict[str, Tensor]:
-        """The control for `speak` that gives a voice between known ones.
+        """The control for `speak_batch` that gives a voice between known ones.
 
         Args:
             shares: speaker -> weight; they are normed to sum to 1.
@@ -227,3 +256,18 @@ class Synthesizer:
             if name not in known:
                 has = [key for key in known if not key.startswith(("tokens", "speaker"))]
                 raise ConfigError(f"{type(self.model).__name__} has no control {name!r}; it has {', '.join(has)}")
+
+
+def load(path: str | Path, vocoder: str | Path | None = None, device: str = "auto") -> Synthesizer:
+    """Open a checkpoint to speak with it: ``waveform, rate = hw_tts.load("model.pth").speak("Hello.")``.
+
+    Args:
+        path: checkpoint of a synthesizer.
+        vocoder: a HiFiGAN's checkpoint; None is Griffin-Lim. Models that make audio themselves need none.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:N``.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another task.
+        ConfigError: the vocoder was trained on other spectrograms; or no such device.
+    """
+    return Synthesizer.load(path, vocoder, distributed.choose_device(device))

@@ -2,11 +2,14 @@
 
 import re
 import shlex
+import shutil
 
 import pytest
+import torch
 
 import test as test_script
 import train as train_script
+from hw_base.audio import io as audio
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,3 +49,24 @@ def test_the_modules_exist(command):
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:hw_|configs/|demo/|benchmarks/)[\w./]+\.\w+)`", README))))
 def test_named_files_exist(path):
     assert (ROOT / path).exists()
+
+
+@pytest.mark.parametrize("package", ["hw_asr", "hw_tts"])
+def test_the_lines_of_python_run_as_printed(package, tmp_path, monkeypatch, capsys):
+    """In a folder that is not this project's, with checkpoints of the first edition."""
+    (code,) = [c for c in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if c.startswith(f"import {package}\n")]
+    runs = ROOT / "tests" / "data" / "first_edition"
+    shutil.copy(runs / "ds2" / "checkpoint-00000008.pth", tmp_path / "asr.pth")
+    shutil.copy(runs / "fastspeech2" / "checkpoint-00000004.pth", tmp_path / "tts.pth")
+    audio.save(tmp_path / "speech.wav", 0.1 * torch.randn(16000).clamp(-3, 3), 16000)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code, names)
+    if package == "hw_tts":
+        assert names["waveform"].dim() == 1
+        assert len(names["waveform"]) > 0
+        assert names["rate"] == 22050
+    else:
+        assert capsys.readouterr().out.endswith("\n")
+        transcript = names["recognizer"].transcribe("speech.wav", details=True)
+        assert " ".join(word.text for word in transcript.words) == " ".join(transcript.text.split())

@@ -46,7 +46,7 @@ class ASRGrading(TaskGrading):
         rows = []
         for start in range(0, len(paths), _BATCH):
             part = paths[start : start + _BATCH]
-            texts = recognizer.transcribe([audio.load(path, rate)[0] for path in part], rate)
+            texts = recognizer.transcribe_batch([audio.load(path, rate)[0] for path in part], rate)
             rows += [{"id": p.stem, "pred_text_argmax": text} for p, text in zip(part, texts, strict=True)]
         write_json(output / "output.json", rows)
         model = recognizer.model

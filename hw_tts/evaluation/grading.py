@@ -59,7 +59,7 @@ class TTSGrading(TaskGrading):
         for path in sorted((data / "transcriptions").iterdir()):
             torch.manual_seed(0)  # two runs agree, also of models that draw at random
             try:
-                waveform = synthesizer.speak([path.read_text(encoding="utf-8").strip()])[0]
+                waveform = synthesizer.speak_batch([path.read_text(encoding="utf-8").strip()])[0]
             except DataError as error:  # one text that it cannot say is one prediction that is missing
                 print(f"{path.stem}: {error}", file=sys.stderr)
                 continue
@@ -123,7 +123,7 @@ class _Heard:
     def add(self, pair: Pair) -> str:
         if self.recognizer is None:
             return ""
-        text = self.recognizer.normalize(self.recognizer.transcribe([pair.synthesized], pair.sample_rate)[0])
+        text = self.recognizer.normalize(self.recognizer.transcribe_batch([pair.synthesized], pair.sample_rate)[0])
         edits = count_edits(self.recognizer.normalize(pair.text), text)
         self.edits, self.units = self.edits + edits.distance, self.units + edits.references
         return text

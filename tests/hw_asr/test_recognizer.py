@@ -7,15 +7,18 @@ import sys
 import pytest
 import torch
 
+import hw_asr
 import test as test_script
+from hw_asr.decoders.base import Hypothesis
 from hw_asr.losses.ctc import frames_needed
+from hw_asr.transcript import words_of
 from hw_base import checkpoint
 from hw_base.audio import io as audio
 from hw_base.config.resolve import resolve
 from hw_base.errors import CheckpointError, ConfigError, DataError
 from hw_base.runs.experiment import Experiment
 from hw_base.task import BaseTask
-from hw_base.trained import load_recognizer
+from hw_base.trained import load_recognizer, load_task
 from tests.conftest import ROOT
 from tests.recognizers import save_random
 
@@ -43,7 +46,7 @@ def test_it_hears_what_the_test_script_hears(path, recognizer, tmp_path):
     experiment = Experiment(resolve(checkpoint.load(path)["config"]), torch.device("cpu"))
     split = experiment.split("test", evaluation=True)
     waveforms = {item["utterance_id"]: item["waveform"] for item in (split[i] for i in range(len(split)))}
-    heard = recognizer.transcribe(list(waveforms.values()), 16000)
+    heard = recognizer.transcribe_batch(list(waveforms.values()), 16000)
     assert dict(zip(waveforms, heard, strict=True)) == rows
     assert len(set(heard)) == len(heard)
 
@@ -58,8 +61,8 @@ def test_an_utterance_gives_the_same_alone_and_among_others(recognizer):
         torch.testing.assert_close(alone[0], row[:frames], atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(alone[0].exp().sum(-1), torch.ones(frames))
     many = [waveforms[i % 4] for i in range(35)]  # more than one batch, put back in order
-    texts = recognizer.transcribe(many, 16000)
-    assert texts == [recognizer.transcribe([waveform], 16000)[0] for waveform in many]
+    texts = recognizer.transcribe_batch(many, 16000)
+    assert texts == [recognizer.transcribe_batch([waveform], 16000)[0] for waveform in many]
 
 
 def test_frames_are_as_long_as_it_says(recognizer):
@@ -93,13 +96,13 @@ def test_any_rate(recognizer):
 
 
 def test_silence_and_nothing_at_all(recognizer):
-    assert recognizer.transcribe([], 16000) == []
-    texts = recognizer.transcribe([torch.zeros(0), torch.zeros(1), torch.zeros(16000)], 16000)
+    assert recognizer.transcribe_batch([], 16000) == []
+    texts = recognizer.transcribe_batch([torch.zeros(0), torch.zeros(1), torch.zeros(16000)], 16000)
     assert all(isinstance(text, str) for text in texts)
     with pytest.raises(DataError, match="NaN or infinite"):
-        recognizer.transcribe([torch.tensor([0.0, float("nan")])], 16000)
+        recognizer.transcribe_batch([torch.tensor([0.0, float("nan")])], 16000)
     with pytest.raises(DataError, match=r"shape \(1, 16\)"):
-        recognizer.transcribe([torch.zeros(1, 16)], 16000)
+        recognizer.transcribe_batch([torch.zeros(1, 16)], 16000)
 
 
 def test_texts_and_symbols(recognizer):
@@ -147,7 +150,7 @@ def test_posteriors_are_enough_for_an_alignment(recognizer):
 def test_the_package_of_the_task_is_found(path):
     code = (
         "import sys, torch; from hw_base.trained import load_recognizer; assert 'hw_asr' not in sys.modules;"
-        f"r = load_recognizer({str(path)!r}); print(len(r.transcribe([torch.zeros(8000)], 8000)))"
+        f"r = load_recognizer({str(path)!r}); print(len(r.transcribe_batch([torch.zeros(8000)], 8000)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
@@ -158,7 +161,7 @@ def test_a_missing_language_model_matters_to_transcripts_alone(tmp_path):
     recognizer = load_recognizer(save_random(tmp_path / "beam.pth", [f"decoders={section}"]))
     assert len(recognizer.posteriors(tones(0.5), 16000)) == 2
     with pytest.raises(DataError, match=r"gone\.arpa"):
-        recognizer.transcribe(tones(0.5), 16000)
+        recognizer.transcribe_batch(tones(0.5), 16000)
 
 
 def one_line(error):
@@ -199,3 +202,43 @@ def test_a_task_that_does_not_recognise(path, monkeypatch):
         load_recognizer(path)
     one_line(error)
     assert "recognizer" in vars(BaseTask)
+
+
+def test_a_file_and_its_waveform_give_the_same_text(path, tmp_path):
+    (waveform,) = tones(1.0)
+    file = tmp_path / "speech.wav"
+    audio.save(file, waveform, 16000)
+    model = hw_asr.load(path, device="cpu")
+    text = model.transcribe(file)
+    assert text == model.transcribe(str(file)) == model.transcribe(audio.load(file)[0], 16000)
+    assert text == model.transcribe(audio.load(file)[0].numpy(), 16000)
+    with pytest.raises(ConfigError, match="needs its sample rate"):
+        model.transcribe(waveform)
+    with pytest.raises(DataError, match=r"gone\.wav"):
+        model.transcribe(tmp_path / "gone.wav")
+
+
+def test_words_have_times_and_confidence(path):
+    encoder = load_task(path).text_encoder
+    tokens = [encoder.encode(character)[0] if character != " " else encoder.encode("a b")[1] for character in "hi you"]
+    frames = (2, 4, 5, 7, 8, 20)
+    log_probs = torch.full((30, len(encoder)), 0.01)
+    for token, frame, probability in zip(tokens, frames, (0.9, 0.4, 0.5, 0.8, 0.8, 0.8), strict=True):
+        log_probs[frame, token] = probability
+    best = Hypothesis("hi you", tuple(tokens), 0.0, 0.0, timesteps=frames)
+    hi, you = words_of(best, log_probs.log(), encoder, 0.02, start=10.0)
+    assert (hi.text, hi.start, hi.end) == ("hi", 10.04, 10.1)
+    assert (you.text, you.start, you.end) == ("you", 10.14, 10.42)
+    assert hi.confidence == pytest.approx(0.6)  # the geometric mean of 0.9 and 0.4
+    assert you.confidence == pytest.approx(0.8)
+
+
+def test_words_of_the_transcript_are_its_text(path):
+    model = hw_asr.load(path, device="cpu")
+    transcript = model.transcribe(tones(3.0)[0], 16000, details=True)
+    assert transcript.seconds == 3.0
+    assert [word.text for word in transcript.words] == transcript.text.split()
+    assert all(0.0 <= w.start < w.end <= 3.1 and 0.0 < w.confidence <= 1.0 for w in transcript.words)
+    assert [w.start for w in transcript.words] == sorted(w.start for w in transcript.words)
+    silent = model.transcribe(torch.zeros(0), 16000, details=True)
+    assert silent.seconds == 0.0

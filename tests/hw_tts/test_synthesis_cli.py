@@ -46,12 +46,12 @@ def test_a_text_becomes_a_wav_and_a_picture(fastspeech2, tmp_path):
 
 def test_a_long_text_is_said_sentence_by_sentence(fastspeech2):
     synthesizer = Synthesizer.load(fastspeech2)
-    first, second = synthesizer.speak(["We will see ten keys.", "We see."])
-    (joined,) = synthesizer.speak(["We will see ten keys. We see."])
+    first, second = synthesizer.speak_batch(["We will see ten keys.", "We see."])
+    (joined,) = synthesizer.speak_batch(["We will see ten keys. We see."])
     pause = round(0.25 * 22050)
     assert len(joined) == len(first) + pause + len(second)
     assert not joined[len(first) : len(first) + pause].any()
-    (long,) = synthesizer.speak(["we will see ten keys " * 200])
+    (long,) = synthesizer.speak_batch(["we will see ten keys " * 200])
     assert len(long) > 100 * len(second)
 
 

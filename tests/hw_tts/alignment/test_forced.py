@@ -23,7 +23,7 @@ class Letters(Recognizer):
 
     frame_seconds = 0.1
 
-    def transcribe(self, waveforms, sample_rate):
+    def transcribe_batch(self, waveforms, sample_rate):
         return ["" for _ in waveforms]
 
     def posteriors(self, waveforms, sample_rate):

@@ -142,8 +142,8 @@ def test_error_rates_against_a_plain_count(path, monkeypatch):
     pairs = [Pair(voice(f0), voice(f0 + 20), RATE, text=f"Text, number {i}!") for i, f0 in enumerate((110, 130, 170))]
     texts = [f"text number {i}" for i in range(3)]  # digits are outside this vocabulary
     texts = [recognizer.normalize(text) for text in texts]
-    heard = recognizer.transcribe([pair.synthesized for pair in pairs], RATE)
-    said = recognizer.transcribe([pair.reference for pair in pairs], RATE)
+    heard = recognizer.transcribe_batch([pair.synthesized for pair in pairs], RATE)
+    said = recognizer.transcribe_batch([pair.reference for pair in pairs], RATE)
     calls, kind = [], type(recognizer)
     transcribe = kind.transcribe
     monkeypatch.setattr(kind, "transcribe", lambda self, w, rate: calls.append(len(w)) or transcribe(self, w, rate))
@@ -164,7 +164,7 @@ def test_error_rates_against_a_plain_count(path, monkeypatch):
 
 def test_what_is_understood_has_no_errors(path):
     waveforms = [voice(f0) for f0 in (110.0, 140.0)]
-    texts = load_recognizer(path).transcribe(waveforms, RATE)
+    texts = load_recognizer(path).transcribe_batch(waveforms, RATE)
     pairs = [Pair(w, w, RATE, text=text) for w, text in zip(waveforms, texts, strict=True)]
     assert all(texts)
     for name in ("SynthesisCER", "SynthesisWER"):
