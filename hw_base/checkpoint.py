@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from hw_base import disk_space
-from hw_base.checkpoint_checks import check_archive, check_state, check_values, unusable
+from hw_base.checkpoint_checks import check_archive, check_state, check_values, misfit
 from hw_base.errors import CheckpointError, HwError
 
 log = logging.getLogger(__name__)
@@ -349,23 +349,10 @@ def load_weights(model: torch.nn.Module, weights: Mapping[str, Any], path: str |
         raise CheckpointError(f"{path}: malformed, its weights are no mapping of names to tensors")
     problems = [f"missing {name}" for name in own.keys() - weights.keys()]
     problems += [f"unexpected {name}" for name in weights.keys() - own.keys()]
-    problems += [
-        f"{name} is {tuple(weights[name].shape)}, the model has {tuple(own[name].shape)}"
-        for name in own.keys() & weights.keys()
-        if own[name].shape != weights[name].shape
-    ]
-    problems += [
-        f"{name} is {_dtype(weights[name])}, the model has {_dtype(own[name])}"
-        for name in own.keys() & weights.keys()
-        if own[name].is_floating_point() != weights[name].is_floating_point()
-    ]
-    problems += [f"{name} {fault}" for name, tensor in weights.items() if (fault := unusable(tensor))]
+    shared = own.keys() & weights.keys()
+    problems += [f"{name} {fault}" for name in shared if (fault := misfit(weights[name], own[name]))]
     if problems:
         more = len(problems) - _MAX_NAMED
         shown = "; ".join(sorted(problems)[:_MAX_NAMED]) + (f"; and {more} more" if more > 0 else "")
         raise CheckpointError(f"{path}: made for another model: {shown}")
     model.load_state_dict(weights)
-
-
-def _dtype(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, ValidationError
 from torch import Tensor, nn
 
 from hw_base.errors import CheckpointError
@@ -119,29 +119,36 @@ def _not_plain(tensor: Tensor) -> str:
     return ""
 
 
-def unusable(tensor: Tensor) -> str:
-    """Why a tensor cannot be a weight; empty for a good one."""
-    if tensor.is_complex() or tensor.dtype == torch.bool:
-        return f"is {str(tensor.dtype).removeprefix('torch.')}, not real numbers"
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-        return "is not finite"
+def misfit(tensor: Tensor, own: Tensor) -> str:
+    """Why a tensor cannot take the place of a model's own; empty for one that can.
+
+    A model may hold constants that are no finite or no real numbers, such as a mask that is added: those, unchanged,
+    are accepted.
+    """
+    if tensor.shape != own.shape:
+        return f"is {tuple(tensor.shape)}, the model has {tuple(own.shape)}"
+    if _kind(tensor) != _kind(own):
+        return f"is {_dtype(tensor)}, the model has {_dtype(own)}"
+    if tensor.is_floating_point() or tensor.is_complex():
+        tensor = tensor.to(own.device, own.dtype)
+        if not bool((torch.isfinite(tensor) | (tensor == own)).all()):
+            return "is not finite"
     return ""
+
+
+def _kind(tensor: Tensor) -> tuple[bool, bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex(), tensor.dtype == torch.bool
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 # ---------------------------------------------------------------- a run's state
 
 
-def _weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    for name, tensor in tensors.items():
-        problem = unusable(tensor)
-        if problem:
-            raise ValueError(f"{name} {problem}")
-    return tensors
-
-
 Count = Annotated[int, Field(ge=0, le=_MOST)]
-Weights = Annotated[dict[str, Tensor], AfterValidator(_weights)]
-Scalars = dict[str, Tensor]
+Tensors = dict[str, Tensor]
 Number = FiniteFloat | int
 
 
@@ -194,11 +201,13 @@ class _Monitor(_Part):
 class _Guard(_Part):
     skipped: Count
     in_row: dict[str, Count] | Count
+    large_in_row: dict[str, Count] = {}
+    first: dict[str, FiniteFloat] = {}
 
 
 class _Window(_Part):
-    sums: Scalars
-    counts: Scalars
+    sums: Tensors
+    counts: Tensors
 
 
 class _State(_Part):
@@ -207,8 +216,8 @@ class _State(_Part):
     config: dict[str, JsonValue] = {}
     text_encoder: dict[str, Any] = {}
     task: dict[str, Any] = {}
-    model: Weights = {}
-    training_weights: Weights = {}
+    model: Tensors = {}
+    training_weights: Tensors = {}
     ema_updates: Count = 0
     optimizations: dict[str, _Optimization] = {}
     step: Count = 0

@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from hw_base import checkpoint, components, disk_space, distributed, seeding
@@ -13,6 +14,7 @@ from hw_base.config.schema import TRAIN_SPLIT
 from hw_base.errors import CheckpointError
 from hw_base.training.ema import EMA
 from hw_base.training.guard import Guard
+from hw_base.training.last_good import BufferGuard, LastGood
 from hw_base.training.meters import RunningMeans, SplitMeans
 from hw_base.training.monitor import Monitor
 from hw_base.training.parts import TrainerParts
@@ -50,12 +52,16 @@ class TrainingState:
         self.networks: dict[str, nn.Module] = self.model.parameter_groups()
         distributed.broadcast_model(self.model)
         self.average = EMA(self.model, self.section.ema_decay) if self.section.ema_decay else None
+        self.buffers, self.last_good = BufferGuard(self.model), LastGood(self.model, self.average)
         self.loader = setup.loaders[TRAIN_SPLIT]
         self.step = self.epoch = self.batch = 0
         self.last_step = self.section.max_steps or (self.section.epochs or 0) * len(self.loader)
         self.window, self.logged, self.guard = RunningMeans(), SplitMeans(), Guard(self.section.max_bad_steps)
         self.monitor = Monitor(self.section.monitor, self.section.early_stop, self.section.keep_best)
         self.evaluated_at = self._saved_at = -1
+        # Constants of a model may be infinite: a mask that is added.
+        buffers = [(name, buffer) for name, buffer in self.model.named_buffers() if buffer.is_floating_point()]
+        self._infinite = {name for name, buffer in buffers if not bool(torch.isfinite(buffer).all())}
         self._epoch_shift = 0
         self._before_change: frozenset[int] = frozenset()  # the step resumed from, if the config is another one now
 
@@ -84,7 +90,9 @@ class TrainingState:
         if self._saved_at == self.step:
             return True
         state = self.state_dict()  # every process takes part
-        problem = self._write(state, best) if distributed.is_main() else None
+        problem = None
+        if distributed.is_main():
+            problem = self._not_finite(state) or self._write(state, best)
         problem = distributed.broadcast_object(problem)
         if problem is None:
             self._saved_at = self.step
@@ -93,6 +101,14 @@ class TrainingState:
             raise CheckpointError(problem)
         log.error("%s; training continues with the older checkpoints", problem)
         return False
+
+    def _not_finite(self, state: dict[str, Any]) -> str | None:
+        """Why a state must not be written: nobody could resume from it."""
+        for part in ("model", "training_weights"):
+            for name, tensor in state.get(part, {}).items():
+                if tensor.is_floating_point() and name not in self._infinite and not bool(torch.isfinite(tensor).all()):
+                    return f"step {self.step}: not saved, {name} is not finite"
+        return None
 
     def _write(self, state: dict[str, Any], best: bool) -> str | None:
         """Write a state, mark it as the best if it is, and only then delete older ones; what prevented it."""

@@ -21,13 +21,14 @@ and optimizes nothing.
 import logging
 import time
 from collections.abc import Iterator
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from hw_base import checkpoint, distributed
 from hw_base.config.schema import TRAIN_SPLIT, steps_of
-from hw_base.errors import CheckpointError, HwError, InterruptedRun
+from hw_base.errors import CheckpointError, DivergedError, HwError, InterruptedRun
 from hw_base.nn.losses import SumAndCount, as_sum_and_count
 from hw_base.training.evaluation import Batch, Evaluator, NamedLosses
 from hw_base.training.parts import TrainerParts
@@ -44,6 +45,7 @@ class BaseTrainer(Evaluator):
         self.eval_every: int | str = self.section.eval_every or "1 epoch"
         self.save_every: int | str = self.section.save_every or self.eval_every
         self._utterances: list[str] = []  # of the current update, over all its batches
+        self._finite: dict[str, Tensor] = {}  # whether all losses of the current update are, by optimizer
 
     def train(self) -> dict[str, float]:
         """Train to the end, from wherever the state stands.
@@ -96,12 +98,18 @@ class BaseTrainer(Evaluator):
         batch = self.to_device(batch)
         boundary = (self.step + 1) % self.section.accumulate == 0
         if self.step % self.section.accumulate == 0:
-            self._utterances = []
+            self._utterances, self._finite = [], {}
+            self.buffers.begin()
             for optimization in self.optimizations.values():
                 optimization.zero_grad()
         self._utterances += batch.get("utterance_id", [])
+        if boundary and self._is_read(self.step + 1):
+            self.last_good.propose()
+        outcomes = []
         for name, losses in self.named_losses(batch):
-            self._update(name, losses, boundary)
+            outcomes += self._update(name, losses, boundary)
+        if outcomes:
+            self.buffers.settle(torch.stack(outcomes).all())
         if boundary and self.average is not None:
             self.average.update()
         self.step += 1
@@ -111,33 +119,44 @@ class BaseTrainer(Evaluator):
             for optimization in self.optimizations.values():
                 optimization.end_epoch(self.epoch)
 
-    def _update(self, name: str, losses: NamedLosses, boundary: bool) -> None:
+    def _is_read(self, step: int) -> bool:
+        """Whether the guard looks at the updates right after this step: a GPU would have to be waited for."""
+        return self.device.type == "cpu" or step % self.section.log_every == 0 or step >= self.last_step
+
+    def _update(self, name: str, losses: NamedLosses, boundary: bool) -> list[Tensor]:
+        """Add gradients, and after the last batch of an update take it; then whether it was taken."""
         optimization = self.optimizations[name]
         values = {key: _local_part(as_sum_and_count(value)) for key, value in losses.items()}
         total = self.weights.total(values, self.step + 1)
         optimization.backward(total / self.section.accumulate, last=boundary)
         shown = {key: value.detach() for key, value in {**values, "loss": total}.items()}
+        outcomes = []
+        finite = torch.isfinite(total.detach())
+        self._finite[name] = finite = finite & self._finite.get(name, finite)
         if boundary:
-            norm, taken = optimization.update(torch.isfinite(total.detach()))
+            finite, loss = _agreed(finite, total.detach())
+            norm, taken = optimization.update(finite)
+            outcomes.append(taken)
             shown["grad_norm"] = norm
-            self.guard.record(self.step + 1, name, taken, shown, self._utterances)
+            self.guard.record(self.step + 1, name, taken, {**shown, "loss": loss}, self._utterances)
         for key, value in shown.items():
             self.window.add(self.log_name(name, key), value)
+        return outcomes
 
     def _after_step(self, progress: Progress) -> dict[str, float]:
         """Everything that is done between two steps, in this order."""
         progress.advance()
         log_due = self.step % self.section.log_every == 0 or self._finished()
         try:
-            if log_due or self.device.type == "cpu":
+            if self._is_read(self.step) or log_due:
                 self.guard.read()
+                if self.guard.clean:
+                    self.last_good.confirm()
             if log_due:
                 self._log_training(progress)
             values = self._evaluate_if_due(progress)
-        except HwError:
-            if not distributed.active():  # the others may be past the point where a state can be gathered
-                self.save()
-            raise
+        except HwError as error:
+            self._end_early(error)
         if self._due(self.save_every) or self._finished():
             self.save(must=self._finished())
         if self.step % self.section.accumulate == 0 and self._interrupted(log_due):
@@ -145,6 +164,19 @@ class BaseTrainer(Evaluator):
             message = f"interrupted at step {self.step}, {saved}: resume with --run-dir {self.setup.run_dir} -r auto"
             raise InterruptedRun(self.interrupts.received, message)
         return values
+
+    def _end_early(self, error: HwError) -> NoReturn:
+        """Save what an error leaves; after a divergence, the last good weights."""
+        if self.guard.in_trouble and not isinstance(error, DivergedError | InterruptedRun):
+            error = DivergedError(f"{error}; the updates before were bad as well")  # a decoder refuses NaN, say
+        diverged = isinstance(error, DivergedError)
+        if diverged:
+            self.last_good.restore()
+            self.guard.start_anew()
+        # Of several processes the others may be past the point where a state can be gathered, unless all diverged.
+        if diverged or not distributed.active():
+            self.save()
+        raise error
 
     def _due(self, interval: int | str) -> bool:
         """Whether it is time; with accumulation only after an update, because gradients are not saved."""
@@ -202,6 +234,14 @@ class BaseTrainer(Evaluator):
             optimization.end_evaluation(monitored)
         if (better or self.step in self.monitor.best_steps) and not self.save(best=better):
             self.monitor.undo(before, monitored, self.step)
+
+
+def _agreed(finite: Tensor, loss: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether the loss is finite in all processes, and its mean: else some would skip an update that others take."""
+    if not distributed.active():
+        return finite, loss
+    count, total = distributed.sum_over_processes(torch.stack([finite.to(loss.dtype), loss]))
+    return count == distributed.world_size(), total / distributed.world_size()
 
 
 def _local_part(mean: SumAndCount) -> Tensor:
