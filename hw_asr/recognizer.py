@@ -26,6 +26,10 @@ from hw_base.text import BaseTextEncoder
 
 # Utterances that `transcribe_batch` runs at a time.
 BATCH_SIZE = 16
+# Longer recordings are run in windows.
+LONGEST_SECONDS = 300
+WINDOW_SECONDS = 60
+OVERLAP_SECONDS = 10
 # Long enough that the edges of a model's convolutions do not count in its stride.
 _MANY_FRAMES = 1 << 20
 
@@ -127,11 +131,46 @@ class CTCRecognizer(Recognizer):
     def posteriors(self, waveforms: Sequence[Tensor], sample_rate: int) -> tuple[Tensor, Tensor]:
         """Probabilities of the tokens in each frame; an utterance shorter than a frame is followed by silence.
 
+        One longer than `LONGEST_SECONDS` is run in windows that overlap, so that memory does not grow with its length.
+
         Raises:
             DataError: a waveform has more than one axis or is not finite.
         """
+        prepared = [self._prepared(w, sample_rate) for w in waveforms]
+        longest = LONGEST_SECONDS * self.features.sample_rate
+        if all(len(samples) <= longest for samples in prepared):
+            return self._run(prepared)
+        parts = [
+            self._windowed(samples) if len(samples) > longest else self._run([samples])[0][0] for samples in prepared
+        ]
+        length = torch.tensor([len(part) for part in parts])
+        return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True), length.to(self.device)
+
+    def _windowed(self, samples: Tensor) -> Tensor:
+        """Frames (T, V) of a long recording; two windows are joined where they agree most that nothing is said."""
+        stride = round(self.frame_seconds * self.features.sample_rate)
+        window, overlap = (round(seconds / self.frame_seconds) for seconds in (WINDOW_SECONDS, OVERLAP_SECONDS))
+        joined: list[Tensor] = []
+        before, cut = torch.empty(0), 0
+        for start in range(0, -(-len(samples) // stride), window - overlap):
+            piece = samples[start * stride : (start + window) * stride]
+            log_probs = self._run([F.pad(piece, (0, max(0, self.features.min_samples - len(piece))))])[0][0]
+            if start:
+                begun = start - (window - overlap)
+                shared = before[start - begun :][: len(log_probs)]
+                blank = (shared[:, 0] + log_probs[: len(shared), 0])[len(shared) // 4 : 3 * len(shared) // 4 + 1]
+                after = start + len(shared) // 4 + int(blank.argmax())
+                joined.append(before[cut - begun : after - begun])
+                cut = after
+            before = log_probs
+            if (start + window) * stride >= len(samples):
+                break
+        return torch.cat([*joined, before[cut - start :]])
+
+    def _run(self, prepared: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The model over one padded batch of waveforms at the rate of the features."""
         with torch.autocast(self.device.type, enabled=False):
-            spectrograms = [self.features(self._prepared(w, sample_rate)) for w in waveforms]
+            spectrograms = [self.features(samples.to(self.device)) for samples in prepared]
             spectrogram, length = pad_stack(spectrograms)
             output = self.model(spectrogram=spectrogram, spectrogram_length=length.to(self.device))
         return output["log_probs"].float(), output["log_probs_length"]
@@ -149,13 +188,13 @@ class CTCRecognizer(Recognizer):
         return self.text_encoder.normalize(text)
 
     def _prepared(self, waveform: Tensor, sample_rate: int) -> Tensor:
-        """At the rate of the features, on the device, with at least one frame."""
+        """At the rate of the features, with at least one frame."""
         if waveform.dim() != 1 or not bool(torch.isfinite(waveform).all()):
             found = "NaN or infinite samples" if waveform.dim() == 1 else f"shape {tuple(waveform.shape)}"
             raise DataError(f"recognition: expected a finite waveform of shape (S,), found {found}")
         samples = audio_io.resample(waveform.detach().to("cpu", torch.float32), sample_rate, self.features.sample_rate)
         samples = F.pad(samples, (0, max(0, self.features.min_samples - len(samples))))
-        return samples.to(self.device)
+        return samples
 
 
 def load(path: str | Path, device: str = "auto") -> CTCRecognizer:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,10 @@ def main(argv: list[str] | None = None) -> int:
     except HwError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    print(text)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # the reader of our output went away: `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -110,7 +114,14 @@ def _utterance(score: scoring.Score, place: int) -> dict[str, Any]:
 
 def _summary(score: scoring.Score, decoder: str | None, normalisation: str) -> list[str]:
     of = f", decoder {_printable(decoder)}" if decoder else ""
-    lines = [f"{len(score.ids)} utterances{of}, normalisation {normalisation!r}; rates in percent", ""]
+    spelling = "" if normalisation == "letters" else "; punctuation counts (--normalize letters leaves it out)"
+    counted = sum(edits.references > 0 for edits in score.wer.utterances)
+    empty = len(score.ids) - counted
+    with_words = f" ({counted} with words, {empty} without)" if empty else ""
+    lines = [
+        f"{len(score.ids)} utterances{with_words}{of}, normalisation {normalisation!r}{spelling}; rates in percent",
+        "",
+    ]
     lines.append(
         f"{'':6}{'corpus':>8}  {'95 % interval':<17}{'utterance mean':>14}{'sub':>9}{'del':>9}{'ins':>9}{'units':>10}"
     )

@@ -1,7 +1,11 @@
 """Multi-head self-attention; a subclass may bias its scores."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+# Queries that attend at a time outside of training, so that memory grows with the length and not with its square.
+CHUNK = 256
 
 
 class SelfAttention(nn.Module):
@@ -33,12 +37,31 @@ class SelfAttention(nn.Module):
         """
         projected = self.in_projection(x).unflatten(-1, (3, self.n_heads, -1))
         query, key, value = projected.permute(2, 0, 3, 1, 4)
-        query, bias = self._biased(query, key_mask, positions)
+        offsets = self._offsets(positions)
         dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
+        parts, n = [], query.shape[2] if self.training else CHUNK
+        for start in range(0, max(1, query.shape[2]), max(1, n)):
+            biased, bias = self._biased(query[:, :, start : start + n], key_mask, offsets, start)
+            parts.append(F.scaled_dot_product_attention(biased, key, value, attn_mask=bias, dropout_p=dropout))
+        y = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
         out: Tensor = self.out_projection(y.transpose(1, 2).flatten(2))
         return out
 
-    def _biased(self, query: Tensor, key_mask: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Queries (B, H, T, D / H), and what is added to (or masks) the scores, broadcastable to (B, H, T, T)."""
+    def _offsets(self, positions: Tensor | None) -> Tensor | None:
+        """What `_biased` needs of the positions, computed once for all chunks."""
+        return None
+
+    def _biased(self, query: Tensor, key_mask: Tensor, offsets: Tensor | None, start: int) -> tuple[Tensor, Tensor]:
+        """Bias the scores of some queries.
+
+        Args:
+            query (Tensor): of ``n`` frames, (B, H, n, D / H).
+            key_mask (Tensor): see `forward`.
+            offsets (Tensor): what `_offsets` gave.
+            start: the first of the frames.
+
+        Returns:
+            query (Tensor): (B, H, n, D / H).
+            bias (Tensor): what is added to (or masks) the scores, broadcastable to (B, H, n, T).
+        """
         return query, key_mask

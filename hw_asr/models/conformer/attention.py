@@ -25,9 +25,16 @@ class RelativeSelfAttention(SelfAttention):
         self.content_bias = nn.Parameter(torch.zeros(n_heads, 1, width // n_heads))
         self.position_bias = nn.Parameter(torch.zeros(n_heads, 1, width // n_heads))
 
-    def _biased(self, query: Tensor, key_mask: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _offsets(self, positions: Tensor | None) -> Tensor:
         assert positions is not None
-        offsets = self.position_projection(positions).unflatten(-1, (self.n_heads, -1)).permute(1, 2, 0)
-        by_offset = torch.matmul((query + self.position_bias) * query.shape[-1] ** -0.5, offsets)
+        offsets: Tensor = self.position_projection(positions).unflatten(-1, (self.n_heads, -1)).permute(1, 2, 0)
+        return offsets
+
+    def _biased(self, query: Tensor, key_mask: Tensor, offsets: Tensor | None, start: int) -> tuple[Tensor, Tensor]:
+        assert offsets is not None
+        n, last = query.shape[2], (offsets.shape[-1] - 1) // 2
+        # Of the offsets last, ..., -last those that these queries can have: start + n - 1, ..., start - last.
+        own = offsets[..., last - (start + n - 1) : 2 * last + 1 - start]
+        by_offset = torch.matmul((query + self.position_bias) * query.shape[-1] ** -0.5, own)
         bias = relative_shift(by_offset).masked_fill(~key_mask, -torch.inf)
         return query + self.content_bias, bias
