@@ -44,11 +44,13 @@ class RecognitionTask(BaseTask):
         return {"n_mels": self.features.n_mels, "n_tokens": len(self.text_encoder)}
 
     def unusable_utterances(self, model: BaseModel, split: Split) -> dict[str, str]:
-        """Transcripts that no loss can be computed of, or that would teach silence: id -> reason.
+        """Training transcripts that no loss can be computed of, or that would teach silence: id -> reason.
 
         CTC's loss is infinite where a transcript needs more frames than the model gives for its audio; one of which the
         vocabulary can spell nothing would teach to stay silent.
         """
+        if split.evaluation:  # where every utterance counts
+            return {}
         assert isinstance(model, CTCModel)
         samples = torch.tensor([round(duration * split.sample_rate) for duration in split.durations])
         frames = model.output_lengths(self.features.frames(samples)).tolist()

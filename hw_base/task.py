@@ -60,7 +60,12 @@ class BaseTask(ABC):
         return self.text_encoder.unknown(record.text or "")
 
     def unusable_utterances(self, model: BaseModel, split: Split) -> dict[str, str]:
-        """Utterances of a training split that the model cannot learn from: id -> reason."""
+        """Utterances that the model cannot learn from or be evaluated on: id -> reason; asked before the first step.
+
+        Args:
+            model: on any device.
+            split: ``split.evaluation`` says what for.
+        """
         return {}
 
     def fit_vocabulary(self, split: Split, origin: dict[str, Any] | None) -> None:

@@ -18,7 +18,7 @@ from hw_base.storage import cache_folder
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 _THREADS = 8
 
 
@@ -72,6 +72,8 @@ def _read(cache: Path) -> dict[str, list[float]]:
         content: Any = json.loads(cache.read_text(encoding="utf-8"))
         if content["format"] != _FORMAT:
             return {}
+        if content["digest"] != _digest(content["files"]):
+            raise ValueError("its content is not what was written")
         facts = {str(path): [float(number) for number in fact] for path, fact in content["files"].items()}
     except FileNotFoundError:
         return {}
@@ -81,6 +83,10 @@ def _read(cache: Path) -> dict[str, list[float]]:
     return {path: fact for path, fact in facts.items() if len(fact) == 3}
 
 
+def _digest(facts: dict[str, list[float]]) -> str:
+    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
+
+
 def _write(cache: Path, facts: dict[str, list[float]]) -> None:
     """Under a temporary name first, so that two runs that start together cannot mix their files."""
     try:
@@ -88,7 +94,7 @@ def _write(cache: Path, facts: dict[str, list[float]]) -> None:
         handle, temporary = tempfile.mkstemp(dir=cache.parent, prefix=cache.stem, suffix=".tmp")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                json.dump({"format": _FORMAT, "files": facts}, stream)
+                json.dump({"format": _FORMAT, "digest": _digest(facts), "files": facts}, stream)
             os.replace(temporary, cache)
         except BaseException:
             os.unlink(temporary)

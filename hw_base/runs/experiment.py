@@ -123,7 +123,8 @@ class Experiment:
         for split in splits.values():
             self.report_unknown(split)
         model = self.model()
-        splits[TRAIN_SPLIT].leave_out(self.task.unusable_utterances(model, splits[TRAIN_SPLIT]))
+        for split in splits.values():
+            split.leave_out(self.task.unusable_utterances(model, split))
         self.task.fill_caches(model, splits)
         loaders = {name: self.loader(split) for name, split in splits.items()}
         if self.state is None:

@@ -50,8 +50,8 @@ _VARIANTS: dict[Part, tuple[str, ...]] = {
     "test": ("+Andrea", "+antonio", "+f2", "+m3", "+m6", "+robert"),
 }
 
-# Wave files as written here: a header of this size, then 16-bit samples.
-_HEADER_BYTES = 44
+# Name of the file that holds the digest of all others.
+_DIGEST = "sha256"
 
 _Rate = Annotated[int, Field(ge=80, le=450)]
 _Pitch = Annotated[int, Field(ge=0, le=99)]
@@ -175,18 +175,28 @@ def _record(part: Part, folder: Path, row: dict[str, Any], sample_rate: int) -> 
 
 
 def _read_index(folder: Path) -> list[dict[str, Any]] | None:
-    """The index of a complete corpus; None where there is none, or where files have been lost since."""
+    """The index of a complete corpus; None where there is none, or where its content has changed since."""
     try:
+        expected = (folder / _DIGEST).read_text(encoding="ascii")
         index: list[dict[str, Any]] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        for row in index:
-            if (folder / row["file"]).stat().st_size != _HEADER_BYTES + 2 * row["n_samples"]:
-                raise ValueError(f"{row['file']} is damaged")
+        if _content_digest(folder, index) != expected:
+            raise ValueError("its content is not what was made")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("%s: %s; the corpus is made again", folder, error)
         return None
     return index
+
+
+def _content_digest(folder: Path, index: list[dict[str, Any]]) -> str:
+    """Of the index and of all its files: a text or a sample that has changed is found."""
+    digest = hashlib.sha256((folder / "index.json").read_bytes())
+    for row in index:
+        content = (folder / row["file"]).read_bytes()
+        digest.update(len(content).to_bytes(8, "little"))
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def _make(folder: Path, plan: Sequence[Utterance], sample_rate: int, n_processes: int) -> list[dict[str, Any]]:
@@ -204,6 +214,7 @@ def _make(folder: Path, plan: Sequence[Utterance], sample_rate: int, n_processes
             try:
                 index = _speak_all(building, plan, sample_rate, n_processes)
                 (building / "index.json").write_text(json.dumps(index), encoding="utf-8")
+                (building / _DIGEST).write_text(_content_digest(building, index), encoding="ascii")
                 _publish(building, folder)
             finally:
                 shutil.rmtree(building, ignore_errors=True)

@@ -61,7 +61,7 @@ class TTSItemMaker:
         item: dict[str, Any] = {key: facts[key] for key in ("spectrogram", "pitch", "energy")}
         item |= self._tokens(record, facts["spectrogram"].shape[-1])
         item |= {
-            "speaker_id": self.speaker_id(record),
+            "speaker_id": speaker_id(record, self.speakers),
             "text": record.text,
             "utterance_id": record.utterance_id,
             "audio_path": record.audio_path,
@@ -70,19 +70,6 @@ class TTSItemMaker:
         if self.with_waveform:
             item["waveform"] = read()
         return item
-
-    def speaker_id(self, record: Record) -> int:
-        """The id of who speaks.
-
-        Raises:
-            DataError: the training split has no such speaker.
-        """
-        if len(self.speakers) < 2:
-            return 0
-        if record.speaker not in self.speakers:
-            hint = suggest(record.speaker, list(self.speakers))
-            raise DataError(f"utterance {record.utterance_id!r}: no speaker {record.speaker!r} in training. {hint}")
-        return self.speakers[record.speaker]
 
     def _tokens(self, record: Record, frames: int) -> dict[str, Tensor]:
         phones = phones_of(record, self.front_end)
@@ -107,3 +94,21 @@ class TTSItemMaker:
                 durations = torch.tensor(intersperse(durations.tolist(), BLANK), dtype=torch.int64)
             item["durations"] = durations
         return item
+
+
+def speaker_id(record: Record, speakers: Mapping[str, int]) -> int:
+    """The id of who speaks.
+
+    Args:
+        record: names the speaker.
+        speakers: ids by name; one speaker or none at all needs no name.
+
+    Raises:
+        DataError: the training split has no such speaker.
+    """
+    if len(speakers) < 2:
+        return 0
+    if record.speaker not in speakers:
+        hint = suggest(record.speaker, list(speakers))
+        raise DataError(f"utterance {record.utterance_id!r}: no speaker {record.speaker!r} in training. {hint}")
+    return speakers[record.speaker]

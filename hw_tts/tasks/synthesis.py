@@ -18,7 +18,7 @@ from hw_base.errors import CheckpointError, ConfigError, DataError
 from hw_base.nn.model import BaseModel
 from hw_base.registry import FEATURES, MODELS, TASKS
 from hw_base.task import BaseTask
-from hw_tts.data.items import TTSItemMaker
+from hw_tts.data.items import TTSItemMaker, speaker_id
 from hw_tts.data.phones import phones_of
 from hw_tts.evaluation.synthesis import test
 from hw_tts.features import statistics
@@ -157,7 +157,7 @@ class SynthesisTask(BaseTask):
         self._ids.update({name: i for i, name in enumerate(names)})
 
     def unusable_utterances(self, model: BaseModel, split: Split) -> dict[str, str]:
-        """Utterances without alignment or with one that does not fit, with nothing to say, or with too much."""
+        """Utterances of no known speaker, without an alignment that fits, with nothing to say, or with too much."""
         reasons = {}
         for record in split.records:
             try:
@@ -169,6 +169,7 @@ class SynthesisTask(BaseTask):
         return reasons
 
     def _misfit(self, record: Record) -> str | None:
+        speaker_id(record, self._ids)
         phones = phones_of(record, self.text_encoder)
         if phones is None and self._aligned():
             return "it has no alignment; give the dataset one, or set model.args.alignment to learned"

@@ -212,3 +212,24 @@ def test_a_vocoder_of_other_spectrograms_ends_a_training_with_both_lists(tmp_pat
     error = capsys.readouterr().err
     assert "The vocoder's: sample_rate 16000, n_fft 512," in error
     assert "The features': sample_rate 22050, n_fft 1024," in error
+
+
+@pytest.mark.parametrize("flags", [["--dry-run"], []])
+def test_a_validation_speaker_whom_training_lacks_is_told_before_the_first_step(tmp_path, capsys, flags):
+    recorded(tmp_path, {name: "in being modern" for name in "abc"}, seconds=1.5)
+    (tmp_path / "train.txt").write_text("audio/a.wav|ann|in being modern\naudio/b.wav|bob|in being modern\n")
+    (tmp_path / "val.txt").write_text("audio/c.wav|eve|in being modern\naudio/a.wav|ann|in being modern\n")
+    raw = config("vits2")
+    raw["model"]["args"]["alignment"] = "searched"
+    for name, split in raw["data"].items():
+        path = str(tmp_path / ("train.txt" if name == "train" else "val.txt"))
+        split |= {"datasets": [{"type": "FileList", "args": {"path": path}}], "batch_size": 2}
+    (tmp_path / "c.json").write_text(json.dumps(raw))
+    arguments = ["-c", str(tmp_path / "c.json"), "-d", "cpu", "--run-dir", str(tmp_path / "run"), *flags]
+    assert train_script.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert "error: val: 1 of 2 utterances, 'audio_c': " in said
+    assert "no speaker 'eve' in training. Known: ann, bob" in said
+    assert not list(tmp_path.glob("run/*.pth"))
+    if flags:
+        assert train_script.main([*arguments, "--set", "data.val.on_bad_data=skip"]) == 0

@@ -96,7 +96,7 @@ def test_unreadable_files_are_tried_again(corpus):
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "[]", '{"format": 1}', '{"format": 1, "files": {"0.wav": [1, "x", 3]}}', '{"format": 1, "files": 3}'],
+    ["", "{", "[]", '{"format": 2}', '{"format": 2, "digest": "", "files": {}}', '{"format": 2, "files": 3}'],
 )
 def test_damaged_cache_is_made_anew(corpus, cache, caplog, content):
     folder, records = corpus
@@ -145,3 +145,14 @@ def test_cache_folder(monkeypatch, tmp_path):
         assert cache_folder() == tmp_path / ".cache" / "hw_speech"
     monkeypatch.setenv("XDG_CACHE_HOME", "/var/x")
     assert str(cache_folder()) == "/var/x/hw_speech"
+
+
+def test_a_changed_duration_in_the_cache_is_found(corpus, cache, caplog):
+    folder, records = corpus
+    with_durations(folder, records)
+    [file] = cache.iterdir()
+    content = json.loads(file.read_text())
+    content["files"]["3.wav"][2] = 9.0
+    file.write_text(json.dumps(content))
+    assert durations(with_durations(folder, records)) == EXPECTED
+    assert "made anew" in caplog.text

@@ -237,7 +237,7 @@ def test_every_argument_has_a_corpus_of_its_own(tmp_path):
     assert len(folders(tmp_path)) == len(others)
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "index"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "index", "flipped bit", "changed text", "no digest"])
 def test_a_damaged_corpus_is_made_again(dataset, tmp_path, damage):
     first = SyntheticSpeech("train", n_utterances=12, cache_dir=str(tmp_path))
     victim = Path(first.records[5].audio_path)
@@ -245,11 +245,21 @@ def test_a_damaged_corpus_is_made_again(dataset, tmp_path, damage):
         victim.unlink()
     elif damage == "truncated":
         os.truncate(victim, 1000)
+    elif damage == "flipped bit":
+        content = bytearray(victim.read_bytes())
+        content[len(content) // 2] ^= 1
+        victim.write_bytes(content)
+    elif damage == "no digest":
+        (victim.parents[1] / "sha256").unlink()
+    elif damage == "changed text":
+        index = victim.parents[1] / "index.json"
+        index.write_text(index.read_text().replace(first.records[5].text, first.records[5].text[::-1]))
     else:
         index = victim.parents[1] / "index.json"
         index.write_text(index.read_text()[:-100])
     again = SyntheticSpeech("train", n_utterances=12, cache_dir=str(tmp_path))
     assert files_of(again) == files_of(dataset)
+    assert [record.text for record in again.records] == [record.text for record in first.records]
     assert len(folders(tmp_path)) == 1
 
 
