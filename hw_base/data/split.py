@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import itertools
 import logging
 import math
 import random
@@ -151,6 +152,14 @@ class Split(torch.utils.data.Dataset[Item]):
                 item["skipped"] = skipped
                 return item
         raise DataError(f"{self.name}: {len(skipped)} utterances in a row cannot be used; the first: {skipped[0][1]}")
+
+    def examples(self, count: int) -> list[str]:
+        """Ids of utterances to show: one of each voice, then a second of each; always the same ones."""
+        voices: dict[str, list[str]] = {}
+        for record in self.records:
+            voices.setdefault(record.speaker, []).append(record.utterance_id)
+        turns = itertools.zip_longest(*voices.values())
+        return [name for turn in turns for name in turn if name is not None][:count]
 
     def leave_out(self, reasons: Mapping[str, str]) -> None:
         """Drop utterances that cannot be used, by id, or end with one error under ``on_bad_data="fail"``.

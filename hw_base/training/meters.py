@@ -1,5 +1,6 @@
 """Means by name: of losses over the steps since they were last read, and of anything over whole splits."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,6 +8,9 @@ from torch import Tensor
 
 from hw_base import distributed
 from hw_base.nn.losses import SumAndCount
+
+# Values that a line of the log names.
+_SHOWN = 12
 
 
 class RunningMeans:
@@ -77,3 +81,11 @@ class SplitMeans:
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Continue from `state_dict`."""
         self._sums = {name: pair.to(device) for name, pair in state.items()}
+
+
+def in_a_line(values: Mapping[str, float]) -> str:
+    """Values for a line of the log: those of single speakers and more than fit are only counted."""
+    whole = [name for name in values if name.count("/") < 2] or list(values)
+    shown = [f"{name} {values[name]:.4f}" for name in whole[:_SHOWN]]
+    others = len(values) - len(shown)
+    return ", ".join(shown) + (f", and {others} more in metrics.jsonl" if others else "")

@@ -31,6 +31,7 @@ from hw_base.config.schema import TRAIN_SPLIT, steps_of
 from hw_base.errors import CheckpointError, DivergedError, HwError, InterruptedRun
 from hw_base.nn.losses import SumAndCount, as_sum_and_count
 from hw_base.training.evaluation import Batch, Evaluator, NamedLosses
+from hw_base.training.meters import in_a_line
 from hw_base.training.parts import TrainerParts
 from hw_base.training.progress import Progress
 
@@ -219,8 +220,7 @@ class BaseTrainer(Evaluator):
         self.evaluated_at = self.step
         if values:
             self.setup.writers.scalars(values, self.step)
-            shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
-            log.info("step %d: %s (%.1f s)", self.step, shown, time.monotonic() - started)
+            log.info("step %d: %s (%.1f s)", self.step, in_a_line(values), time.monotonic() - started)
         if self.monitor.key:
             self._follow(values[self.monitor.key])
         progress.restart_clock()

@@ -35,6 +35,7 @@ class SynthesisTrainer(BaseTrainer):
         evaluated = [setup.loaders[name].split for name in setup.config.evaluation_splits()]
         self.scores = Scores(setup.metrics, speakers_of(*evaluated))
         self._shown: list[Pair] = []
+        self._sent: set[str] = set()  # recordings that the writers have
 
     @classmethod
     def metric_names(cls, config: Config) -> list[str]:
@@ -46,7 +47,7 @@ class SynthesisTrainer(BaseTrainer):
         rate = self.features.sample_rate
         for pair in pairs_of(batch, waveforms, rate):
             self.scores.update(pair)
-            if len(self._shown) < self.section.examples:
+            if pair.utterance_id in self.setup.loaders[split].split.examples(self.section.examples):
                 self._shown.append(pair)
         if self.scores.wants_matched():
             for pair in pairs_of(batch, matched_waveforms(batch, self.vocoder), rate, matched=True):
@@ -61,9 +62,11 @@ class SynthesisTrainer(BaseTrainer):
         """Give the writers audio and pictures of the first utterances, and a table of their lengths."""
         writers, rate = self.setup.writers, self.features.sample_rate
         rows = []
-        for i, pair in enumerate(self._shown, start=1):
+        for i, pair in enumerate(sorted(self._shown, key=lambda pair: pair.utterance_id), start=1):
             writers.audio(f"{split}/{i}_synthesized", pair.synthesized, rate, self.step)
-            writers.audio(f"{split}/{i}_recorded", pair.reference, rate, self.step)
+            if f"{split}/{pair.utterance_id}" not in self._sent:
+                self._sent.add(f"{split}/{pair.utterance_id}")
+                writers.audio(f"{split}/{i}_recorded", pair.reference, rate, self.step)
             if min(len(pair.synthesized), len(pair.reference)) >= self.features.min_samples:
                 pictures = {
                     f"synthesized: {pair.text}": self.features(pair.synthesized),

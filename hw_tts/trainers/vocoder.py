@@ -49,6 +49,7 @@ class VocoderTrainer(BaseTrainer):
         self.features = setup.task.features
         self.scores = VocoderScores(setup.metrics)
         self._shown: list[Pair] = []
+        self._sent: set[str] = set()  # recordings that the writers have
         for loss in self.loss_modules.values():
             if isinstance(loss, WaveformMelLoss):
                 loss.prepare(self.features)
@@ -84,11 +85,11 @@ class VocoderTrainer(BaseTrainer):
     def update_metrics(self, batch: dict[str, Any], split: str) -> None:
         for pair in vocoder_pairs(batch, batch["waveform_predicted"], self.features.sample_rate):
             self.scores.update(pair)
-            if len(self._shown) < self.section.examples:
+            if pair.utterance_id in self.setup.loaders[split].split.examples(self.section.examples):
                 self._shown.append(pair)
 
     def compute_metrics(self, split: str) -> dict[str, float]:
-        for i, pair in enumerate(self._shown, start=1):
+        for i, pair in enumerate(sorted(self._shown, key=lambda pair: pair.utterance_id), start=1):
             self._show(f"{split}/{i}", pair)
         self._shown = []
         return self.scores.compute()
@@ -97,7 +98,9 @@ class VocoderTrainer(BaseTrainer):
         """Give the writers the audio and the spectrograms of one utterance."""
         writers, rate = self.setup.writers, self.features.sample_rate
         writers.audio(f"{name}_synthesized", pair.synthesized, rate, self.step)
-        writers.audio(f"{name}_recorded", pair.reference, rate, self.step)
+        if f"{name}/{pair.utterance_id}" not in self._sent:
+            self._sent.add(f"{name}/{pair.utterance_id}")
+            writers.audio(f"{name}_recorded", pair.reference, rate, self.step)
         features = copy.deepcopy(self.features).cpu()
         if len(pair.reference) >= features.min_samples:
             pictures = {

@@ -300,3 +300,10 @@ def test_a_record_of_no_duration_is_bad_data(min_seconds):
     split = indexed(*records, limits=Limits(min_seconds=min_seconds), on_bad_data="skip")
     assert ids(split) == ["a"]
     assert "dropped 1 of no duration (first: none)" in split.report[0]
+
+
+def test_examples_are_one_of_each_voice_before_a_second():
+    records = [Record(f"{voice}{i}", "x.wav", 1.0, "a", voice) for voice in "ab" for i in range(3)]
+    split = Split("val", [BaseDataset(records)], lambda *_: {}, 16000)
+    assert split.examples(3) == ["a0", "b0", "a1"]
+    assert split.examples(99) == ["a0", "b0", "a1", "b1", "a2", "b2"]
