@@ -158,6 +158,7 @@ def test_new_speakers_get_the_homeworks_ids(tmp_path):
     assert first.task.speakers == known
     assert first.task.model_arguments()["n_speakers"] == 103
     trained = {"text_encoder": first.task.text_encoder.state_dict(), "task": first.task.state_dict()}
+    trained |= {"model": {}, "step": 0}
     checkpoint.save(tmp_path / "first.pth", {"config": config.as_dict(first.config), **trained})
     tuned = experiment("vits2_finetune", root, f"init_from={tmp_path / 'first.pth'}")
     assert tuned.task.model_arguments()["n_speakers"] == 108
