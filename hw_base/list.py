@@ -17,7 +17,7 @@ from hw_base.errors import ConfigError
 from hw_base.registry import Registry, suggest
 from hw_base.runs import cli
 
-REGISTRIES: dict[str, Registry] = {
+REGISTRIES: dict[str, Registry[Any]] = {
     name.lower(): value for name, value in vars(registry).items() if isinstance(value, Registry)
 }
 _SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields):$", re.MULTILINE)
@@ -88,7 +88,7 @@ def _split(doc: str) -> tuple[str, dict[str, str]]:
     return _MARKUP.sub("", parts[0]).strip(), documented
 
 
-def _given_by_code(entries: Registry) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _given_by_code(entries: Registry[Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Arguments that no config names, and those that may be left to the program."""
     if entries is registry.TASKS:
         return ("config",), ()

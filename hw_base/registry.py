@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T", bound=Callable[..., Any])
+Entry = TypeVar("Entry")
 
 # Arguments of these kinds have no names, so a config could not be checked against them.
 _OPEN_KINDS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -23,7 +24,7 @@ def suggest(name: str, known: "Mapping[str, Any] | list[str]") -> str:
     return f"Known: {', '.join(sorted(known))}." if known else "None is known."
 
 
-class Registry(Mapping[str, Callable[..., Any]]):
+class Registry(Mapping[str, Entry]):
     """The names of one kind of component, for example all models.
 
     Attributes:
@@ -33,7 +34,7 @@ class Registry(Mapping[str, Callable[..., Any]]):
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
-        self._entries: dict[str, Callable[..., Any]] = {}
+        self._entries: dict[str, Entry] = {}
         self.renamed: dict[str, str] = {}
 
     def register(self, name: str | None = None, before: str | None = None) -> Callable[[T], T]:
@@ -57,7 +58,7 @@ class Registry(Mapping[str, Callable[..., Any]]):
                 raise TypeError(
                     f"{self.kind} {key!r}: a registered constructor must name its arguments, not {open_ended}"
                 )
-            self._entries[key] = target
+            self._entries[key] = target  # type: ignore[assignment]  # what an entry is, its base class says
             if before is not None:
                 self.renamed[before] = key
             return target
@@ -70,7 +71,7 @@ class Registry(Mapping[str, Callable[..., Any]]):
             return f"expected the name of a {self.kind}, found {name!r}"
         return f"no {self.kind} is named {name!r}. {suggest(name, self._entries)}"
 
-    def __getitem__(self, name: str) -> Callable[..., Any]:
+    def __getitem__(self, name: str) -> Entry:
         if not isinstance(name, str) or name not in self._entries:  # a config may say anything
             raise KeyError(self.unknown(name))
         return self._entries[name]
@@ -88,18 +89,18 @@ class Registry(Mapping[str, Callable[..., Any]]):
         return id(self)
 
 
-TASKS = Registry("task")
-FEATURES = Registry("feature")
-MODELS = Registry("model")
-DATASETS = Registry("dataset")
-COLLATES = Registry("collate")
-LOSSES = Registry("loss")
-METRICS = Registry("metric")
-DECODERS = Registry("decoder")
-TEXT_ENCODERS = Registry("text encoder")
-AUGMENTATIONS = Registry("augmentation")
-OPTIMIZERS = Registry("optimizer")
-SCHEDULERS = Registry("scheduler")
-WRITERS = Registry("writer")
-TRAINERS = Registry("trainer")
-SPEAKER_INITS = Registry("initialiser of new speakers")
+TASKS = Registry[Any]("task")
+FEATURES = Registry[Callable[..., Any]]("feature")
+MODELS = Registry[Any]("model")
+DATASETS = Registry[Callable[..., Any]]("dataset")
+COLLATES = Registry[Callable[..., Any]]("collate")
+LOSSES = Registry[Callable[..., Any]]("loss")
+METRICS = Registry[Any]("metric")
+DECODERS = Registry[Callable[..., Any]]("decoder")
+TEXT_ENCODERS = Registry[Callable[..., Any]]("text encoder")
+AUGMENTATIONS = Registry[Any]("augmentation")
+OPTIMIZERS = Registry[Callable[..., Any]]("optimizer")
+SCHEDULERS = Registry[Callable[..., Any]]("scheduler")
+WRITERS = Registry[Callable[..., Any]]("writer")
+TRAINERS = Registry[Any]("trainer")
+SPEAKER_INITS = Registry[Callable[..., Any]]("initialiser of new speakers")

@@ -145,7 +145,7 @@ class BaseTask(ABC):
         trainer.setdefault("type", cls.default_trainer)
         losses = tree.get("losses")
         if trainer["type"] in registry.TRAINERS and isinstance(losses, dict):
-            default_losses = registry.TRAINERS[trainer["type"]].default_losses  # type: ignore[attr-defined]
+            default_losses = registry.TRAINERS[trainer["type"]].default_losses
             for name, loss in losses.items():
                 if isinstance(loss, int | float) and not isinstance(loss, bool):
                     losses[name] = loss = {"weight": loss}
@@ -155,7 +155,7 @@ class BaseTask(ABC):
     @classmethod
     def check(cls, config: Config) -> dict[str, str]:
         """What fits its own place and not the rest of the config: message by path."""
-        problem = lacking(registry.MODELS[config.model.type], cls.model_contract)  # type: ignore[arg-type]
+        problem = lacking(registry.MODELS[config.model.type], cls.model_contract)
         if problem is not None:
             return {"model.type": problem}
         errors = _decoder_problem(config)
@@ -175,7 +175,7 @@ class BaseTask(ABC):
     @classmethod
     def _optimizer_errors(cls, config: Config) -> dict[str, str]:
         errors: dict[str, str] = {}
-        groups = registry.MODELS[config.model.type].parameter_group_names  # type: ignore[attr-defined]
+        groups = registry.MODELS[config.model.type].parameter_group_names
         for name in config.optimizers.keys() - set(groups):
             hint = suggest(name, list(groups))
             errors[f"optimizers.{name}"] = f"{config.model.type} has no parameter group of this name. {hint}"
@@ -212,7 +212,7 @@ class BaseTask(ABC):
         losses = ["loss", *config.losses]
         if len(config.optimizers) > 1:
             losses = [f"{group}/{loss}" for group in config.optimizers for loss in losses]
-        known = losses + trainer.metric_names(config)  # type: ignore[attr-defined]
+        known = losses + trainer.metric_names(config)
         return None if name in known else f"{split} has no value named {name!r}. {suggest(name, known)}"
 
 

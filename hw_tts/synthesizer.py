@@ -12,8 +12,8 @@ from hw_base import distributed, trained
 from hw_base.audio import io as audio
 from hw_base.data.collate import pad_stack
 from hw_base.errors import CheckpointError, ConfigError, DataError
-from hw_base.nn.model import BaseModel
 from hw_base.registry import suggest
+from hw_tts.models.base import SynthesisModel
 from hw_tts.text.cutting import halves, sentences
 from hw_tts.vocoders.loading import BaseVocoder, load_vocoder
 
@@ -58,7 +58,7 @@ class Synthesizer:
         speakers (list[str]): whom it can speak like; empty where there is one voice.
     """
 
-    def __init__(self, model: BaseModel, task: Any, vocoder: BaseVocoder | None) -> None:
+    def __init__(self, model: SynthesisModel, task: Any, vocoder: BaseVocoder | None) -> None:
         self.model, self.task, self.vocoder = model.eval(), task, vocoder
         self.sample_rate: int = task.features.sample_rate
         self.speakers: list[str] = task.speakers if len(task.speakers) > 1 else []
@@ -83,10 +83,10 @@ class Synthesizer:
         if opened.config.task != "tts":
             found = f"a model of the task {opened.config.task!r}"
             raise CheckpointError(f"{path}: holds {found}; synthesis needs one of 'tts'")
-        model: Any = opened.model
-        speaks = getattr(model, "trains_on_waveform", False)
-        if hasattr(model, "prepare_for_inference"):
-            model.prepare_for_inference()
+        model = opened.model
+        assert isinstance(model, SynthesisModel)
+        speaks = model.trains_on_waveform
+        model.prepare_for_inference()
         if speaks and vocoder is not None:
             raise ConfigError(f"{path}: {opened.config.model.type} makes audio itself and has no use for a vocoder")
         made = None if speaks else load_vocoder(vocoder, opened.task.features, device)
@@ -164,8 +164,10 @@ class Synthesizer:
         """One batch of token ids; a waveform for each."""
         tokens, length = pad_stack([torch.tensor(piece, dtype=torch.int64) for piece in pieces])
         ids = torch.full((len(pieces),), speaker_id, dtype=torch.int64)
-        given = {key: value.to(self._device) if isinstance(value, Tensor) else value for key, value in controls.items()}
-        output = self.model.synthesize(  # type: ignore[operator]
+        given: dict[str, Any] = {
+            key: value.to(self._device) if isinstance(value, Tensor) else value for key, value in controls.items()
+        }
+        output = self.model.synthesize(
             tokens=tokens.to(self._device),
             tokens_length=length.to(self._device),
             speaker_id=ids.to(self._device),
@@ -182,10 +184,8 @@ class Synthesizer:
         Raises:
             ConfigError: the model cannot, or knows no such speaker.
         """
-        if not hasattr(self.model, "mix_speakers"):
-            raise ConfigError(f"{type(self.model).__name__} cannot mix speakers")
         weights = {self.speaker_id(name): share for name, share in shares.items()}
-        return {"speaker_embedding": self.model.mix_speakers(weights)}  # type: ignore[operator]
+        return {"speaker_embedding": self.model.mix_speakers(weights)}
 
     @torch.inference_mode()
     def convert(
@@ -207,8 +207,6 @@ class Synthesizer:
             ConfigError: the model cannot, or knows no such speaker.
             DataError: the recording is too short.
         """
-        if not hasattr(self.model, "voice_conversion"):
-            raise ConfigError(f"{type(self.model).__name__} cannot convert voices; a VITS2 can")
         spoken = torch.tensor([self.speaker_id(source)], device=self._device)
         voice: dict[str, Any] = (
             {"target_id": torch.tensor([self.speaker_id(target)], device=self._device)}
@@ -217,7 +215,7 @@ class Synthesizer:
         )
         spectrogram = self.task.features(audio.resample(waveform, sample_rate, self.sample_rate))[None].to(self._device)
         length = torch.tensor([spectrogram.shape[-1]], device=self._device)
-        output = self.model.voice_conversion(spectrogram, length, spoken, noise=noise, **voice)  # type: ignore[operator]
+        output = self.model.voice_conversion(spectrogram, length, spoken, noise=noise, **voice)
         return waveforms_of(output, None)[0]
 
     def _joined(self, waveforms: Sequence[Tensor]) -> Tensor:
@@ -251,7 +249,7 @@ class Synthesizer:
                 raise DataError(f"the text {sentence[:60]!r} has symbols that training had not: {unknown[:10]}{named}")
 
     def _check(self, controls: Mapping[str, Any]) -> None:
-        known = inspect.signature(self.model.synthesize).parameters  # type: ignore[arg-type]
+        known = inspect.signature(self.model.synthesize).parameters
         for name in controls:
             if name not in known:
                 has = [key for key in known if not key.startswith(("tokens", "speaker"))]

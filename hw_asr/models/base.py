@@ -13,7 +13,7 @@ class CTCModel(BaseModel):
     Constructors are given ``n_mels`` (F) and ``n_tokens`` (V) at run time, if they ask for them.
     """
 
-    required = ("output_lengths",)
+    required = ("forward", "output_lengths")
 
     def output_lengths(self, length: Tensor) -> Tensor:
         """Frames of ``log_probs`` for so many frames of the spectrogram.

@@ -106,7 +106,7 @@ class Candidate:
         kinds = {parameter.kind for parameter in inspect.signature(self.target).parameters.values()}
         if inspect.Parameter.VAR_KEYWORD in kinds:  # it has no constructor of its own
             return self.target(**self.args)
-        registry = Registry("component")
+        registry = Registry[Any]("component")
         registry._entries[self.name] = self.target
         free = {key: value for key, value in runtime.items() if key not in self.args}
         with seeding.isolated(init_seed):

@@ -30,7 +30,7 @@ class Entry:
 
 
 # Kinds by their names on the command line; those without a registry are parts of models.
-REGISTRIES: dict[str, Registry] = {
+REGISTRIES: dict[str, Registry[Any]] = {
     "augmentations": registry.AUGMENTATIONS,
     "collates": registry.COLLATES,
     "datasets": registry.DATASETS,

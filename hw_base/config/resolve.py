@@ -75,7 +75,7 @@ def _resolve(raw: Mapping[str, Any], overrides: Iterable[str]) -> Config:
     task_packages.import_task(tree.get("task"))
     upgrade(tree)
     if _known_task(tree):  # before the other overrides, which may change a default
-        TASKS[tree["task"]].complete(tree)  # type: ignore[attr-defined]
+        TASKS[tree["task"]].complete(tree)
     given.apply(tree, without="task")
     upgrade(tree)
     errors = given.errors
@@ -84,7 +84,7 @@ def _resolve(raw: Mapping[str, Any], overrides: Iterable[str]) -> Config:
         errors["task"] = found
         raise _config_error(errors)
     task = TASKS[tree["task"]]
-    task.complete(tree)  # type: ignore[attr-defined]
+    task.complete(tree)
     errors |= _section_errors(tree)
     for site in sites(Config, tree):
         errors |= _component_errors(site)
@@ -92,7 +92,7 @@ def _resolve(raw: Mapping[str, Any], overrides: Iterable[str]) -> Config:
         raise _config_error(errors)
     _write_defaults(tree)
     config = Config.model_validate_json(json.dumps(tree))
-    errors = task.check(config)  # type: ignore[attr-defined]
+    errors = task.check(config)
     if errors:
         raise _config_error(errors)
     return config
@@ -119,7 +119,7 @@ def as_dict(config: Config) -> dict[str, Any]:
     return plain
 
 
-def build(where: str, component: Component, registry: Registry, **runtime: Any) -> Any:
+def build(where: str, component: Component, registry: Registry[Any], **runtime: Any) -> Any:
     """Build what a component names.
 
     Args:
@@ -147,7 +147,7 @@ def build(where: str, component: Component, registry: Registry, **runtime: Any) 
         raise ConfigError(f"{where}: {component.type} refuses its arguments: {error}") from None
 
 
-def nested_errors(component: Component, registry: Registry) -> Errors:
+def nested_errors(component: Component, registry: Registry[Any]) -> Errors:
     """What is wrong with a component within another one's arguments: path within it -> message."""
     raw = {"type": component.type, "args": component.args}
     return _component_errors(Site((), Component, Of(registry), raw, lambda value: None))

@@ -91,7 +91,7 @@ class Of:
         filled: arguments that code provides where the file is silent.
     """
 
-    registry: Registry
+    registry: Registry[Any]
     runtime: tuple[str, ...] = ()
     filled: tuple[str, ...] = ()
 

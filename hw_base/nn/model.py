@@ -74,6 +74,7 @@ def lacking(model: type, contract: type[BaseModel]) -> str | None:
     if not (isinstance(model, type) and issubclass(model, contract)):
         return f"{model.__name__} is no {contract.__name__}: it must be a subclass of {where}"
     needed = {name for base in contract.__mro__ if issubclass(base, BaseModel) for name in base.required}
-    own = {name for base in model.__mro__ if not issubclass(contract, base) for name in vars(base)}
+    bases = [vars(base) for base in model.__mro__ if base not in nn.Module.__mro__]
+    own = {name for members in bases for name in members if name not in members.get("required", ())}
     missing = sorted(needed - own)
     return f"{model.__name__} does not define {', '.join(missing)}; see {where}" if missing else None

@@ -79,7 +79,7 @@ def evaluate_main(argv: Sequence[str] | None = None) -> int:
         task_packages.import_task(raw.get("task"))
         task = TASKS.get(raw.get("task", ""))
         if arguments.test_data_folder is not None and task is not None:
-            folder = {"datasets": [task.folder_dataset(arguments.test_data_folder)]}  # type: ignore[attr-defined]
+            folder = {"datasets": [task.folder_dataset(arguments.test_data_folder)]}
             kept = {name: split for name, split in raw["data"].items() if not name.startswith(TEST_PREFIX)}
             raw["data"] = {**kept, "test": folder}
         overrides = list(arguments.set)

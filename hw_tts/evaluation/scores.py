@@ -12,6 +12,7 @@ from hw_base import distributed
 from hw_base.data.split import Split
 from hw_base.errors import ConfigError
 from hw_tts.metrics.base import Pair, SynthesisMetric
+from hw_tts.models.base import SynthesisModel
 from hw_tts.synthesizer import waveforms_of
 from hw_tts.vocoders.loading import BaseVocoder, load_vocoder
 
@@ -140,7 +141,7 @@ def pairs_of(batch: Mapping[str, Any], waveforms: list[Tensor], sample_rate: int
     return pairs
 
 
-def speak_batch(model: Any, batch: dict[str, Any], vocoder: BaseVocoder | None) -> list[Tensor]:
+def speak_batch(model: SynthesisModel, batch: dict[str, Any], vocoder: BaseVocoder | None) -> list[Tensor]:
     """Synthesise the texts of a batch with the model's own timing; its durations are put into the batch."""
     output = model.synthesize(
         tokens=batch["tokens"], tokens_length=batch["tokens_length"], speaker_id=batch["speaker_id"]
@@ -149,13 +150,13 @@ def speak_batch(model: Any, batch: dict[str, Any], vocoder: BaseVocoder | None) 
     return waveforms_of(output, vocoder)
 
 
-def vocoder_for(model: Any, path: str | None, features: Any, device: torch.device) -> BaseVocoder | None:
+def vocoder_for(model: SynthesisModel, path: str | None, features: Any, device: torch.device) -> BaseVocoder | None:
     """The vocoder of an evaluation; none for a model that makes audio itself.
 
     Raises:
         ConfigError: such a model was given one.
     """
-    if not getattr(model, "trains_on_waveform", False):
+    if not model.trains_on_waveform:
         return load_vocoder(path, features, device)
     if path is not None:
         raise ConfigError("trainer.args.vocoder: this model makes audio itself and has no use for a vocoder")

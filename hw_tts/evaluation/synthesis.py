@@ -19,6 +19,7 @@ from hw_base.runs import outputs
 from hw_base.runs.experiment import Experiment
 from hw_tts.evaluation.scores import Scores, matched_waveforms, pairs_of, speak_batch, speakers_of, vocoder_for
 from hw_tts.metrics.base import Pair
+from hw_tts.models.base import SynthesisModel
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ def test(config: Config, arguments: Namespace, state: dict[str, Any], device: to
     """
     experiment = Experiment(config, device, state)
     model = experiment.model().eval()
+    assert isinstance(model, SynthesisModel)
     task: Any = experiment.task
     vocoder = vocoder_for(model, config.trainer.args.get("vocoder"), task.features, device)
     output = Path(arguments.output)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from hw_base.config.schema import Depth, Size
 from hw_base.errors import ConfigError
-from hw_base.nn.model import BaseModel
 from hw_base.registry import MODELS
+from hw_tts.models.base import SynthesisModel
 from hw_tts.models.blocks.backbone import SpectrogramDecoder, TextEncoder, best_spectrogram
 from hw_tts.models.blocks.durations import PREDICTED_KEYS, DurationDomain, whole_durations
 from hw_tts.models.blocks.fft_block import FFTStack, NormPlace
@@ -22,7 +22,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 @MODELS.register()
-class FastSpeech(BaseModel):
+class FastSpeech(SynthesisModel):
     """Tokens, each repeated for its duration, to a spectrogram without recurrence.
 
     The defaults are the sizes of the widespread implementation with pre-LN blocks. As published there (25,367,169

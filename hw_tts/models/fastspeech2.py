@@ -10,9 +10,9 @@ from torch import Tensor
 from hw_base.config.schema import Depth, Size
 from hw_base.errors import ConfigError
 from hw_base.nn.layers import length_mask
-from hw_base.nn.model import BaseModel
 from hw_base.registry import MODELS
 from hw_tts.alignment.search import search_path
+from hw_tts.models.base import SynthesisModel
 from hw_tts.models.blocks.aligner import AlignmentEncoder
 from hw_tts.models.blocks.backbone import SpectrogramDecoder, TextEncoder, best_spectrogram
 from hw_tts.models.blocks.durations import PREDICTED_KEYS, whole_durations
@@ -35,7 +35,7 @@ Level = Literal["phone", "frame"]
 
 
 @MODELS.register()
-class FastSpeech2(BaseModel):
+class FastSpeech2(SynthesisModel):
     """FastSpeech whose hidden states are told pitch and energy: the recorded ones in training, predicted ones after.
 
     The defaults are the sizes of the widespread implementation (4 + 6 blocks of width 256) with pre-LN blocks and
@@ -75,6 +75,7 @@ class FastSpeech2(BaseModel):
     """
 
     needs_durations = True
+    uses_statistics = True
     speaker_tables = ("encoder.speakers.weight",)
     training_arguments = ("dropout", "attention_dropout", "predictor_dropout", "alignment")
 

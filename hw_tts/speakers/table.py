@@ -1,7 +1,7 @@
 """The table of speakers of a trained model: measured, made longer, and its new rows begun."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,8 +14,8 @@ from hw_base.data.dataset import Record
 from hw_base.data.loader import Loader
 from hw_base.errors import CheckpointError, DataError
 from hw_base.nn.losses import as_sum_and_count
-from hw_base.nn.model import BaseModel
 from hw_base.registry import LOSSES, SPEAKER_INITS
+from hw_tts.models.base import SynthesisModel
 from hw_tts.speakers.initial import BaseSpeakerInit, NewSpeakers
 
 log = logging.getLogger(__name__)
@@ -56,13 +56,13 @@ def _moments(values: Tensor) -> Tensor:
     return torch.stack([count, values.sum(dim=1), values.square().sum(dim=1)])
 
 
-def extended(weights: Mapping[str, Tensor], model: BaseModel, n_new: int, source: str) -> dict[str, Tensor]:
+def extended(weights: Mapping[str, Tensor], model: SynthesisModel, n_new: int, source: str) -> dict[str, Tensor]:
     """Weights whose tables of speakers have rows of zeros for the new ones.
 
     Raises:
         CheckpointError: the checkpoint's model knows a single voice, so that it has no table.
     """
-    names: Sequence[str] = getattr(model, "speaker_tables", ())
+    names = model.speaker_tables
     if not any(name in weights for name in names):
         raise CheckpointError(
             f"{source}: a model of a single voice has no table of speakers to extend; train it with several speakers, "
@@ -76,7 +76,12 @@ def extended(weights: Mapping[str, Tensor], model: BaseModel, n_new: int, source
 
 
 def begin(
-    model: BaseModel, config: Config, known: list[str], new: list[str], voices: Mapping[str, Tensor], loader: Loader
+    model: SynthesisModel,
+    config: Config,
+    known: list[str],
+    new: list[str],
+    voices: Mapping[str, Tensor],
+    loader: Loader,
 ) -> None:
     """Give the new rows of every speaker table their first values.
 
@@ -97,7 +102,7 @@ def begin(
     section = config.new_speakers or Component(type="MeanSpeaker")
     initializer: BaseSpeakerInit = build("new_speakers", section, SPEAKER_INITS)
     parameters = dict(model.named_parameters())
-    for name in getattr(model, "speaker_tables", ()):
+    for name in model.speaker_tables:
         table = parameters[name].data
         speakers = NewSpeakers(table[: len(known)].cpu(), known, new, voices, config.seed)
         rows = initializer.rows(speakers).to(table)
@@ -110,7 +115,7 @@ def begin(
 class _Explaining:
     """``(rows, step) -> loss``: how well the model explains a batch of recordings with these rows in its table."""
 
-    def __init__(self, model: BaseModel, config: Config, table: str, n_known: int, loader: Loader) -> None:
+    def __init__(self, model: SynthesisModel, config: Config, table: str, n_known: int, loader: Loader) -> None:
         self.model, self.table, self.n_known, self.loader = model, table, n_known, loader
         sections = {name: s for name, s in config.losses.items() if s.type in _EXPLAINING}
         self.losses = {name: build(f"losses.{name}", s, LOSSES) for name, s in sections.items()}

@@ -24,6 +24,7 @@ from hw_tts.evaluation.synthesis import test
 from hw_tts.features import statistics
 from hw_tts.features.acoustic import TTSFeatures
 from hw_tts.features.cache import FeatureCache
+from hw_tts.models.base import SynthesisModel
 from hw_tts.speakers import table as speaker_table
 from hw_tts.text.base import BaseTextFrontEnd
 
@@ -52,6 +53,7 @@ class SynthesisTask(BaseTask):
     }
     default_collate = "TTSCollate"
     default_trainer = "FastSpeechTrainer"
+    model_contract = SynthesisModel
 
     features: TTSFeatures
     text_encoder: BaseTextFrontEnd
@@ -70,15 +72,15 @@ class SynthesisTask(BaseTask):
         self._ids: dict[str, int] = {}
 
     def item_maker(self, training: bool) -> TTSItemMaker:
-        model = MODELS[self.config.model.type]
-        with_waveform = not training or getattr(model, "trains_on_waveform", False)
+        model: type[SynthesisModel] = MODELS[self.config.model.type]
+        with_waveform = not training or model.trains_on_waveform
         return TTSItemMaker(self.cache, self.text_encoder, self._ids, with_waveform, aligned=self._aligned())
 
     def _aligned(self) -> bool:
         """Whether the model is told durations; one that learns them itself is not."""
-        model = MODELS[self.config.model.type]
-        alignment = self.config.model.args.get("alignment", getattr(model, "default_alignment", "given"))
-        return getattr(model, "needs_durations", False) and alignment == "given"
+        model: type[SynthesisModel] = MODELS[self.config.model.type]
+        alignment = self.config.model.args.get("alignment", model.default_alignment)
+        return model.needs_durations and alignment == "given"
 
     def model_arguments(self) -> dict[str, Any]:
         return {
@@ -109,6 +111,7 @@ class SynthesisTask(BaseTask):
 
     def initialize(self, model: BaseModel, origin: dict[str, Any], source: str) -> None:
         """Take the weights of ``init_from``, with more rows in the table of speakers where there are new ones."""
+        assert isinstance(model, SynthesisModel)
         weights = origin["model"]
         if self._known and len(self.speakers) > len(self._known):
             weights = speaker_table.extended(weights, model, len(self.speakers) - len(self._known), source)
@@ -187,15 +190,16 @@ class SynthesisTask(BaseTask):
 
     def start_training(self, model: BaseModel, loader: Loader) -> None:
         """Measure the recordings, tell a new model their statistics, and begin the rows of new speakers."""
+        assert isinstance(model, SynthesisModel)
         records = loader.split.records
         self.voices |= speaker_table.measure(records, lambda record: self.cache.get(record, None))
         if self._known:
             new = self.speakers[len(self._known) :]
             if new:
                 speaker_table.begin(model, self.config, self._known, new, self.voices, loader)
-        elif hasattr(model, "set_statistics"):
+        elif model.uses_statistics:
             found = statistics.collect(self.cache.get(record, None) for record in records)
-            model.set_statistics(found)  # type: ignore[operator]
+            model.set_statistics(found)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
             log.info("statistics of training: %s", shown)
 

@@ -11,6 +11,7 @@ from hw_base.registry import TASKS
 from hw_base.task import BaseTask
 from hw_tts.data.vocoder_items import VocoderItemMaker
 from hw_tts.evaluation.vocoder import test
+from hw_tts.models.hifigan.model import HiFiGAN
 from hw_tts.trainers.vocoder import VocoderTrainer
 
 
@@ -26,6 +27,7 @@ class VocoderTask(BaseTask):
     }
     default_collate = "TTSCollate"
     default_trainer = "VocoderTrainer"
+    model_contract = HiFiGAN
     needs_text = False
 
     def __init__(self, config: Config) -> None:

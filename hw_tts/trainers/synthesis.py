@@ -14,6 +14,7 @@ from hw_base.training.trainer import BaseTrainer
 from hw_base.writers import plots
 from hw_tts.evaluation.scores import Scores, matched_waveforms, pairs_of, speak_batch, speakers_of, vocoder_for
 from hw_tts.metrics.base import Pair
+from hw_tts.models.base import SynthesisModel
 
 
 class SynthesisTrainer(BaseTrainer):
@@ -25,6 +26,7 @@ class SynthesisTrainer(BaseTrainer):
         vocoder: checkpoint of a HiFiGAN for the audio of evaluations; None is Griffin-Lim.
     """
 
+    model: SynthesisModel
     cpu_keys = frozenset({"waveform", "waveform_length"})
 
     def __init__(self, setup: TrainerParts, vocoder: PathText | None = None) -> None:

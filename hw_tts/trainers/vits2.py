@@ -63,7 +63,7 @@ class VITS2Trainer(SynthesisTrainer):
         return list(config.metrics)
 
     def losses(self, batch: dict[str, Any]) -> Iterator[tuple[str, Losses]]:
-        self.model.set_step(self.step, self._origin_step)  # type: ignore[operator]
+        self.model.set_step(self.step, self._origin_step)
         batch["waveform"] = batch["waveform"].to(self.device, non_blocking=True)
         outputs = self.networks["generator"](**batch)
         batch.update(outputs)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from hw_base.config.schema import Depth, Size
 from hw_base.errors import ConfigError
-from hw_base.nn.model import BaseModel
 from hw_base.registry import MODELS
+from hw_tts.models.base import SynthesisModel
 from hw_tts.models.blocks.weight_norm import fold_weight_norm
 from hw_tts.models.vits2 import synthesis
 from hw_tts.models.vits2.decoder import DECODERS, DecoderKind, DecoderSizes
@@ -32,7 +32,7 @@ Positives = Annotated[tuple[Size, ...], Field(min_length=1)]
 
 
 @MODELS.register()
-class VITS2(BaseModel):
+class VITS2(SynthesisModel):
     """Text to waveform in one model: a variational autoencoder with a flow, trained against discriminators.
 
     The defaults are those of the public multi-band checkpoints of VCTK, but for the filter bank.
@@ -101,7 +101,7 @@ class VITS2(BaseModel):
 
     @classmethod
     def complete_arguments(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """See `BaseModel`."""
+        """See `SynthesisModel`."""
         return complete(super().complete_arguments(arguments))
 
     def __init__(
@@ -214,7 +214,7 @@ class VITS2(BaseModel):
         self.duration_discriminator = DurationDiscriminator(hidden, hidden)
 
     def parameter_groups(self) -> dict[str, nn.Module]:
-        """See `BaseModel`."""
+        """See `SynthesisModel`."""
         return {name: getattr(self, name) for name in self.parameter_group_names}
 
     def set_step(self, step: int, steps_before: int = 0) -> None:
