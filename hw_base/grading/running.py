@@ -1,15 +1,18 @@
 """The prediction stage: what a submission brings is run on neutral copies of the hidden data."""
 
+import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hw_base.audio import io as audio
 from hw_base.datasets import archives
 from hw_base.errors import DataError
 from hw_base.grading import prompts, sandbox
+from hw_base.grading.contract import Prediction
 from hw_base.grading.outcome import ExitCode, SubmissionError
 from hw_base.grading.predict import FACTS
 from hw_base.grading.prompts import Prompt
@@ -113,6 +116,17 @@ class Runner:
             if "holds no files" in reason:
                 reason = "it ended without an error and left no predictions"
             raise SubmissionError(ExitCode.INVALID, reason) from None
+
+
+def add_spoken(measured: dict[str, Any], answers: Iterable[Prediction]) -> None:
+    """Of synthesis the audio whose seconds count is what was spoken."""
+    paths = [answer for answer in answers if isinstance(answer, Path)]
+    seconds = 0.0
+    for path in paths:
+        with contextlib.suppress(DataError):
+            seconds += audio.info(path).duration
+    if seconds:
+        measured |= {"audio_seconds": round(seconds, 3), "real_time_factor": round(measured["seconds"] / seconds, 4)}
 
 
 def sha256_of(path: Path) -> str:

@@ -20,6 +20,8 @@ from hw_base.grading.submission import Submission, open_submission
 from hw_base.grading.texts import clean
 
 _PREDICTION_SHOWN = 500
+# Bytes of an output.json; reading it takes several times as much memory.
+_LARGEST = 256 << 20
 
 
 def grade(source: Path, name: str, request: Request, output: Path) -> dict[str, Any]:
@@ -88,6 +90,9 @@ class _Grading:
         return self._score(predictions)
 
     def _read(self, path: Path) -> Mapping[str, Prediction]:
+        if path.is_file() and path.stat().st_size > _LARGEST:
+            reason = f"{path.name}: {path.stat().st_size} bytes are more than any predictions have"
+            raise SubmissionError(ExitCode.INVALID, reason)
         try:
             return self.grading.read(path, self.settings.decoder)
         except DataError as error:
@@ -101,6 +106,7 @@ class _Grading:
         chosen = prompts.choose(self.request.items, self.grading, self.settings.checks, seed, self.scratch / "fresh")
         runner = running.Runner(self.request, submission, self.scratch, self.report)
         answers = self._read(runner.run(chosen, "first"))
+        running.add_spoken(content["measured"]["first"], answers.values())
         content["findings"] += checks.of_prompts(self.grading, chosen, answers, self.settings)
         predictions = {p.item.id: answers[p.name] for p in chosen if p.purpose == "scored" and p.name in answers}
         again = prompts.again(chosen, self.settings.checks.repeat, seed + "again")

@@ -85,7 +85,9 @@ class TTSGrading(TaskGrading):
             pair = _pair(item, predictions.get(item.id))
             row: dict[str, Any] = {"id": item.id, "reference": item.text, "prediction": heard.add(pair)}
             row |= {name: _measure(name, pair) for name in names if name != _CER}
-            rows.append({**row, "seconds": len(pair.synthesized) / pair.sample_rate})
+            row["seconds"] = len(pair.synthesized) / pair.sample_rate
+            row["samples_sha256"] = self.form(predictions[item.id], settings) if item.id in predictions else ""
+            rows.append(row)
         measured = [name for name in names if name != _CER]
         figures = {name: sum(row[name] for row in rows) / len(rows) for name in measured}
         figures |= {_CER: heard.rate()} if _CER in names else {}
@@ -104,6 +106,9 @@ class TTSGrading(TaskGrading):
 
     def problems(self, item: Item, prediction: Prediction) -> list[str]:
         """Files that are no usable recording of the text."""
+        with open(prediction, "rb") as file:
+            if file.read(4) != b"RIFF":
+                return ["unreadable"]
         try:
             found, reference = audio.info(prediction), audio.info(item.audio or "")
             if found.duration > max(_LONGEST_SECONDS, _LONGEST_FACTOR * reference.duration):

@@ -1,5 +1,6 @@
 """What a submission may try, as rows; ``python -m tests.hw_base.grading.attacks`` runs them and prints the table."""
 
+import contextlib
 import io
 import json
 import os
@@ -113,6 +114,12 @@ def _texts(text):
 def _many():
     rows = [{"id": f"x{i}", "pred_text_argmax": "a"} for i in range(10**6)]
     return json.dumps(rows + _texts(lambda key: f"text of {key}"))
+
+
+def _huge(folder):
+    with (folder / "output.json").open("w") as file:
+        file.truncate(300 << 20)
+    return folder
 
 
 def _path_outside(folder):
@@ -229,6 +236,14 @@ ATTACKS = [
         make=_predictions(_texts(lambda key: "the same")),
     ),
     Attack(
+        "predictions too large to be read",
+        3,
+        "more than any predictions",
+        "bounds on what the scorer reads",
+        make=_huge,
+        limits="disk=400M",
+    ),
+    Attack(
         "control characters and ANSI",
         0,
         "control_characters",
@@ -277,7 +292,8 @@ def _in_class(folder, data):
     for name in ("ada", "bob"):
         (folder / "class" / name).mkdir(parents=True)
         _predictions(_texts(lambda key: f"wrong text of {key}"))(folder / "class" / name)
-    reports = grade_class(folder / "class", make_request(data), folder / "out", jobs=1)
+    with contextlib.redirect_stdout(io.StringIO()):
+        reports = grade_class(folder / "class", make_request(data), folder / "out", jobs=1)
     (folder / "out" / "report.json").write_text(json.dumps(reports[0]))
     return reports[0]
 

@@ -6,12 +6,14 @@ import os
 import signal
 import time
 
+import numpy as np
 import pytest
+import soundfile
 
 from hw_base.grading import sandbox
 from hw_base.grading.classroom import grade_class
 from tests.hw_base.grading.attacks import COMMAND
-from tests.hw_base.grading.cases import HONEST, TEXTS, make_request, write_hidden
+from tests.hw_base.grading.cases import HONEST, TEXTS, make_request, write_hidden, write_tone
 
 pytestmark = pytest.mark.skipif(sandbox.problem() is not None, reason=str(sandbox.problem()))
 
@@ -117,3 +119,31 @@ def test_names_do_not_steer_the_table(tmp_path):
     grade_class(tmp_path / "class", make_request(write_hidden(tmp_path / "hidden")), tmp_path / "out", jobs=1)
     assert "<script>alert" not in (tmp_path / "out" / "table.html").read_text()
     assert "\n=" not in (tmp_path / "out" / "table.csv").read_text()
+
+
+def test_equal_recordings_are_found_in_a_class(tmp_path):
+    hidden = write_hidden(tmp_path / "hidden", canary=False)
+    for name, shift in (("ada", 300), ("bob", 300), ("eve", 500)):
+        (tmp_path / "class" / name).mkdir(parents=True)
+        for i, key in enumerate(TEXTS):
+            write_tone(tmp_path / "class" / name / f"{key}.wav", shift + 10 * i)
+    request = make_request(hidden, task="tts", metrics=["duration_error"], table=[])
+    reports = grade_class(tmp_path / "class", request, tmp_path / "out", jobs=2)
+    found = [[finding["name"] for finding in report["findings"]] for report in reports]
+    assert found == [["equals_another"], ["equals_another"], []]
+
+
+def test_recordings_that_are_none_are_named(tmp_path):
+    hidden = write_hidden(tmp_path / "hidden", canary=False)
+    folder = tmp_path / "class" / "ada"
+    folder.mkdir(parents=True)
+    write_tone(folder / "utt0.wav", 300, seconds=25)
+    (folder / "utt1.wav").write_bytes(b"fLaC not a wav")
+    soundfile.write(folder / "utt2.wav", np.full(6400, np.nan), 16000, subtype="FLOAT")
+    request = make_request(hidden, task="tts", metrics=["duration_error"], table=[])
+    report = grade_class(tmp_path / "class", request, tmp_path / "out", jobs=1)[0]
+    assert report["exit_code"] == 0, report["reason"]
+    named = {finding["name"]: finding["evidence"] for finding in report["findings"]}
+    assert named["absurd_length"] == ["utt0"]
+    assert named["unreadable"] == ["utt1"]
+    assert named["not_finite"] == ["utt2"]

@@ -188,6 +188,7 @@ def test_a_checkpoint_of_synthesis(hidden, tmp_path):
     report = run(submission, request, tmp_path / "out")
     assert set(report["metrics"]) == set(names)
     assert report["model"]["name"] == "FastSpeech2"
+    assert report["measured"]["first"]["real_time_factor"] > 0
     # The other texts have a phone that this small model was not trained with.
     assert report["details"]["missing"]["ids"] == ["utt3", "utt4", "utt5"]
 
