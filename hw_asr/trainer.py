@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hw_asr.data.items import ItemMaker
@@ -85,6 +86,16 @@ class CTCTrainer(BaseTrainer):
     def losses(self, batch: dict[str, Any]) -> Iterator[tuple[str, dict[str, Tensor | SumAndCount]]]:
         batch.update(self.networks["model"](**batch))
         yield "model", {name: loss(**batch) for name, loss in self.loss_modules.items()}
+
+    @torch.no_grad()
+    def compare(self, batch: dict[str, Any]) -> list[str]:
+        self.model.eval()
+        batch = self.to_device(dict(batch))
+        batch.update(self.networks["model"](**batch))
+        decoder = next(iter(self.setup.decoders.values()))
+        found = [n_best[0].text for n_best in decoder(batch["log_probs"].float(), batch["log_probs_length"])]
+        pairs = list(zip(batch["text"], found, strict=True))[: self.section.examples]
+        return [line for text, guess in pairs for line in (f"target:     {text}", f"prediction: {guess}")]
 
     def update_metrics(self, batch: dict[str, Any], split: str) -> None:
         log_probs, length = batch["log_probs"].float(), batch["log_probs_length"]

@@ -1,6 +1,7 @@
 """What ``train.py`` does: train, resume, try one batch, try everything once."""
 
 import logging
+import math
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hw_base.training.trainer import BaseTrainer
 
 log = logging.getLogger(__name__)
 
-ONE_BATCH_STEPS = 300
+ONE_BATCH_STEPS = 1000
 
 
 def choose_config(arguments: Namespace) -> tuple[Config, Path | None]:
@@ -163,30 +164,36 @@ def dry_run(experiment: Experiment) -> None:
 def one_batch(experiment: Experiment) -> bool:
     """Overfit the first training batch: a model that cannot do this cannot learn anything.
 
+    It has its own length and neither schedules nor dropout; every step is looked at.
+
     Raises:
         ConfigError: it did not learn the batch.
     """
     trainer = experiment.trainer(None, schedules=False)
+    for module in trainer.model.modules():
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
+            module.p = 0.0
     batch = next(iter(trainer.loader))
-    steps = min(trainer.last_step, ONE_BATCH_STEPS)
-    first = last = float("nan")
-    for step in range(steps):
-        trainer.train_step(dict(batch))
+    first, best, step = math.nan, math.inf, 0
+    while step < ONE_BATCH_STEPS and not best <= trainer.one_batch_ratio * first * 0.5:
+        seen = dict(batch)
+        trainer.train_step(seen)
         trainer.guard.read()
-        if step == 0 or (step + 1) % 10 == 0:
-            last = _mean_loss(trainer)
-            first = last if step == 0 else first
-            log.info("step %d: %s %.4f", step + 1, trainer.one_batch_metric, last)
-        if last <= trainer.one_batch_ratio * first * 0.5:
-            break
+        value, step = _mean_loss(trainer), step + 1
+        first = value if step == 1 else first
+        best = min(best, value) if math.isfinite(value) else best
+        if step == 1 or step % 10 == 0:
+            log.info("step %d: %s %.4f", step, trainer.one_batch_metric, value)
+    for line in trainer.compare(batch):
+        log.info("  %s", line)
     size = len(batch["utterance_id"])
-    verdict = f"{trainer.one_batch_metric} {first:.4f} -> {last:.4f} on one batch of {size} after {step + 1} steps"
-    if not last <= trainer.one_batch_ratio * first:
+    verdict = f"{trainer.one_batch_metric} {first:.4f} -> {best:.4f} on one batch of {size} after {step} steps"
+    if not best <= trainer.one_batch_ratio * first:
         raise ConfigError(
-            f"one batch: NOT learnt: {verdict}. Try another learning rate, more steps (trainer.max_steps), no dropout; "
-            "if nothing helps, look for a fault in the model, the lengths or the loss"
+            f"one batch: NOT learned: {verdict}. Try another learning rate; if nothing helps, look for a fault in the "
+            "model, the lengths or the loss"
         )
-    log.info("one batch: learnt: %s", verdict)
+    log.info("one batch: learned: %s", verdict)
     return True
 
 

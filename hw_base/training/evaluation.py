@@ -60,6 +60,10 @@ class Evaluator(TrainingState, ABC):
         """The metrics of the split that was just evaluated, over all processes; resets them."""
         return {}
 
+    def compare(self, batch: Batch) -> list[str]:
+        """What the model makes of a batch beside what it should, in lines for people; for ``--one-batch``."""
+        return []
+
     @classmethod
     def metric_names(cls, config: Config) -> list[str]:
         """Names that `compute_metrics` and `log` will give, for checking what the config monitors."""

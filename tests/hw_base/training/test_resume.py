@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hw_base import checkpoint, disk_space
-from hw_base.errors import CheckpointError, InterruptedRun
+from hw_base.errors import CheckpointError, DivergedError, InterruptedRun
 from hw_base.writers import JsonlWriter, MultiWriter
 from hw_base.writers.jsonl import read_rows
 from tests.hw_base.toys import Regressor, RegressorTrainer, batches, make
@@ -264,3 +264,52 @@ def test_an_evaluation_that_was_interrupted_is_reported_once(tmp_path):
         run.train()
     one, other = ([(r["step"], r.get("text")) for r in read_rows(tmp_path / n / "m.jsonl")] for n in ("whole", "parts"))
     assert sorted(one, key=str) == sorted(other, key=str)
+
+
+def test_the_counts_of_bad_updates_go_on_after_a_resume():
+    data = batches(6)
+    for batch in data[2:]:
+        batch["target"] = torch.full_like(batch["target"], torch.nan)
+
+    def poisoned():
+        torch.manual_seed(0)
+        options = {"max_steps": 6, "max_bad_steps": 3, "eval_every": 100}
+        return make(RegressorTrainer, Regressor(), data, ADAM, {"mse": 1.0}, **options)
+
+    old, new = poisoned(), poisoned()
+    rates(old, 4)
+    old.guard.read()
+    new.load_state_dict(old.state_dict(), "x")
+    assert (new.guard.skipped, new.guard.in_row) == (2, {"model": 2})
+    with pytest.raises(DivergedError, match="3 skipped so far, 3 in a row"):
+        new.train()
+    assert new.step == 5
+
+
+def test_what_was_thawed_is_trained_after_a_resume():
+    section = {**ADAM, "freeze": ["net.0.*"], "thaw": {"net.0.*": 1}}
+    old, new = (trainer(section=section, n_batches=3, max_steps=9) for _ in range(2))
+    rates(old, 4)
+    assert not new.model.net[0].weight.requires_grad
+    new.load_state_dict(old.state_dict(), "x")
+    assert new.model.net[0].weight.requires_grad
+    early = trainer(section=section, n_batches=3, max_steps=9)
+    rates(early, 2)
+    new = trainer(section=section, n_batches=3, max_steps=9)
+    new.load_state_dict(early.state_dict(), "x")
+    assert not new.model.net[0].weight.requires_grad
+
+
+PLATEAU = {"type": "ReduceLROnPlateau", "every": "evaluation", "args": {"patience": 1, "factor": 0.5}}
+
+
+def test_a_plateau_lowers_the_rate_after_evaluations_without_improvement():
+    run = trainer(section={**ADAM, "scheduler": PLATEAU}, max_steps=10, eval_every=2)
+    evaluate = run.evaluate
+    run.evaluate = lambda split: {**evaluate(split), "mse": {2: 1.0, 4: 2.0, 6: 2.0, 8: 0.5, 10: 0.4}[run.step]}
+    run.train()
+    assert run.optimizations["model"].lr == 0.005
+    new = trainer(section={**ADAM, "args": {"lr": 0.1}, "scheduler": PLATEAU}, max_steps=12)
+    new.load_state_dict(run.state_dict(), "x")
+    assert new.optimizations["model"].lr == pytest.approx(0.05)  # what was lowered stays lowered
+    assert new.optimizations["model"].scheduler.best == 0.4
