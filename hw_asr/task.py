@@ -1,6 +1,7 @@
 """Recognition, as the base sees it."""
 
 from argparse import Namespace
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from hw_asr.models.base import CTCModel
 from hw_asr.recognizer import CTCRecognizer
 from hw_base.config.resolve import build
 from hw_base.data.split import Split
+from hw_base.doctor.findings import Finding
 from hw_base.nn.model import BaseModel
 from hw_base.registry import AUGMENTATIONS, TASKS
 from hw_base.task import BaseTask
@@ -69,6 +71,11 @@ class RecognitionTask(BaseTask):
                     "model's stride"
                 )
         return reasons
+
+    def examine(self, trainer: Any, batch: dict[str, Any], cheap: bool) -> Iterable[Finding]:
+        from hw_asr.checks.before_training import examine
+
+        return examine(trainer, batch, cheap)
 
     def recognizer(self, model: BaseModel, device: torch.device) -> CTCRecognizer:
         assert isinstance(model, CTCModel)

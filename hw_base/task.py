@@ -4,7 +4,7 @@ import copy
 import inspect
 from abc import ABC, abstractmethod
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -113,6 +113,16 @@ class BaseTask(ABC):
     @abstractmethod
     def folder_dataset(cls, folder: str) -> dict[str, Any]:
         """The dataset section for ``test.py -t DIR``: utterances in ``DIR/audio``, texts in ``DIR/transcriptions``."""
+
+    def examine(self, trainer: Any, batch: dict[str, Any], cheap: bool) -> Iterable[Any]:
+        """What the doctor finds out about this task before training, as `hw_base.doctor.findings.Finding`.
+
+        Args:
+            trainer: a `BaseTrainer`; nothing of it may change.
+            batch: of training, a few utterances, on the CPU.
+            cheap: only what takes a second or two.
+        """
+        return ()
 
     @abstractmethod
     def test(self, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:

@@ -188,6 +188,7 @@ class TrainerSection(Component):
         early_stop: evaluations without improvement after which training ends.
         max_bad_steps: updates in a row with a non-finite loss or gradient after which training ends.
         examples: utterances shown at each evaluation.
+        preflight: examine data, model and losses in a few seconds before a new run, and log what is wrong.
     """
 
     max_steps: PositiveInt | None = None
@@ -205,6 +206,7 @@ class TrainerSection(Component):
     early_stop: PositiveInt | None = None
     max_bad_steps: PositiveInt = 10
     examples: NonNegativeInt = 5
+    preflight: bool = True
 
 
 class Config(Section):

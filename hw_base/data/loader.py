@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from hw_base.data import reading
+from hw_base.data.collate import good_items
 from hw_base.data.sampler import BucketBatchSampler
 from hw_base.data.split import Item, Split
 from hw_base.errors import DataError, HwError
@@ -52,6 +53,17 @@ class Loader:
         """Go on with this batch; a ``batch_index`` of ``len(loader)`` means the next epoch's start."""
         assert 0 <= batch_index <= len(self)
         self.position = (epoch + 1, 0) if batch_index == len(self) else (epoch, batch_index)
+
+    def sample(self, n: int) -> Batch:
+        """A batch of utterances spread over the split, read in this process; the position stays.
+
+        Raises:
+            DataError: one of them cannot be read, and the split does not skip it.
+        """
+        places = range(0, len(self.split), max(1, len(self.split) // n))[:n]
+        reader: Any = self._batches.dataset
+        kept, _ = good_items([self.split[i] for i in places])
+        return dict(reader.collate_fn(kept))
 
     def __iter__(self) -> Iterator[Batch]:
         if self.split.evaluation:

@@ -11,6 +11,7 @@ import torch
 from hw_base import checkpoint, distributed, trained
 from hw_base.config.resolve import as_dict, read, resolve
 from hw_base.config.schema import TRAIN_SPLIT, Config
+from hw_base.doctor.examine import preflight
 from hw_base.errors import ConfigError
 from hw_base.runs import folder as run_folder
 from hw_base.runs import logs
@@ -122,6 +123,8 @@ def run(experiment: Experiment, path: Path, source: Path | None, anew: bool = Fa
                 checkpoint.set_aside(path, trainer.step)
             trainer.repair_best(source)
             log.info("resumed from %s, step %d", source, trainer.step)
+        elif trainer.section.preflight and not distributed.active():
+            preflight(trainer)
         elif folder is not None and folder.holds_run:
             log.info("the run there ended before its first checkpoint: it begins again")
             trainer.setup.writers.load_state_dict({}, -1)

@@ -1,5 +1,6 @@
 """What a task fills in, and evaluation: the same losses as in training, with no updates, over whole splits."""
 
+import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -107,6 +108,27 @@ class Evaluator(TrainingState, ABC):
             if pair is None:
                 return
             yield pair
+
+    @contextlib.contextmanager
+    def without_trace(self) -> Iterator[None]:
+        """Inside, losses may be computed and their gradients taken; afterwards everything is as it was."""
+        modules = [self.model, *self.loss_modules.values()]
+        buffers = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
+        training, meter, self._meter = self.model.training, self._meter, SplitMeans()
+        gradients = {parameter: parameter.grad for parameter in self.model.parameters()}
+        for parameter in gradients:
+            parameter.grad = None
+        try:
+            with seeding.isolated(self.setup.config.seed):
+                yield
+        finally:
+            self._meter = meter
+            self.model.train(training)
+            for parameter, gradient in gradients.items():
+                parameter.grad = gradient
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)
 
     def evaluate(self, split: str) -> dict[str, float]:
         """Losses and metrics of one split.

@@ -3,6 +3,7 @@
 import json
 import logging
 from argparse import Namespace
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from hw_base.config.schema import Component, Config
 from hw_base.data.dataset import Record
 from hw_base.data.loader import Loader
 from hw_base.data.split import Split
+from hw_base.doctor.findings import Finding
 from hw_base.errors import CheckpointError, ConfigError, DataError
 from hw_base.nn.model import BaseModel
 from hw_base.registry import FEATURES, MODELS, TASKS
@@ -202,6 +204,11 @@ class SynthesisTask(BaseTask):
             model.set_statistics(found)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
             log.info("statistics of training: %s", shown)
+
+    def examine(self, trainer: Any, batch: dict[str, Any], cheap: bool) -> Iterable[Finding]:
+        from hw_tts.checks.before_training import examine
+
+        return examine(trainer, batch, cheap)
 
     def state_dict(self) -> dict[str, Any]:
         return {"speakers": list(self.speakers), "voices": dict(self.voices), "origin_step": self.origin_step}

@@ -1,0 +1,65 @@
+"""``python -m hw_base.doctor -c CONFIG``: examine data, config and model before training."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from hw_base import checkpoint, distributed, task_packages
+from hw_base.config import read as config_files
+from hw_base.config.resolve import resolve
+from hw_base.doctor import page
+from hw_base.doctor.examine import examine
+from hw_base.errors import ConfigError
+from hw_base.runs import cli
+from hw_base.runs.experiment import Experiment
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code: 1 where a finding is an error, 2 where what was given is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hw_base.doctor",
+        description="Examine data, config and model before training.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("-c", "--config", metavar="FILE", help="JSON or YAML config")
+    parser.add_argument("-r", "--resume", metavar="CKPT", help="a checkpoint instead of random weights")
+    parser.add_argument("-d", "--device", default="cpu", help="auto, cpu, cuda, cuda:N or the number of a GPU")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key: a.b.c=value")
+    parser.add_argument("--html", metavar="FILE", help="also write a page with pictures")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    arguments = parser.parse_args(argv)
+
+    def work() -> int:
+        task_packages.import_all()
+        if arguments.config is None and arguments.resume is None:
+            raise ConfigError("nothing to examine: give a config with -c, or a checkpoint with -r")
+        state = checkpoint.load(arguments.resume) if arguments.resume else None
+        raw = {
+            **(state["config"] if state else {}),
+            **(config_files.read(arguments.config) if arguments.config else {}),
+        }
+        config = resolve(raw, arguments.set)
+        device = distributed.start(arguments.device)
+        logging.getLogger("hw_base").setLevel(logging.WARNING)
+        findings = []
+        for finding in examine(Experiment(config, device, state)):
+            findings.append(finding)
+            if not arguments.json:
+                print("\n".join(finding.lines()), flush=True)
+        counts = {level: sum(f.level == level for f in findings) for level in ("ok", "warning", "error")}
+        summary = f"{config.name}: {counts['ok']} ok, {counts['warning']} warnings, {counts['error']} errors"
+        plain = [{k: v for k, v in asdict(f).items() if k != "picture"} for f in findings]
+        print(json.dumps({"summary": summary, "findings": plain}, indent=2) if arguments.json else summary)
+        if arguments.html:
+            page.write(Path(arguments.html), f"Before training: {config.name}", summary, findings)
+        return int(counts["error"] > 0)
+
+    return cli.run(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

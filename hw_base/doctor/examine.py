@@ -1,0 +1,78 @@
+"""All examinations of one experiment, and the cheap ones that precede every training."""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from hw_base.config.schema import TRAIN_SPLIT
+from hw_base.doctor import data, model
+from hw_base.doctor.findings import Finding
+from hw_base.errors import HwError
+from hw_base.runs.experiment import Experiment
+from hw_base.training.trainer import BaseTrainer
+
+log = logging.getLogger(__name__)
+
+# Utterances in the batch that model and losses are tried on.
+_N_TRIED = 4
+
+
+def examine(experiment: Experiment) -> Iterator[Finding]:
+    """Everything, data first; an error of the data that nothing can follow ends it."""
+    try:
+        trainer = experiment.trainer(None, schedules=False)
+    except HwError as error:
+        yield Finding("error", "the experiment cannot be built", str(error), (), "correct what it names")
+        return
+    splits = {name: loader.split for name, loader in trainer.setup.loaders.items()}
+    for split in splits.values():
+        yield from data.decodes(split)
+        yield from data.alphabet(split, experiment.task)
+        yield from data.transcripts_belong(split)
+    yield from data.apart(splits, TRAIN_SPLIT)
+    yield from _disk(trainer)
+    try:
+        batch = trainer.loader.sample(_N_TRIED)
+    except HwError as error:
+        yield Finding("error", "no batch can be made", str(error), ["see above"], "mend the data")
+        return
+    yield from model.features(batch, TRAIN_SPLIT)
+    yield from model.first_losses(trainer, batch)
+    yield from experiment.task.examine(trainer, batch, cheap=False)
+    yield from model.lr_range(trainer, batch)
+    yield from model.learns(trainer, batch)
+
+
+def preflight(trainer: BaseTrainer) -> list[Finding]:
+    """The cheap examinations; warnings and errors are logged, and nothing of the run is changed."""
+    findings: list[Finding] = []
+    try:
+        with trainer.without_trace():
+            splits = {name: loader.split for name, loader in trainer.setup.loaders.items()}
+            findings += data.apart(splits, TRAIN_SPLIT)
+            batch = trainer.loader.sample(_N_TRIED)
+            findings += model.features(batch, TRAIN_SPLIT)
+            findings += model.first_losses(trainer, batch)
+            if trainer.setup.task is not None:
+                findings += trainer.setup.task.examine(trainer, batch, cheap=True)
+    except Exception as error:  # training meets it too, and names step and utterances
+        log.debug("preflight ended early: %s: %s", type(error).__name__, error)
+    for finding in findings:
+        if finding.level != "ok":
+            level = logging.ERROR if finding.level == "error" else logging.WARNING
+            log.log(level, "preflight: %s", "\n".join(finding.lines()))
+    return findings
+
+
+def _disk(trainer: BaseTrainer) -> Iterator[Finding]:
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    section = trainer.section
+    needed = 12 * parameters * (section.keep + section.keep_best + 2)
+    free = shutil.disk_usage(Path.cwd()).free
+    evidence = f"about {needed / 1e9:.2f} GB of checkpoints, {free / 1e9:.1f} GB free"
+    if free < needed:
+        advice = "free space, or keep fewer checkpoints"
+        yield Finding("error", "the disk is too small for the checkpoints", evidence, ("it is full",), advice)
+    else:
+        yield Finding("ok", "the disk has room for the checkpoints", evidence)

@@ -1,0 +1,148 @@
+"""Examinations of model and losses on a few utterances; nothing of the run is changed."""
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hw_base.doctor.findings import Finding, listed
+from hw_base.nn.losses import as_sum_and_count
+from hw_base.training.trainer import BaseTrainer
+
+# Large models get fewer updates.
+_SECONDS = 20.0
+_PASSES = 4  # layers that are skipped at random are met in one of them
+
+
+def features(batch: dict[str, Any], where: str) -> Iterator[Finding]:
+    """Whether features are finite and of a sane size."""
+    x, length = batch.get("spectrogram"), batch.get("spectrogram_length")
+    if not isinstance(x, Tensor) or not isinstance(length, Tensor):
+        return
+    valid = torch.cat([row[:, :n].flatten() for row, n in zip(x, length.tolist(), strict=True)]).float()
+    bad = [
+        name
+        for name, row, n in zip(batch["utterance_id"], x, length.tolist(), strict=True)
+        if not bool(torch.isfinite(row[:, :n]).all())
+    ]
+    if bad:
+        causes = ["an augmentation divides by zero", "the logarithm of zero", "NaN samples"]
+        yield Finding("error", f"{where}: features are not finite", listed(bad), causes, "try without augmentations")
+        return
+    mean, deviation = float(valid.mean()), float(valid.std())
+    evidence = f"mean {mean:.3g}, deviation {deviation:.3g}"
+    if not (abs(mean) < 15 and 1e-2 < deviation < 15):
+        causes = [
+            "features are not logarithmic, or logarithms taken twice",
+            "no normalization",
+            "masks hide everything",
+        ]
+        yield Finding("error", f"{where}: features are out of range", evidence, causes, "look at features.args")
+    else:
+        yield Finding("ok", f"{where}: features are finite", evidence)
+
+
+def first_losses(trainer: BaseTrainer, batch: dict[str, Any]) -> Iterator[Finding]:
+    """Whether losses are finite and their gradients reach every parameter that is trained."""
+    missing: set[str] = set()
+    values: dict[str, float] = {}
+    with trainer.without_trace():
+        trainer.model.train()
+        for _ in range(_PASSES):
+            for group, losses in trainer.named_losses(trainer.to_device(dict(batch))):
+                means = {key: as_sum_and_count(value) for key, value in losses.items()}
+                shares = {key: mean.total / mean.count.clamp(min=1) for key, mean in means.items()}
+                values |= {trainer.log_name(group, key): float(value.detach()) for key, value in shares.items()}
+                total = trainer.weights.total(shares, 10**9)
+                if total.requires_grad:
+                    total.backward()  # type: ignore[no-untyped-call]
+            missing = {
+                name
+                for network in trainer.networks.values()
+                for name, parameter in network.named_parameters()
+                if parameter.requires_grad and parameter.grad is None
+            }
+            if not missing:
+                break
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        causes = ["features are not finite", "a transcript that does not fit its frames", "the logarithm of zero"]
+        yield Finding("error", "the first losses are not finite", shown, causes, "look at the findings before this one")
+    else:
+        yield Finding("ok", "the first losses are finite", shown)
+    if missing:
+        causes = ["an output is cut off by detach() or no_grad()", "layers that forward does not use"]
+        advice = "mend the model, or freeze what is not meant to be trained"
+        evidence = f"{len(missing)}: {listed(sorted(missing))}"
+        yield Finding("error", "parameters without a gradient", evidence, causes, advice)
+    else:
+        yield Finding("ok", "a gradient reaches every parameter that is trained")
+
+
+def learns(trainer: BaseTrainer, batch: dict[str, Any], steps: int = 40) -> Iterator[Finding]:
+    """Whether the losses of one batch fall; changes the model, so it comes last."""
+    seen: list[float] = []
+    started = time.monotonic()
+    while len(seen) < steps and (len(seen) < 6 or time.monotonic() - started < _SECONDS):
+        trainer.train_step(dict(batch))
+        values = trainer.window.read()
+        seen.append(sum(value for name, value in values.items() if name.rpartition("/")[2] == trainer.one_batch_metric))
+    start, end = sum(seen[:3]) / 3, sum(seen[-3:]) / 3
+    evidence = f"{trainer.one_batch_metric} {start:.4g} -> {end:.4g} in {len(seen)} updates"
+    if not math.isfinite(end) or end > 1.5 * abs(start):
+        causes = ["the learning rate is too high", "a loss without a lower bound"]
+        yield Finding("error", "one batch: the loss grows", evidence, causes, "try a tenth of the learning rate")
+    elif end > 0.99 * start and len(seen) == steps and len(trainer.networks) == 1:
+        causes = ["the learning rate is too low", "gradients are clipped to nothing", "lengths or the blank are wrong"]
+        yield Finding("warning", "one batch: the loss does not fall", evidence, causes, "see train.py --one-batch")
+    else:
+        yield Finding("ok", "one batch is being learned", evidence)
+
+
+def lr_range(trainer: BaseTrainer, batch: dict[str, Any], steps: int = 30) -> Iterator[Finding]:
+    """A short range test (Smith 2017, "Cyclical Learning Rates"): the rate grows until the loss does."""
+    if len(trainer.optimizations) > 1:
+        return
+    optimization = next(iter(trainer.optimizations.values()))
+    configured = trainer.setup.config.optimizers[optimization.name].args.get("lr")
+    if not isinstance(configured, float):
+        return
+    weights = {key: value.clone() for key, value in trainer.model.state_dict().items()}
+    rates, losses = [], []
+    optimizer = torch.optim.Adam([p for p in trainer.model.parameters() if p.requires_grad])
+    for i in range(steps):
+        rate = configured * 10 ** (-1 + 4 * i / (steps - 1))
+        trainer.model.train()
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad()
+        for _, values in trainer.named_losses(trainer.to_device(dict(batch))):
+            means = {key: as_sum_and_count(value) for key, value in values.items()}
+            total = trainer.weights.total({k: m.total / m.count.clamp(min=1) for k, m in means.items()}, 10**9)
+            total.backward()  # type: ignore[no-untyped-call]
+            losses.append(float(total.detach()))
+        torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 5.0)
+        optimizer.step()
+        rates.append(rate)
+        if not math.isfinite(losses[-1]) or losses[-1] > 4 * abs(losses[0]) + 1:
+            break
+    trainer.model.load_state_dict(weights)
+    top = rates[losses.index(min(losses))]
+    evidence = (
+        f"{configured:.2g} is configured; the loss was least around {top:.2g} and was followed to {rates[-1]:.2g}"
+    )
+    if rates[-1] <= configured * 1.01:
+        causes = ["the learning rate is too high for this model"]
+        yield Finding("error", "learning rate", evidence, causes, "try a tenth of it", _picture(rates, losses))
+    else:
+        yield Finding("ok", "learning rate", evidence, picture=_picture(rates, losses))
+
+
+def _picture(rates: list[float], losses: list[float]) -> bytes:
+    from hw_base.doctor.page import plot
+
+    return plot(rates, losses, "learning rate", "loss of one batch", log_x=True)
