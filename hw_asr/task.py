@@ -81,9 +81,5 @@ class RecognitionTask(BaseTask):
         assert isinstance(model, CTCModel)
         return CTCRecognizer(model, self.features, self.text_encoder, self.config, device)
 
-    @classmethod
-    def folder_dataset(cls, folder: str) -> dict[str, Any]:
-        return {"type": "CustomDir", "args": {"root": folder}}
-
     def test(self, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
         return test(self.config, arguments, state, device)

@@ -15,6 +15,7 @@ from hw_base.config.schema import TRAIN_SPLIT, Config, OptimizerSection
 from hw_base.data.dataset import Record
 from hw_base.data.loader import Loader
 from hw_base.data.split import Split
+from hw_base.datasets.layouts import dataset_of
 from hw_base.errors import ConfigError
 from hw_base.nn.model import BaseModel, lacking
 from hw_base.recognizer import Recognizer
@@ -110,9 +111,9 @@ class BaseTask(ABC):
         """Become the task that `state_dict` was taken from."""
 
     @classmethod
-    @abstractmethod
     def folder_dataset(cls, folder: str) -> dict[str, Any]:
-        """The dataset section for ``test.py -t DIR``: utterances in ``DIR/audio``, texts in ``DIR/transcriptions``."""
+        """The dataset section for ``test.py -t PATH``."""
+        return dataset_of(folder)
 
     def examine(self, trainer: Any, batch: dict[str, Any], cheap: bool) -> Iterable[Any]:
         """What the doctor finds out about this task before training, as `hw_base.doctor.findings.Finding`.

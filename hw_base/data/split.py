@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import logging
 import math
+import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -295,6 +296,19 @@ class Split(torch.utils.data.Dataset[Item]):
                     f"{self.name}: the utterance id {record.utterance_id!r} stands for both "
                     f"{other.audio_path} and {record.audio_path}; ids must be unique in an evaluation split"
                 )
+
+
+def report_shared(evaluation: Split, training: Split) -> None:
+    """Say so where an evaluation split holds utterances that are trained on: its figures are not of new recordings."""
+
+    def place(record: Record) -> tuple[str, float]:
+        return os.path.realpath(record.audio_path), record.offset or 0.0
+
+    trained = {place(record) for record in training.records}
+    shared = [record.utterance_id for record in evaluation.records if place(record) in trained]
+    if shared:
+        count = f"{len(shared)} of {len(evaluation)} utterances are trained on too (first: {shared[0]})"
+        log.warning("%s: %s; its figures say nothing about new recordings", evaluation.name, count)
 
 
 def item_generator(seed: int, epoch: int, index: int) -> torch.Generator:

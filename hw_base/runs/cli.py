@@ -61,7 +61,10 @@ def evaluate_main(argv: Sequence[str] | None = None) -> int:
         "-o", "--output", metavar="FILE", default="output.json", help="predictions (default: output.json)"
     )
     parser.add_argument(
-        "-t", "--test-data-folder", metavar="DIR", help="folder with audio/ and perhaps transcriptions/"
+        "-t",
+        "--test-data-folder",
+        metavar="PATH",
+        help="folder with audio/ and perhaps transcriptions/, other folder of audio, one file, or corpus",
     )
     parser.add_argument("-b", "--batch-size", type=positive(int), help="evaluation batch size")
     parser.add_argument("-j", "--jobs", type=int, help="processes that read audio")

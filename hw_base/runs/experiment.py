@@ -10,7 +10,7 @@ from hw_base import checkpoint, distributed, registry, seeding, trained
 from hw_base.config.resolve import as_dict, build
 from hw_base.config.schema import TRAIN_SPLIT, Config, OptimizerSection
 from hw_base.data.loader import Loader, build_loader
-from hw_base.data.split import Limits, Split
+from hw_base.data.split import Limits, Split, report_shared
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.nn.model import BaseModel
 from hw_base.task import PLATEAU, BaseTask
@@ -122,6 +122,8 @@ class Experiment:
         splits |= {name: self.split(name, evaluation=True) for name in config.evaluation_splits()}
         for split in splits.values():
             self.report_unknown(split)
+            if split.evaluation:
+                report_shared(split, splits[TRAIN_SPLIT])
         model = self.model()
         for split in splits.values():
             split.leave_out(self.task.unusable_utterances(model, split))

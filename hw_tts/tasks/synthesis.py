@@ -221,10 +221,6 @@ class SynthesisTask(BaseTask):
         self.voices = dict(state.get("voices", {}))
         self.origin_step = int(state.get("origin_step", 0))
 
-    @classmethod
-    def folder_dataset(cls, folder: str) -> dict[str, Any]:
-        return {"type": "CustomDir", "args": {"root": folder}}
-
     def test(self, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
         return test(self.config, arguments, state, device)
 

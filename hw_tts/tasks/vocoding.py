@@ -59,9 +59,5 @@ class VocoderTask(BaseTask):
             errors["losses.adversarial"] = "required, but missing: the discriminators learn from it"
         return errors
 
-    @classmethod
-    def folder_dataset(cls, folder: str) -> dict[str, Any]:
-        return {"type": "CustomDir", "args": {"root": folder}}
-
     def test(self, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
         return test(self.config, arguments, state, device)

@@ -8,7 +8,7 @@ import torch
 
 from hw_base.audio import io as audio
 from hw_base.data.dataset import BaseDataset, Record
-from hw_base.data.split import Limits, Split, item_generator
+from hw_base.data.split import Limits, Split, item_generator, report_shared
 from hw_base.errors import DataError
 
 soundfile = pytest.importorskip("soundfile")
@@ -307,3 +307,12 @@ def test_examples_are_one_of_each_voice_before_a_second():
     split = Split("val", [BaseDataset(records)], lambda *_: {}, 16000)
     assert split.examples(3) == ["a0", "b0", "a1"]
     assert split.examples(99) == ["a0", "b0", "a1", "b1", "a2", "b2"]
+
+
+def test_splits_that_share_utterances_are_told(caplog):
+    training = indexed(record("a"), record("b"))
+    report_shared(indexed(record("c")), training)
+    assert not caplog.records
+    other = indexed(Record("renamed", "./x/../b.wav", 1.0), record("c"), evaluation=True)
+    report_shared(other, training)
+    assert "1 of 2 utterances are trained on too (first: renamed)" in caplog.text

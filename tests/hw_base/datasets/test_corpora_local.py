@@ -184,7 +184,9 @@ def test_custom_dir(tmp_path, caplog):
         write_audio(tmp_path / "audio" / name)
     (tmp_path / "audio" / "._a.wav").write_bytes(b"resource fork")
     (tmp_path / "audio" / "notes.md").write_text("no audio")
-    assert [record.text for record in CustomDir(str(tmp_path)).records] == [None] * 4
+    with caplog.at_level(logging.WARNING):
+        assert [record.text for record in CustomDir(str(tmp_path)).records] == [None] * 4
+    assert "1 files are left out: 1 .md (first: notes.md)" in caplog.text
     texts = tmp_path / "transcriptions"
     texts.mkdir()
     (texts / "a.txt").write_text("\ufeffhello\nthere \n", encoding="utf-8")
@@ -204,7 +206,9 @@ def test_custom_dir(tmp_path, caplog):
 def test_custom_dir_faults(tmp_path):
     with pytest.raises(ConfigError, match="give root"):
         CustomDir()
-    with pytest.raises(DataError, match=rf"expected the folder {tmp_path}/audio with audio files"):
+    with pytest.raises(DataError, match=rf"expected the folder {tmp_path}/none with audio files, .*correct root"):
+        CustomDir(str(tmp_path / "none"))
+    with pytest.raises(DataError, match="has no audio files"):
         CustomDir(str(tmp_path))
     (tmp_path / "audio").mkdir()
     with pytest.raises(DataError, match="has no audio files"):
@@ -214,7 +218,7 @@ def test_custom_dir_faults(tmp_path):
         CustomDir(str(tmp_path), transcription_dir=str(tmp_path / "nowhere"))
     (tmp_path / "transcriptions").mkdir()
     (tmp_path / "transcriptions" / "a.txt").write_bytes("grün".encode("latin-1"))
-    with pytest.raises(DataError, match=r"utterance 'a': .*a\.txt cannot be read as UTF-8"):
+    with pytest.raises(DataError, match=r"utterance 'a': .*a\.txt, line 1: cannot be read as UTF-8"):
         CustomDir(str(tmp_path))
     write_audio(tmp_path / "audio" / "a.flac")
     with pytest.raises(DataError, match="utterance 'a' lies in two files"):
