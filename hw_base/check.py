@@ -81,7 +81,7 @@ def check(kind: str, name: str, given: dict[str, Any] | None = None) -> list[Out
             candidate.build()
         except HwError as error:
             return [Outcome("not checked", None, found=f"{error}; give --args '{{...}}'")]
-    for entry in CHECKS[kind]:
+    for entry in reversed(CHECKS[kind]):  # tasks declare theirs after the general ones
         if name in entry.parts or entry.applies(candidate.target):
             return entry.check(candidate)
     kinds = "; ".join(entry.what for entry in CHECKS[kind]) or "none yet"

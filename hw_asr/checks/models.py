@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from hw_asr.losses.ctc import CTCLoss
+from hw_asr.models.base import CTCModel
 from hw_base import seeding
 from hw_base.checks import Candidate, Contract, Outcome, declare, expect, expect_close
 from hw_base.checks.parameters import check_groups, without_gradient
 from hw_base.nn.losses import SumAndCount
-from hw_base.nn.model import BaseModel
 
 MODEL: Contract[Candidate] = Contract("CTC model")
 
@@ -26,8 +26,8 @@ def check_model(candidate: Candidate) -> list[Outcome]:
     return MODEL.check(candidate)
 
 
-def _model(candidate: Candidate) -> BaseModel:
-    model: BaseModel = candidate.build(n_mels=N_MELS, n_tokens=N_TOKENS)
+def _model(candidate: Candidate) -> CTCModel:
+    model: CTCModel = candidate.build(n_mels=N_MELS, n_tokens=N_TOKENS)
     return model
 
 
@@ -49,7 +49,7 @@ def _batch(lengths: list[int], padding: float = 0.0, extra: int = 0, seed: int =
     }
 
 
-def _moved(model: BaseModel) -> BaseModel:
+def _moved(model: CTCModel) -> CTCModel:
     """In evaluation, with running statistics that training has moved."""
     model.train()
     with torch.no_grad():
@@ -83,11 +83,11 @@ def output_lengths_equal_the_real_ones(candidate: Candidate) -> None:
     model = _model(candidate).eval()
     for n_frames in [*range(1, 34), 49, 50, 51, 99, 100, 101, 102]:
         out = model(**_batch([n_frames]))
-        claimed = model.output_lengths(torch.tensor([n_frames]))  # type: ignore[operator]
+        claimed = model.output_lengths(torch.tensor([n_frames]))
         real, told = out["log_probs"].shape[1], int(out["log_probs_length"])
         found = f"output_lengths {int(claimed)}, log_probs_length {told}"
         expect(int(claimed) == told == real, f"{real} frames for {n_frames}", found)
-    expect(int(model.output_lengths(torch.tensor([0]))) == 0, "0 frames for 0", "more")  # type: ignore[operator]
+    expect(int(model.output_lengths(torch.tensor([0]))) == 0, "0 frames for 0", "more")
 
 
 @MODEL.property("padding reaches valid frames: attention or recurrence without a mask, a mask on the wrong axis")
@@ -157,7 +157,7 @@ def the_state_makes_another_model_equal(candidate: Candidate) -> None:
     with torch.no_grad():
         for parameter in first.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
-    second: BaseModel = candidate.build(init_seed=1, n_mels=N_MELS, n_tokens=N_TOKENS).eval()
+    second: CTCModel = candidate.build(init_seed=1, n_mels=N_MELS, n_tokens=N_TOKENS).eval()
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     batch = _batch([80, 40])
     with torch.no_grad():
@@ -222,12 +222,12 @@ def one_batch_is_learned(candidate: Candidate) -> None:
     )
 
 
-def _loss(model: BaseModel, batch: dict[str, Any]) -> Tensor:
+def _loss(model: CTCModel, batch: dict[str, Any]) -> Tensor:
     mean: SumAndCount = CTCLoss()(**{**batch, **model(**batch)})
     return mean.total / mean.count.clamp(min=1)
 
 
-def _without_dropout(model: BaseModel) -> BaseModel:
+def _without_dropout(model: CTCModel) -> CTCModel:
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
@@ -238,8 +238,4 @@ def _without_dropout(model: BaseModel) -> BaseModel:
     return model
 
 
-def _is_ctc(target: Any) -> bool:
-    return isinstance(target, type) and issubclass(target, BaseModel) and hasattr(target, "output_lengths")
-
-
-declare("models", check_model, _is_ctc, "a BaseModel with output_lengths, trained with CTC")
+declare("models", check_model, CTCModel)

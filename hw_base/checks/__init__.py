@@ -1,6 +1,6 @@
 """What a component must keep to, as named properties that ``python -m hw_base.check`` and the tests verify."""
 
-from hw_base.checks import collates, datasets, features, metrics, samples, text_encoders
+from hw_base.checks import collates, datasets, features, metrics, models, samples, text_encoders
 from hw_base.checks.contract import Candidate, Contract, Outcome, broken, expect, expect_close
 from hw_base.checks.table import CHECKS, declare
 
@@ -17,6 +17,7 @@ __all__ = [
     "expect_close",
     "features",
     "metrics",
+    "models",
     "samples",
     "text_encoders",
 ]

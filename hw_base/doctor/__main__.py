@@ -28,13 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-c", "--config", metavar="FILE", help="JSON or YAML config")
     parser.add_argument("-r", "--resume", metavar="CKPT", help="a checkpoint instead of random weights")
     parser.add_argument("-d", "--device", default="cpu", help="auto, cpu, cuda, cuda:N or the number of a GPU")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a key: a.b.c=value")
+    cli.add_import(parser)
+    cli.add_set(parser)
     parser.add_argument("--html", metavar="FILE", help="also write a page with pictures")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     arguments = parser.parse_args(argv)
 
     def work() -> int:
-        task_packages.import_all()
         if arguments.config is None and arguments.resume is None:
             raise ConfigError("nothing to examine: give a config with -c, or a checkpoint with -r")
         state = checkpoint.load(arguments.resume) if arguments.resume else None
@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             page.write(Path(arguments.html), f"Before training: {config.name}", summary, findings)
         return int(counts["error"] > 0)
 
-    return cli.run(work)
+    task_packages.import_all()
+    return cli.run(work, arguments.imports)
 
 
 if __name__ == "__main__":
