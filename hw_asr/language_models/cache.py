@@ -35,7 +35,7 @@ def open_ngram(path: "str | Path", use_cache: bool = True) -> NgramModel:
     cached = _cache_path(path)
     try:
         return _load(cached)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent, or cut short by a full disk
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile):  # absent or damaged
         model = _parse(path)
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
         _save(model, cached)

@@ -208,3 +208,16 @@ def test_a_million_ngrams_take_less_than_100_megabytes():
         for earlier in context:
             state = model.score_word(state, earlier)[1]
         assert model.score_word(state, word)[0] == pytest.approx(arpa.grams[2].log10_prob[row] * math.log(10), abs=1e-6)
+
+
+def test_a_flipped_bit_anywhere_in_the_cache_changes_nothing(small):
+    fresh = open_ngram(small)
+    [cached] = cache_folder().iterdir()
+    raw = cached.read_bytes()
+    for place in [*range(0, 64), *range(64, len(raw), max(1, len(raw) // 150))]:
+        damaged = bytearray(raw)
+        damaged[place] ^= 1 << place % 8
+        cached.write_bytes(damaged)
+        again = open_ngram(small)
+        assert again.vocabulary == fresh.vocabulary
+        assert all(np.array_equal(a, b) for a, b in zip(fresh.arrays, again.arrays, strict=True))
