@@ -6,16 +6,18 @@ from typing import Any
 
 import torch
 
+from hw_asr.augmentations.base import BaseAugmentation
 from hw_asr.data.items import ItemMaker
 from hw_asr.evaluation.predictions import test
 from hw_asr.losses.ctc import frames_needed
 from hw_asr.models.base import CTCModel
 from hw_asr.recognizer import CTCRecognizer
 from hw_base.config.resolve import build
+from hw_base.config.schema import Config
 from hw_base.data.split import Split
 from hw_base.doctor.findings import Finding
 from hw_base.nn.model import BaseModel
-from hw_base.registry import AUGMENTATIONS, TASKS
+from hw_base.registry import AUGMENTATIONS, TASKS, lacking
 from hw_base.task import BaseTask
 
 
@@ -33,6 +35,15 @@ class RecognitionTask(BaseTask):
     default_collate = "ASRCollate"
     default_trainer = "CTCTrainer"
     model_contract = CTCModel
+
+    @classmethod
+    def _unfinished(cls, config: Config) -> dict[str, str]:
+        found = super()._unfinished(config)
+        for i, section in enumerate(config.augmentations):
+            problem = lacking(AUGMENTATIONS[section.type], BaseAugmentation)
+            if problem is not None:
+                found[f"augmentations.{i}.type"] = problem
+        return found
 
     def item_maker(self, training: bool) -> ItemMaker:
         augmentations = []

@@ -24,6 +24,23 @@ def suggest(name: str, known: "Mapping[str, Any] | list[str]") -> str:
     return f"Known: {', '.join(sorted(known))}." if known else "None is known."
 
 
+def lacking(target: Any, contract: type) -> str | None:
+    """What a registered class lacks of a contract, for messages; None if it lacks nothing.
+
+    A contract is a base class. It requires its abstract methods, its class variables that have no value, and the names
+    in its ``required``, if it has that: abstract methods of a torch module can be called, so they say nothing.
+    """
+    where = f"{contract.__module__}.{contract.__qualname__}"
+    if not (isinstance(target, type) and issubclass(target, contract)):
+        return f"{target.__name__} is no {contract.__name__}: it must be a subclass of {where}"
+    members = [vars(base) for base in target.__mro__ if not base.__module__.startswith(("torch.", "builtins"))]
+    defined = {name for own in members for name in own if name not in own.get("required", ())}
+    needed = {name for own in members for name in own.get("required", ())}
+    needed |= {name for name in vars(contract).get("__annotations__", {})} - {"required"}
+    missing = sorted((needed - defined) | {*vars(target).get("__abstractmethods__", ())})
+    return f"{target.__name__} does not define {', '.join(missing)}; see {where}" if missing else None
+
+
 class Registry(Mapping[str, Entry]):
     """The names of one kind of component, for example all models.
 

@@ -17,9 +17,10 @@ from hw_base.data.loader import Loader
 from hw_base.data.split import Split
 from hw_base.datasets.layouts import dataset_of
 from hw_base.errors import ConfigError
-from hw_base.nn.model import BaseModel, lacking
+from hw_base.metrics import BaseMetric
+from hw_base.nn.model import BaseModel
 from hw_base.recognizer import Recognizer
-from hw_base.registry import suggest
+from hw_base.registry import lacking, suggest
 from hw_base.text import BaseTextEncoder
 
 PLATEAU = "ReduceLROnPlateau"
@@ -166,9 +167,9 @@ class BaseTask(ABC):
     @classmethod
     def check(cls, config: Config) -> dict[str, str]:
         """What fits its own place and not the rest of the config: message by path."""
-        problem = lacking(registry.MODELS[config.model.type], cls.model_contract)
-        if problem is not None:
-            return {"model.type": problem}
+        unfinished = cls._unfinished(config)
+        if unfinished:
+            return unfinished
         errors = _decoder_problem(config)
         if (config.trainer.max_steps is None) == (config.trainer.epochs is None):
             errors["trainer"] = "give the length of training as max_steps or as epochs, one of the two"
@@ -182,6 +183,14 @@ class BaseTask(ABC):
                 if getattr(config.trainer, key):
                     errors[f"trainer.{key}"] = 'needs trainer.monitor, for example "min val/loss"'
         return errors
+
+    @classmethod
+    def _unfinished(cls, config: Config) -> dict[str, str]:
+        """Components that lack what their place needs."""
+        found = {"model.type": lacking(registry.MODELS[config.model.type], cls.model_contract)}
+        for name, metric in config.metrics.items():
+            found[f"metrics.{name}.type"] = lacking(registry.METRICS[metric.type], BaseMetric)
+        return {where: problem for where, problem in found.items() if problem is not None}
 
     @classmethod
     def _optimizer_errors(cls, config: Config) -> dict[str, str]:

@@ -37,6 +37,95 @@ def test_tasks_import_the_base_and_never_each_other(path):
     assert others - {package} <= ALLOWED[package]
 
 
+# From the ground up: a room imports from lower floors only, never from its own. The last floor is programs.
+FLOORS = {
+    "hw_base": (
+        "errors registry task_packages metrics recognizer text seeding",
+        "distributed storage checkpoint_checks disk_space text_files",
+        "checkpoint config nn writers",
+        "audio components",
+        "data",
+        "synthetic datasets",
+        "task grading checks",
+        "trained",
+        "training",
+        "runs",
+        "average list check grade",
+    ),
+    "hw_asr": (
+        "augmentations language_models losses models text_encoders",
+        "data decoders normalizers",
+        "metrics transcript",
+        "recognizer trainer",
+        "evaluation trainers checks",
+        "task",
+        "score show_augmentations train_lm train_tokenizer tune_decoder",
+    ),
+    "hw_tts": (
+        "alignment features text metrics",
+        "models data",
+        "losses speakers public",
+        "vocoders",
+        "synthesizer checks",
+        "evaluation",
+        "trainers",
+        "tasks",
+        "align compare_finetunings convert_vocoder import_checkpoint resynthesize show_alignments synthesize",
+    ),
+}
+
+
+def module_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in SOURCES}
+
+
+def modules_imported(path):
+    """The modules of these packages that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [name if name in MODULES else node.module for name in inner]
+        else:
+            continue
+        yield from (name for name in names if name in MODULES)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_import_runs_from_a_lower_room_up(package):
+    floors = {room: number for number, rooms in enumerate(FLOORS[package]) for room in rooms.split()}
+    wrong = []
+    for module, path in MODULES.items():
+        parts = module.split(".")
+        if parts[0] != package or len(parts) == 1:  # the package itself opens all its rooms
+            continue
+        for target in modules_imported(path):
+            other = target.split(".")
+            if other[0] == package and len(other) > 1 and other[1] != parts[1] and floors[other[1]] >= floors[parts[1]]:
+                wrong.append(f"{module} imports {target}")
+    assert not wrong
+
+
+def test_no_imports_run_in_circles():
+    targets = {module: set(modules_imported(path)) - {module} for module, path in MODULES.items()}
+    waiting = dict(targets)
+    while done := [module for module, needs in waiting.items() if not needs & waiting.keys()]:
+        for module in done:
+            del waiting[module]
+    assert not waiting
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.name == "__init__.py"], ids=lambda p: module_of(p))
+def test_every_room_says_what_it_is_for(path):
+    purpose = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert purpose
+    assert len(purpose.splitlines()[0]) > 15
+
+
 @pytest.mark.parametrize("path", EVERYTHING, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_is_longer_than_400_lines(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400

@@ -17,7 +17,8 @@ class BaseModel(nn.Module):
         parameter_group_names: the groups that optimizers are configured for, known before anything is built.
         training_arguments: arguments that change how it is trained, not what its weights mean; `init_from` may meet
             others, all other arguments must be those that the weights were trained with.
-        required: what a subclass must define; `lacking` finds out, because abstract methods of modules can be called.
+        required: what a subclass must define (abstract methods of modules can be called, so they say nothing); see
+            `hw_base.registry.lacking`.
     """
 
     parameter_group_names: ClassVar[tuple[str, ...]] = ("model",)
@@ -61,20 +62,3 @@ class BaseModel(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.n_parameters():,} trainable parameters"
-
-
-def lacking(model: type, contract: type[BaseModel]) -> str | None:
-    """What is wrong with a class that shall keep a contract, for messages; None if nothing is.
-
-    Args:
-        model: the class of a model.
-        contract: `BaseModel`, or what a task asks of its models.
-    """
-    where = f"{contract.__module__}.{contract.__qualname__}"
-    if not (isinstance(model, type) and issubclass(model, contract)):
-        return f"{model.__name__} is no {contract.__name__}: it must be a subclass of {where}"
-    needed = {name for base in contract.__mro__ if issubclass(base, BaseModel) for name in base.required}
-    bases = [vars(base) for base in model.__mro__ if base not in nn.Module.__mro__]
-    own = {name for members in bases for name in members if name not in members.get("required", ())}
-    missing = sorted(needed - own)
-    return f"{model.__name__} does not define {', '.join(missing)}; see {where}" if missing else None
