@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from hw_base import checkpoint, distributed, task_packages
+from hw_base import distributed, trained
 from hw_base.config import read as config_files
 from hw_base.config.resolve import resolve
 from hw_base.doctor import page
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         if arguments.config is None and arguments.resume is None:
             raise ConfigError("nothing to examine: give a config with -c, or a checkpoint with -r")
-        state = checkpoint.load(arguments.resume) if arguments.resume else None
+        state = trained.read(arguments.resume) if arguments.resume else None
         raw = {
             **(state["config"] if state else {}),
             **(config_files.read(arguments.config) if arguments.config else {}),
@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         device = distributed.start(arguments.device)
         logging.getLogger("hw_base").setLevel(logging.WARNING)
         findings = []
-        for finding in examine(Experiment(config, device, state)):
+        experiment = Experiment(config, device, state)
+        for finding in examine(lambda: experiment.trainer(None, schedules=False), experiment.task):
             findings.append(finding)
             if not arguments.json:
                 print("\n".join(finding.lines()), flush=True)
@@ -58,7 +59,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             page.write(Path(arguments.html), f"Before training: {config.name}", summary, findings)
         return int(counts["error"] > 0)
 
-    task_packages.import_all()
     return cli.run(work, arguments.imports)
 
 

@@ -2,14 +2,14 @@
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hw_base.config.schema import TRAIN_SPLIT
 from hw_base.doctor import data, model
 from hw_base.doctor.findings import Finding
 from hw_base.errors import HwError
-from hw_base.runs.experiment import Experiment
+from hw_base.task import BaseTask
 from hw_base.training.trainer import BaseTrainer
 
 log = logging.getLogger(__name__)
@@ -18,17 +18,22 @@ log = logging.getLogger(__name__)
 _N_TRIED = 4
 
 
-def examine(experiment: Experiment) -> Iterator[Finding]:
-    """Everything, data first; an error of the data that nothing can follow ends it."""
+def examine(make_trainer: Callable[[], BaseTrainer], task: BaseTask) -> Iterator[Finding]:
+    """Everything, data first; an error of the data that nothing can follow ends it.
+
+    Args:
+        make_trainer: builds the trainer of an experiment, without schedules.
+        task: of the experiment.
+    """
     try:
-        trainer = experiment.trainer(None, schedules=False)
+        trainer = make_trainer()
     except HwError as error:
         yield Finding("error", "the experiment cannot be built", str(error), (), "correct what it names")
         return
     splits = {name: loader.split for name, loader in trainer.setup.loaders.items()}
     for split in splits.values():
         yield from data.decodes(split)
-        yield from data.alphabet(split, experiment.task)
+        yield from data.alphabet(split, task)
         yield from data.transcripts_belong(split)
     yield from data.apart(splits, TRAIN_SPLIT)
     yield from _disk(trainer)
@@ -39,7 +44,7 @@ def examine(experiment: Experiment) -> Iterator[Finding]:
         return
     yield from model.features(batch, TRAIN_SPLIT)
     yield from model.first_losses(trainer, batch)
-    yield from experiment.task.examine(trainer, batch, cheap=False)
+    yield from task.examine(trainer, batch, cheap=False)
     yield from model.lr_range(trainer, batch)
     yield from model.learns(trainer, batch)
 
