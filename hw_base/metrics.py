@@ -4,12 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Units = NDArray[np.int64]
+from hw_base.errors import MissingPackageError
 
 
 class BaseMetric(ABC):
@@ -71,41 +69,26 @@ class Edits(NamedTuple):
 
 
 def count_edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Edits:
-    """Compare two sequences of units (words, characters)."""
-    units: dict[str, int] = {}
+    """Compare two sequences of units (words, characters).
+
+    One weighted Levenshtein distance finds everything: an insertion or deletion costs K and a substitution K + 1, where
+    K is more than all substitutions there can be, so the total is K * distance + substitutions.
+
+    Raises:
+        MissingPackageError: rapidfuzz is not installed.
+    """
+    try:
+        from rapidfuzz.distance import Levenshtein
+    except ImportError as error:
+        raise MissingPackageError("an error rate", "rapidfuzz") from error
+    units: dict[str, int] = {}  # numbers, because equal hashes of texts would count as equal texts
     left = [units.setdefault(unit, len(units)) for unit in reference]
     right = [units.setdefault(unit, len(units)) for unit in hypothesis]
-    start = _common_start(left, right)
-    left, right = left[start:], right[start:]
-    end = _common_start(left[::-1], right[::-1])
-    left, right = left[: len(left) - end], right[: len(right) - end]
-    distance, substitutions = _distance(np.array(left, dtype=np.int64), np.array(right, dtype=np.int64))
+    cost = min(len(left), len(right)) + 1
+    distance, substitutions = divmod(Levenshtein.distance(left, right, weights=(cost, cost, cost + 1)), cost)
     # Insertions + deletions and insertions - deletions are both known now.
     gaps, surplus = distance - substitutions, len(right) - len(left)
     return Edits(substitutions, (gaps - surplus) // 2, (gaps + surplus) // 2, len(reference))
-
-
-def _common_start(a: list[int], b: list[int]) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-def _distance(left: Units, right: Units) -> tuple[int, int]:
-    """Levenshtein distance, and the fewest substitutions that reach it.
-
-    One dynamic programme finds both: an insertion or deletion costs K and a substitution K + 1, where K is more than
-    all substitutions there can be, so the total is K * distance + substitutions.
-    """
-    cost = min(len(left), len(right)) + 1
-    steps = cost * np.arange(len(right) + 1)
-    row = steps
-    for i, unit in enumerate(left, start=1):
-        best = np.empty_like(row)
-        best[0] = cost * i
-        np.minimum(row[1:] + cost, row[:-1] + np.where(right == unit, 0, cost + 1), out=best[1:])
-        # Insertions run along the row: the least of (cost so far + K for every unit after).
-        row = np.minimum.accumulate(best - steps) + steps
-    distance, substitutions = divmod(int(row[-1]), cost)
-    return distance, substitutions
 
 
 class EditRate(BaseMetric):
