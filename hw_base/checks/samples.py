@@ -10,7 +10,7 @@ from hw_base.audio import io as audio
 from hw_base.synthetic import sentences
 
 
-def texts(n: int = 200) -> list[str]:
+def texts(n: int = 100) -> list[str]:
     """Everyday sentences."""
     return sentences.draw("train", n, seed=0)
 
