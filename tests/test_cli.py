@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -40,6 +41,9 @@ def test_a_run_folder_holds_what_the_readme_says(trained):
     names = {path.name for path in trained.iterdir()}
     assert {"config.json", "metrics.jsonl", "train.log", "model_best.pth", "checkpoint-00000008.pth"} <= names
     assert len(checkpoint.numbered(trained)) == 2
+    said = (trained / "train.log").read_text()
+    assert "device: cpu (1 threads); precision: " in said
+    assert re.search(r"step 4/8: loss .*, \d+:\d\d:\d\d left", said)
     saved = json.loads((trained / "config.json").read_text())
     assert saved["model"]["args"]["time_stride"] == 2
     assert saved == checkpoint.load(trained / "model_best.pth")["config"]

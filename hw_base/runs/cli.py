@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from hw_base import components, distributed, task_packages, trained
 from hw_base.config.resolve import as_dict, read, resolve
@@ -16,6 +17,7 @@ from hw_base.registry import TASKS
 from hw_base.runs import folder as run_folder
 from hw_base.runs import logs
 from hw_base.runs import train as training
+from hw_base.writers.multi import HUNG
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +136,15 @@ def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
 
     parse.__name__ = kind.__name__
     return parse
+
+
+def leave(code: int) -> NoReturn:
+    """End a program, also when a tracker's threads would hold it for ever."""
+    if HUNG:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(work: Callable[[], int], imports: Sequence[str] = ()) -> int:

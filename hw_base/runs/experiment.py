@@ -133,6 +133,7 @@ class Experiment:
             self.task.start_training(model, loaders[TRAIN_SPLIT])
         log.info("%s", model.summary())
         amp_dtype = precision(config.trainer.amp, self.device)
+        log.info("%s", describe_device(self.device, amp_dtype))
         optimizations = self._optimizations(model, len(loaders[TRAIN_SPLIT]), amp_dtype, schedules)
         if self.origin is not None and config.init_optimizers:
             self._load_moments(model, optimizations, self.origin)
@@ -217,6 +218,16 @@ class Experiment:
                 "can never be recognized and count as errors" if split.evaluation else "are left out",
                 shown,
             )
+
+
+def describe_device(device: torch.device, amp_dtype: torch.dtype | None) -> str:
+    """Where a run computes and in which precision, in one line."""
+    where = f"{torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        where = torch.cuda.get_device_name(device)
+    together = f", {distributed.world_size()} processes" if distributed.active() else ""
+    kind = "float32" if amp_dtype is None else f"{str(amp_dtype).removeprefix('torch.')} (AMP)"
+    return f"device: {device} ({where}){together}; precision: {kind}"
 
 
 def precision(amp: str, device: torch.device) -> torch.dtype | None:

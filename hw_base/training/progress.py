@@ -1,5 +1,6 @@
 """A progress bar on a terminal; plain lines elsewhere."""
 
+import datetime
 import logging
 import sys
 import time
@@ -22,6 +23,7 @@ class Progress:
         self.done, self.total = done, total
         self._bar: Any = None
         self._since, self._counted = time.monotonic(), 0
+        self._first, self._started = done, self._since
 
     def __enter__(self) -> "Progress":
         if sys.stderr.isatty() and distributed.is_main():
@@ -52,6 +54,14 @@ class Progress:
         """Leave the time since the last step out of the rate."""
         self._since, self._counted = time.monotonic(), 0
 
+    def left(self) -> str:
+        """Time left until the end, evaluations and saving included, ``0:02:05``; empty before the first step."""
+        steps = self.done - self._first
+        if not steps:
+            return ""
+        seconds = (self.total - self.done) * (time.monotonic() - self._started) / steps
+        return str(datetime.timedelta(seconds=round(max(0.0, seconds))))
+
     def show(self, values: dict[str, float]) -> None:
         """Figures beside the bar, or a line in the log."""
         text = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
@@ -59,4 +69,4 @@ class Progress:
             self._bar.set_postfix_str(text)
             log.debug("step %d/%d: %s", self.done, self.total, text)
         else:
-            log.info("step %d/%d: %s", self.done, self.total, text)
+            log.info("step %d/%d: %s, %s left", self.done, self.total, text, self.left())

@@ -100,7 +100,12 @@ class CometWriter(Writer):
                 self._describe(Path(self._experiment.tmpdir))
             self._write_instructions()
             if not self._resumed:
-                self._experiment.log_parameters(without_home(self.config))
+                shown = without_home(self.config)
+                about = shown.pop("about", "")  # a parameter of more than 2,000 characters is cut with a warning
+                self._experiment.log_parameters(shown)
+                if about:
+                    text = about if isinstance(about, str) else "\n".join(about)
+                    self._experiment.log_text(text, metadata={"name": "about"})
         return self._experiment
 
     def _settings(self) -> Any:

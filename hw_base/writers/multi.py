@@ -2,7 +2,11 @@
 
 import contextlib
 import logging
+import queue
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,19 +19,59 @@ from hw_base.writers.jsonl import JsonlWriter
 log = logging.getLogger(__name__)
 
 
+# Names of trackers that hold a thread for ever: the interpreter would wait for what they left behind.
+HUNG: set[str] = set()
+
+
+class _Line:
+    """A thread of its own for one tracker, so that a call which never returns holds nobody up."""
+
+    def __init__(self, name: str) -> None:
+        self._calls: queue.SimpleQueue[tuple[Callable[[], None], Future[None]]] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            call, outcome = self._calls.get()
+            try:
+                outcome.set_result(call())
+            except BaseException as error:
+                outcome.set_exception(error)
+
+    def do(self, call: Callable[[], None], seconds: float) -> bool:
+        """Let the thread do something, and wait for it; whether it was done in time.
+
+        Raises:
+            Exception: what the call raised.
+        """
+        outcome: Future[None] = Future()
+        self._calls.put((call, outcome))
+        finished, _ = wait([outcome], timeout=seconds)
+        if finished:
+            outcome.result()
+        return bool(finished)
+
+
 class MultiWriter(Writer):
     """Gives everything to every writer.
 
     A writer that raises is reported once for each kind of error and left out after `patience` failures in a row; the
-    others go on. The record is never left out: a full disk may have room again.
+    others go on. One that does not answer in time is left out at once. The record is never left out: a full disk may
+    have room again.
 
     Args:
         writers: in the order in which they are told; none at all is fine.
         patience: failures in a row after which a tracker is no longer told anything.
+        seconds: that a call to a tracker may take.
+        close_seconds: that its end may take, when it sends what is left.
     """
 
-    def __init__(self, writers: Sequence[Writer] = (), patience: int = 10) -> None:
-        self.patience = patience
+    def __init__(
+        self, writers: Sequence[Writer] = (), patience: int = 10, seconds: float = 60.0, close_seconds: float = 180.0
+    ) -> None:
+        self.patience, self.seconds, self.close_seconds = patience, seconds, close_seconds
+        self._lines: dict[str, _Line] = {}
+        self._hung: set[str] = set()
         self._writers = _named(writers)
         self._failures = dict.fromkeys(self._writers, 0)
         self._reported: set[tuple[str, str, type[Exception]]] = set()
@@ -39,7 +83,23 @@ class MultiWriter(Writer):
         return [name for name, writer in self._writers.items() if not self._given_up(name, writer)]
 
     def _given_up(self, name: str, writer: Writer) -> bool:
-        return self._failures[name] >= self.patience and not isinstance(writer, JsonlWriter)
+        return name in self._hung or (self._failures[name] >= self.patience and not isinstance(writer, JsonlWriter))
+
+    def _call(self, name: str, what: str, call: Callable[[], None], seconds: float) -> None:
+        """Call a writer; trackers in their own threads, because a stopped service answers never.
+
+        Raises:
+            Exception: what the writer raised.
+        """
+        if isinstance(self._writers[name], JsonlWriter):
+            call()
+            return
+        if name not in self._lines:
+            self._lines[name] = _Line(name)
+        if not self._lines[name].do(call, seconds):
+            self._hung.add(name)
+            HUNG.add(name)
+            log.error("%s: %s did not end within %.0f s; it is disabled, training continues", name, what, seconds)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -59,7 +119,7 @@ class MultiWriter(Writer):
             return
         for name in self.active:
             try:
-                call(self._writers[name])
+                self._call(name, what, partial(call, self._writers[name]), self.seconds)
             except Exception as error:
                 self._failed(name, what, error)
             else:
@@ -109,15 +169,18 @@ class MultiWriter(Writer):
         """To every writer its own; one that is new in the config starts a new experiment."""
         for name in self.active:
             try:
-                self._writers[name].load_state_dict(state.get(name, {}), step)
+                restore = partial(self._writers[name].load_state_dict, state.get(name, {}), step)
+                self._call(name, "load_state_dict", restore, self.seconds)
             except Exception as error:
                 self._failed(name, "load_state_dict", error)
 
     def close(self) -> None:
         """To every writer, the ones that were given up too."""
         for name, writer in self._writers.items():
+            if name in self._hung:
+                continue
             try:
-                writer.close()
+                self._call(name, "close", writer.close, self.close_seconds)
             except Exception as error:
                 self._failed(name, "close", error)
 

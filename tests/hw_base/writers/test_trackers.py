@@ -36,7 +36,7 @@ logging.basicConfig(level=logging.INFO, format="%(message)s")
 from hw_base.registry import WRITERS
 import hw_base.writers
 run_dir, state = Path(run_dir), Path(run_dir) / "state.json"
-config = {"model": {"type": "Tiny", "args": {"n_hidden": 3}}, "root": str(Path.home() / "corpora")}
+config = {"about": "what to expect " * 200, "model": {"type": "Tiny", "args": {"n_hidden": 3}}, "root": str(Path.home() / "corpora")}
 writer = WRITERS[name](run_dir=run_dir, run_name="my run", config=config, project="asr", **json.loads(extra))
 if state.exists():
     writer.load_state_dict(json.loads(state.read_text()), int(first) - 1)
@@ -168,6 +168,7 @@ def test_comet_has_picture_sound_text_table_and_config(comet):
     assert content.decode().split() == ["target,wer", '"a,', 'b",0.5', "ёж,1"]
     parameters = {one["param"]["paramName"]: one["param"]["paramValue"] for one in archive.payloads("parameter_msg")}
     assert parameters["model|args|n_hidden"] == 3
+    assert "about" not in parameters  # which may be longer than Comet's 2,000 characters: it is a text
     assert parameters["root"] == "~/corpora"
     names = [one["value"] for one in archive.payloads("log_other") if one["key"] == "Name"]
     assert names == ["my run"]

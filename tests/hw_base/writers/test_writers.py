@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import wave
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import torch
 
 from hw_base.errors import MissingPackageError
 from hw_base.registry import WRITERS
-from hw_base.writers import JsonlWriter, MultiWriter, TensorBoardWriter, Writer, read_rows
+from hw_base.writers import JsonlWriter, MultiWriter, TensorBoardWriter, Writer, multi, read_rows
 from hw_base.writers.base import without_home
 from hw_base.writers.media import png_bytes, samples_of, wav_bytes
 from tests.conftest import ROOT
@@ -310,6 +311,47 @@ def test_a_writer_that_raises_never_stops_the_others(caplog):
     assert bad.calls == []
     writer.close()
     assert bad.calls == [("close",)]
+
+
+def test_a_tracker_that_never_answers_is_disabled_and_the_end_comes_in_time(caplog):
+    release, good = threading.Event(), Remembering()
+
+    class Stopped(Remembering):
+        def scalars(self, values, step):
+            release.wait(60)
+
+    class StopsAtTheEnd(Remembering):
+        def close(self):
+            release.wait(60)
+
+    writer = MultiWriter([Stopped(), StopsAtTheEnd(), good], seconds=0.2, close_seconds=0.2)
+    for step in range(5):
+        writer.scalars({"train/a": 1.0}, step)
+    assert writer.active == ["StopsAtTheEnd", "Remembering"]
+    writer.close()
+    assert [call[2] for call in good.calls[:-1]] == [0, 1, 2, 3, 4]
+    assert good.calls[-1] == ("close",)
+    assert [record.message.partition(" did")[0] for record in caplog.records] == [
+        "Stopped: scalars", "StopsAtTheEnd: close"
+    ]  # fmt: skip
+    assert {"Stopped", "StopsAtTheEnd"} <= multi.HUNG
+    multi.HUNG.clear()
+    release.set()
+
+
+_LEAVE = """
+import sys, threading
+from hw_base.runs.cli import leave
+from hw_base.writers import multi
+threading.Thread(target=threading.Event().wait).start()
+multi.HUNG.add("x")
+leave(7)
+"""
+
+
+def test_a_program_ends_although_a_tracker_holds_a_thread():
+    done = subprocess.run([sys.executable, "-c", _LEAVE], cwd=ROOT, timeout=60)
+    assert done.returncode == 7
 
 
 def test_a_success_in_between_forgives():
