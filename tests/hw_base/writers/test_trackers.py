@@ -36,7 +36,8 @@ logging.basicConfig(level=logging.INFO, format="%(message)s")
 from hw_base.registry import WRITERS
 import hw_base.writers
 run_dir, state = Path(run_dir), Path(run_dir) / "state.json"
-config = {"about": "what to expect " * 200, "model": {"type": "Tiny", "args": {"n_hidden": 3}}, "root": str(Path.home() / "corpora")}
+config = {"about": "expect " * 400}
+config |= {"model": {"type": "Tiny", "args": {"n_hidden": 3}}, "root": str(Path.home() / "corpora")}
 writer = WRITERS[name](run_dir=run_dir, run_name="my run", config=config, project="asr", **json.loads(extra))
 if state.exists():
     writer.load_state_dict(json.loads(state.read_text()), int(first) - 1)
