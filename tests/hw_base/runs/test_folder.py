@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -172,7 +173,6 @@ def test_nohup_stays_in_force():
 def test_a_full_disk_is_lines_and_leaves_nothing_half_written(tmp_path, capsys):
     """The device that is always full stands for the disk."""
     handler = logs.to_file("/dev/full")
-    import logging
 
     logger = logging.getLogger("hw_base.test")
     for _ in range(3):
