@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from hw_asr.normalizers import NormalizerName, normalizer
 from hw_base.metrics import EditRate
+from hw_base.normalizers import NormalizerName, normalizer
 from hw_base.registry import METRICS
 
 
@@ -11,7 +11,7 @@ class NormalizedEditRate(EditRate):
     """An error rate of texts that were normalized first, in a way that has a name and knows no vocabulary.
 
     Args:
-        normalizer: of the reference and the hypothesis, see `hw_asr.normalizers`.
+        normalizer: of the reference and the hypothesis, see `hw_base.normalizers`.
     """
 
     def __init__(self, normalizer: NormalizerName = "letters") -> None:

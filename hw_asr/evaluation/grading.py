@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from hw_asr.evaluation import old_template, scoring
-from hw_asr.normalizers import NormalizerName, normalizer
 from hw_base.audio import io as audio
 from hw_base.errors import ConfigError
 from hw_base.grading.contract import Item, Prediction, Scores, TaskGrading
 from hw_base.grading.settings import Settings
+from hw_base.normalizers import NormalizerName, normalizer
 from hw_base.registry import suggest
 from hw_base.storage import write_json
 from hw_base.trained import load_recognizer

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hw_asr import recognizer as recognition
 from hw_asr.trainer import CorpusMetrics
 from hw_base import distributed, registry, storage
 from hw_base.config.resolve import build
@@ -92,12 +93,19 @@ def _check_names(splits: list[Split]) -> None:
 def posteriors_of(
     experiment: Experiment, model: torch.nn.Module, split: Split
 ) -> Iterator[tuple[dict[str, Any], Tensor, Tensor]]:
-    """Run a model over a split, in float32, so that the batches make no difference.
+    """Run a model over a split, in float32, so that the batches make no difference; long recordings in windows.
 
     Yields:
         The batch, its ``log_probs`` (B, T, V) and ``log_probs_length`` (B,), both on the experiment's device.
     """
+    recognizer = experiment.task.recognizer(model, experiment.device)
+    longest = recognition.LONGEST_SECONDS * split.sample_rate
     for batch in experiment.loader(split):
+        if int(batch["waveform_length"].max()) > longest:
+            lengths = batch["waveform_length"].tolist()
+            waveforms = [row[:n] for row, n in zip(batch["waveform"], lengths, strict=True)]
+            yield batch, *recognizer.posteriors(waveforms, split.sample_rate)
+            continue
         spectrogram = batch["spectrogram"].to(experiment.device)
         length = batch["spectrogram_length"].to(experiment.device)
         output = model(spectrogram=spectrogram, spectrogram_length=length)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from hw_asr.metrics import CER, WER
-from hw_asr.normalizers import NormalizerName, normalizer
 from hw_base.errors import DataError
 from hw_base.metrics import EditRate, Edits, count_edits
+from hw_base.normalizers import NormalizerName, normalizer
 from hw_base.text_files import read_text, transcript_files
 
 LONGEST_TEXT = 100_000  # characters; comparing two such texts takes about 15 seconds
@@ -209,7 +209,7 @@ def score(
     Args:
         references: utterance id -> transcript.
         hypotheses: utterance id -> prediction.
-        normalisation: see `hw_asr.normalizers`.
+        normalisation: see `hw_base.normalizers`.
         seed: of the bootstrap.
     """
     normalize = normalizer(normalisation)

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from hw_base.errors import CheckpointError, ConfigError, DataError
+from hw_base.normalizers import APOSTROPHES
 from hw_base.registry import TEXT_ENCODERS
 from hw_base.text import BaseTextEncoder
 
-APOSTROPHES = "'\u2018\u2019\u201b\u02bc\u02b9\u2032\u00b4`\uff07"
 ENGLISH = " 'abcdefghijklmnopqrstuvwxyz"
 
 

@@ -15,6 +15,7 @@ from hw_base.errors import ConfigError, DataError
 from hw_base.grading.contract import Item, Prediction, Scores, TaskGrading
 from hw_base.grading.settings import Settings
 from hw_base.metrics import count_edits
+from hw_base.normalizers import normalizer
 from hw_base.recognizer import Recognizer
 from hw_base.trained import load_recognizer
 from hw_tts.metrics.base import MeanMetric, Pair
@@ -31,6 +32,7 @@ _METRICS: dict[str, type[MeanMetric]] = {
     "speaker_similarity": TimbreSimilarity,
 }
 _CER = "cer"
+_normalize = normalizer("letters")  # a recognizer writes no punctuation
 _LISTED = 50
 # A recording may be so many times as long as the reference, and this many seconds whatever the reference has.
 _LONGEST_FACTOR, _LONGEST_SECONDS = 5.0, 20.0
@@ -128,8 +130,8 @@ class _Heard:
     def add(self, pair: Pair) -> str:
         if self.recognizer is None:
             return ""
-        text = self.recognizer.normalize(self.recognizer.transcribe_batch([pair.synthesized], pair.sample_rate)[0])
-        edits = count_edits(self.recognizer.normalize(pair.text), text)
+        text = _normalize(self.recognizer.transcribe_batch([pair.synthesized], pair.sample_rate)[0])
+        edits = count_edits(_normalize(pair.text), text)
         self.edits, self.units = self.edits + edits.distance, self.units + edits.references
         return text
 

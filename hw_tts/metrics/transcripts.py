@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hw_base.config.schema import PathText
 from hw_base.metrics import count_edits
+from hw_base.normalizers import NormalizerName, normalizer
 from hw_base.recognizer import Recognizer
 from hw_base.registry import METRICS
 from hw_base.trained import load_recognizer
@@ -28,6 +29,8 @@ class SynthesisErrorRate(SynthesisMetric):
         recognizer: path of a recogniser's checkpoint.
         audio: what is transcribed; ``reference`` gives the recogniser's own errors on the recordings.
         device: where the recogniser computes; ``auto`` is the GPU if there is one.
+        normalizer: of the text and the transcript, see `hw_base.normalizers`; it knows no vocabulary, so what the
+            recogniser cannot write counts as errors.
 
     Raises:
         CheckpointError, ConfigError: the checkpoint cannot be used.
@@ -40,10 +43,11 @@ class SynthesisErrorRate(SynthesisMetric):
         recognizer: PathText,
         audio: Literal["synthesized", "reference"] = "synthesized",
         device: Literal["auto", "cpu", "cuda"] = "auto",
+        normalizer: NormalizerName = "letters",
     ) -> None:
         self._waiting: dict[int, list[Pair]] = {}
         super().__init__()
-        self.audio = audio
+        self.audio, self.normalizer = audio, normalizer
         self._where = (recognizer, ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         _recognizer(*self._where)  # a path that is wrong is found out before hours of training
 
@@ -86,9 +90,10 @@ class SynthesisErrorRate(SynthesisMetric):
         new = [pair for pair in waiting if key not in pair.transcripts]  # another metric may have asked before
         heard = recognizer.transcribe_batch([getattr(pair, self.audio) for pair in new], sample_rate) if new else []
         for pair, text in zip(new, heard, strict=True):
-            pair.transcripts[key] = recognizer.normalize(text)
+            pair.transcripts[key] = text
+        normalize = normalizer(self.normalizer)
         for pair in waiting:
-            edits = count_edits(self.units(recognizer.normalize(pair.text)), self.units(pair.transcripts[key]))
+            edits = count_edits(self.units(normalize(pair.text)), self.units(normalize(pair.transcripts[key])))
             self._totals += torch.tensor([*edits, edits.correct, 1.0], dtype=torch.float64)
 
 

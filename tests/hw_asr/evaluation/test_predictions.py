@@ -4,13 +4,18 @@ import json
 import shutil
 
 import pytest
+import torch
 
+import hw_asr
+import hw_asr.recognizer as recognizer_module
 import test as test_script
 import train as train_script
 from hw_asr import score
+from hw_base.audio import io as audio
 from hw_base.metrics import count_edits
 from hw_base.synthetic import sentences
 from tests.conftest import ROOT
+from tests.recognizers import save_random
 
 TINY = str(ROOT / "configs" / "tiny" / "ds2.json")
 DECODERS = {
@@ -144,3 +149,21 @@ def test_a_training_transcript_without_a_letter_is_named_before_the_first_step(r
     assert train_script.main(arguments) == 2
     assert "'b': the transcript '42 ...' has no letter in it that the vocabulary knows" in capsys.readouterr().err
     assert not list((tmp_path / "r").glob("*.pth"))
+
+
+def test_long_recordings_are_run_in_windows_as_transcribe_does(tmp_path, monkeypatch):
+    path = save_random(tmp_path / "model.pth")
+    sound = 0.1 * torch.randn(9 * 16000, generator=torch.Generator().manual_seed(3)).cumsum(0).sin()
+    for name, waveform in (("long", sound), ("short", sound[:16000])):
+        audio.save(tmp_path / "data" / "audio" / f"{name}.wav", waveform, 16000)
+    model = hw_asr.load(path, device="cpu")
+    whole = model.transcribe(tmp_path / "data" / "audio" / "long.wav")
+    monkeypatch.setattr(recognizer_module, "LONGEST_SECONDS", 5)
+    monkeypatch.setattr(recognizer_module, "WINDOW_SECONDS", 3)
+    monkeypatch.setattr(recognizer_module, "OVERLAP_SECONDS", 1)
+    code, rows = recognize(path, tmp_path / "o.json", "-t", str(tmp_path / "data"))
+    assert code == 0
+    texts = {row["id"]: row["pred_text"] for row in rows}
+    assert texts == {name: model.transcribe(tmp_path / "data" / "audio" / f"{name}.wav") for name in texts}
+    assert texts["long"] != whole
+    assert len(texts) == 2

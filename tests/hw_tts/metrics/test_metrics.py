@@ -140,13 +140,12 @@ def path(tmp_path_factory):
 def test_error_rates_against_a_plain_count(path, monkeypatch):
     recognizer = load_recognizer(path)
     pairs = [Pair(voice(f0), voice(f0 + 20), RATE, text=f"Text, number {i}!") for i, f0 in enumerate((110, 130, 170))]
-    texts = [f"text number {i}" for i in range(3)]  # digits are outside this vocabulary
-    texts = [recognizer.normalize(text) for text in texts]
+    texts = [f"text number {i}" for i in range(3)]  # digits are outside this vocabulary, and count as errors
     heard = recognizer.transcribe_batch([pair.synthesized for pair in pairs], RATE)
     said = recognizer.transcribe_batch([pair.reference for pair in pairs], RATE)
     calls, kind = [], type(recognizer)
-    transcribe = kind.transcribe
-    monkeypatch.setattr(kind, "transcribe", lambda self, w, rate: calls.append(len(w)) or transcribe(self, w, rate))
+    hear = kind.transcribe_batch
+    monkeypatch.setattr(kind, "transcribe_batch", lambda self, w, rate: calls.append(len(w)) or hear(self, w, rate))
     metrics = {name: made(name, recognizer=path, device="cpu") for name in ("SynthesisCER", "SynthesisWER")}
     for name, split in (("SynthesisCER", list), ("SynthesisWER", str.split)):
         edits = [count_edits(split(a), split(b)) for a, b in zip(texts, heard, strict=True)]

@@ -4,9 +4,10 @@ import unicodedata
 from collections.abc import Callable
 from typing import Literal
 
-from hw_asr.text_encoders.characters import APOSTROPHES
-
 NormalizerName = Literal["none", "lower", "letters"]
+
+# The straight apostrophe and those that typesetting, keyboards and transcriptions put in its place.
+APOSTROPHES = "'\u2018\u2019\u201b\u02bc\u02b9\u2032\u00b4`\uff07"
 
 
 def normalizer(kind: NormalizerName) -> Callable[[str], str]:
