@@ -16,6 +16,7 @@ from hw_base.config.resolve import build
 from hw_base.config.schema import Config
 from hw_base.data.split import Split
 from hw_base.errors import ConfigError
+from hw_base.nn.model import BaseModel
 from hw_base.runs import outputs
 from hw_base.runs.experiment import Experiment
 
@@ -91,7 +92,7 @@ def _check_names(splits: list[Split]) -> None:
 
 @torch.inference_mode()
 def posteriors_of(
-    experiment: Experiment, model: torch.nn.Module, split: Split
+    experiment: Experiment, model: BaseModel, split: Split
 ) -> Iterator[tuple[dict[str, Any], Tensor, Tensor]]:
     """Run a model over a split, in float32, so that the batches make no difference; long recordings in windows.
 
@@ -114,7 +115,7 @@ def posteriors_of(
 
 @torch.inference_mode()
 def _recognise(
-    experiment: Experiment, model: torch.nn.Module, decoders: dict[str, Any], split: Split, corpus: CorpusMetrics
+    experiment: Experiment, model: BaseModel, decoders: dict[str, Any], split: Split, corpus: CorpusMetrics
 ) -> list[dict[str, Any]]:
     """The output rows of one split, of all processes, in the order of its index."""
     rows: dict[str, dict[str, Any]] = {}
