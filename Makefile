@@ -27,7 +27,7 @@ $(READY): requirements.txt
 	$(BIN)/python -m pip install --quiet kenlm==0.3.0 || echo "kenlm was not built; going on without it"
 	@touch $(READY)
 
-demo: $(READY) ## train DeepSpeech2 on the embedded corpus (minutes on a CPU) and show what it recognises
+demo: $(READY) ## train DeepSpeech2 on the embedded corpus (minutes on a CPU) and show what it recognizes
 	$(BIN)/python train.py -c configs/ds2.json --run-dir $(RUN)
 	$(BIN)/python test.py -r $(RUN)/model_best.pth -o $(RUN)/output.json
 

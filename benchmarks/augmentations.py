@@ -107,7 +107,7 @@ def main() -> None:
     print(row("speed 0.9 (`Speed`)", lambda: speed(waveform, generator), lambda: peer_speed(waveform), 20))
     for name, call in (
         ("SpecAugment with time warp and mean fill", lambda: warp(spectrogram, generator)),
-        ("coloured noise", lambda: colored(waveform, generator)),
+        ("colored noise", lambda: colored(waveform, generator)),
         ("background noise", lambda: background(waveform, generator)),
         ("band-pass", lambda: band(waveform, generator)),
     ):

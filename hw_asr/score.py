@@ -81,7 +81,7 @@ def _run(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
         "references": str(arguments.references),
         "hypotheses": str(both),
         "decoder": decoder,
-        "normalisation": arguments.normalize,
+        "normalization": arguments.normalize,
         "n_utterances": len(score.ids),
         "wer": score.wer.as_dict(),
         "cer": score.cer.as_dict(),
@@ -112,14 +112,14 @@ def _utterance(score: scoring.Score, place: int) -> dict[str, Any]:
     }
 
 
-def _summary(score: scoring.Score, decoder: str | None, normalisation: str) -> list[str]:
+def _summary(score: scoring.Score, decoder: str | None, normalization: str) -> list[str]:
     of = f", decoder {_printable(decoder)}" if decoder else ""
-    spelling = "" if normalisation == "letters" else "; punctuation counts (--normalize letters leaves it out)"
+    spelling = "" if normalization == "letters" else "; punctuation counts (--normalize letters leaves it out)"
     counted = sum(edits.references > 0 for edits in score.wer.utterances)
     empty = len(score.ids) - counted
     with_words = f" ({counted} with words, {empty} without)" if empty else ""
     lines = [
-        f"{len(score.ids)} utterances{with_words}{of}, normalisation {normalisation!r}{spelling}; rates in percent",
+        f"{len(score.ids)} utterances{with_words}{of}, normalization {normalization!r}{spelling}; rates in percent",
         "",
     ]
     lines.append(

@@ -70,7 +70,7 @@ def _apply(
 
 
 def _draw(shown: Sequence[Shown], features: LogMelSpectrogram, path: Path) -> None:
-    """A row for each: left the waveform's own levels, which normalisation hides, right what the model gets."""
+    """A row for each: left the waveform's own levels, which normalization hides, right what the model gets."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         default="word",
         help="what is counted: words, characters, or the tokens of --text-encoder (default: word)",
     )
-    parser.add_argument("--text-encoder", metavar="CKPT", help="checkpoint whose text encoder normalises the text")
+    parser.add_argument("--text-encoder", metavar="CKPT", help="checkpoint whose text encoder normalizes the text")
     parser.add_argument(
         "--prune",
         nargs="+",

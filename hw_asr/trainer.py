@@ -1,4 +1,4 @@
-"""Training a recogniser with CTC."""
+"""Training a recognizer with CTC."""
 
 import copy
 import logging

@@ -108,7 +108,7 @@ class EditRate(BaseMetric):
         """Add utterances.
 
         Args:
-            references: normalised transcripts; None where there is none, which is left out.
+            references: normalized transcripts; None where there is none, which is left out.
             hypotheses: as many texts.
         """
         for reference, hypothesis in zip(references, hypotheses, strict=True):

@@ -1,4 +1,4 @@
-"""What other tasks ask of a recogniser."""
+"""What other tasks ask of a recognizer."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class Recognizer(ABC):
 
     @abstractmethod
     def transcribe_batch(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[str]:
-        """What is said, in the normalised writing of `normalize`.
+        """What is said, in the normalized writing of `normalize`.
 
         Args:
             waveforms: each (S,), float, of any length; an empty one is silence.

@@ -62,7 +62,7 @@ class Registry(Mapping[str, Entry]):
             before: the name it had before, which older configs and checkpoints use.
 
         Raises:
-            TypeError: the constructor takes ``*args`` or ``**kwargs``, so a misspelt key could not be found out.
+            TypeError: the constructor takes ``*args`` or ``**kwargs``, so a misspelled key could not be found out.
             ValueError: the name is taken.
         """
 
@@ -120,4 +120,4 @@ OPTIMIZERS = Registry[Callable[..., Any]]("optimizer")
 SCHEDULERS = Registry[Callable[..., Any]]("scheduler")
 WRITERS = Registry[Callable[..., Any]]("writer")
 TRAINERS = Registry[Any]("trainer")
-SPEAKER_INITS = Registry[Callable[..., Any]]("initialiser of new speakers")
+SPEAKER_INITS = Registry[Callable[..., Any]]("initializer of new speakers")

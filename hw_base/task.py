@@ -105,7 +105,7 @@ class BaseTask(ABC):
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """What was learnt by `fit` besides the text encoder, as tensors and plain containers."""
+        """What was learned by `fit` besides the text encoder, as tensors and plain containers."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -138,9 +138,9 @@ class BaseTask(ABC):
             device: where it computes.
 
         Raises:
-            ConfigError: this task does not recognise speech.
+            ConfigError: this task does not recognize speech.
         """
-        raise ConfigError(f"a model of task {self.config.task!r} does not recognise speech; give one that does")
+        raise ConfigError(f"a model of task {self.config.task!r} does not recognize speech; give one that does")
 
     @classmethod
     def complete(cls, tree: dict[str, Any]) -> None:

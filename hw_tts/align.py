@@ -1,4 +1,4 @@
-"""Alignments by a recogniser: ``python -m hw_tts.align -r RECOGNIZER.pth (-c CONFIG | --audio DIR) -o FOLDER``."""
+"""Alignments by a recognizer: ``python -m hw_tts.align -r RECOGNIZER.pth (-c CONFIG | --audio DIR) -o FOLDER``."""
 
 import argparse
 import json
@@ -35,11 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m hw_tts.align",
-        description="Find out when the tokens of known texts are spoken, by a recogniser's checkpoint.",
+        description="Find out when the tokens of known texts are spoken, by a recognizer's checkpoint.",
         epilog=f"writes <id>.json ([[symbol, start, end], ...], seconds) and {INDEX}; files that are there are kept.",
         allow_abbrev=False,
     )
-    parser.add_argument("-r", "--recognizer", metavar="CKPT", required=True, help="checkpoint of a recogniser")
+    parser.add_argument("-r", "--recognizer", metavar="CKPT", required=True, help="checkpoint of a recognizer")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("-c", "--config", metavar="FILE", help="align a split of this config")
     source.add_argument("--audio", metavar="DIR", help="folder with audio/ and transcriptions/, or with both in it")
@@ -70,7 +70,7 @@ def align_all(
         recognizer: that gives the probabilities.
         datasets: whose utterances have texts.
         folder: is made; gets a file for each utterance and the index.
-        batch_size: utterances that are recognised at a time.
+        batch_size: utterances that are recognized at a time.
         min_score: utterances below are listed as doubtful.
 
     Raises:

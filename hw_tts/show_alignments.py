@@ -56,7 +56,7 @@ def draw(
         2 if pitch is not None else 1, 1, sharex=True, squeeze=False, height_ratios=[5, 2][: 1 + (pitch is not None)]
     )
     axes = rows[0][0]
-    edge = seconds_per_frame / 2  # a frame stands for the time around its centre
+    edge = seconds_per_frame / 2  # a frame stands for the time around its center
     axes.imshow(
         spectrogram.numpy(),
         origin="lower",
@@ -82,7 +82,7 @@ def draw(
 
 
 def _label(axes: Any, phones: Sequence[Sequence[Any]]) -> None:
-    """Boundaries in the picture, names above it in two heights, so that short neighbours can be read."""
+    """Boundaries in the picture, names above it in two heights, so that short neighbors can be read."""
     above = axes.get_xaxis_transform()
     for i, (symbol, start, end) in enumerate(phones):
         if i:

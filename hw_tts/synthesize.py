@@ -42,7 +42,7 @@ def course_controls() -> dict[str, dict[str, float]]:
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(prog="hw_tts.synthesize", description="Speak texts.", allow_abbrev=False)
-    parser.add_argument("-r", "--resume", metavar="CKPT", required=True, help="checkpoint of a synthesiser")
+    parser.add_argument("-r", "--resume", metavar="CKPT", required=True, help="checkpoint of a synthesizer")
     parser.add_argument("--vocoder", metavar="CKPT", help="checkpoint of a HiFiGAN (default: Griffin-Lim)")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", help="what to say")

@@ -26,7 +26,7 @@ PAUSE_SECONDS = 0.25
 
 
 def waveforms_of(output: Mapping[str, Tensor], vocoder: BaseVocoder | None) -> list[Tensor]:
-    """The audio of what a model synthesised.
+    """The audio of what a model synthesized.
 
     Args:
         output: of ``model.synthesize``: ``waveform`` (B, S) or ``spectrogram`` (B, F, T), with its length.
@@ -68,7 +68,7 @@ class Synthesizer:
     def load(
         cls, path: str | Path, vocoder: str | Path | None = None, device: str | torch.device = "cpu"
     ) -> "Synthesizer":
-        """Rebuild a synthesiser from its checkpoint alone.
+        """Rebuild a synthesizer from its checkpoint alone.
 
         Args:
             path: of a trained model.

@@ -1,4 +1,4 @@
-"""A small recogniser's checkpoint, made without training."""
+"""A small recognizer's checkpoint, made without training."""
 
 import torch
 

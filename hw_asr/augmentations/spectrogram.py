@@ -26,7 +26,7 @@ class SpecAugment(BaseAugmentation):
         time_share: a time mask covers 0 to so large a share of the frames.
         time_warp: a frame is moved by at most so many frames; 0 warps nothing.
         fill: what masked bins become: the ``mean`` of the utterance, or ``zero`` (the mean where features are
-            normalised to mean 0).
+            normalized to mean 0).
         p: probability with which an utterance is changed.
     """
 

@@ -1,4 +1,4 @@
-"""A record and its waveform -> what a recogniser is trained on or tested with."""
+"""A record and its waveform -> what a recognizer is trained on or tested with."""
 
 from collections.abc import Sequence
 from typing import Any

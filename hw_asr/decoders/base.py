@@ -51,7 +51,7 @@ class BaseDecoder(ABC):
         """Decode a batch.
 
         Args:
-            log_probs (Tensor): natural log, normalised over the last axis, (B, T, V), float32.
+            log_probs (Tensor): natural log, normalized over the last axis, (B, T, V), float32.
             log_probs_length (Tensor): valid frames of each utterance, (B,), int64.
 
         Returns:

@@ -29,7 +29,7 @@ ARGMAX, BEAM_SEARCH = "argmax", "beam_search"
 
 
 def test(config: Config, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
-    """Evaluate a checkpoint on the config's test splits and write what was recognised.
+    """Evaluate a checkpoint on the config's test splits and write what was recognized.
 
     Returns:
         Exit code 0.
@@ -51,7 +51,7 @@ def test(config: Config, arguments: Namespace, state: dict[str, Any], device: to
         experiment.report_unknown(split)
         metrics = {name: build(f"metrics.{name}", m, registry.METRICS) for name, m in config.metrics.items()}
         corpus = CorpusMetrics(metrics, decoders, primary)
-        rows = _recognise(experiment, model, decoders, split, corpus)
+        rows = _recognize(experiment, model, decoders, split, corpus)
         has_texts = any(record.text is not None for record in split.records)
         figures[split.name] = corpus.compute(alias=False) if has_texts else {}
         everything += rows
@@ -114,7 +114,7 @@ def posteriors_of(
 
 
 @torch.inference_mode()
-def _recognise(
+def _recognize(
     experiment: Experiment, model: BaseModel, decoders: dict[str, Any], split: Split, corpus: CorpusMetrics
 ) -> list[dict[str, Any]]:
     """The output rows of one split, of all processes, in the order of its index."""
@@ -131,7 +131,7 @@ def _recognise(
 
 
 def _texts(config: Config, text: str | None, n_best: dict[str, list[Any]]) -> dict[str, Any]:
-    """What was said and recognised; ``ground_trurh`` is how the course's old template spelt it, and scripts read it."""
+    """What was said and recognized; ``ground_trurh`` is how the course's old template spelled it, and scripts read it."""
     greedy = [ARGMAX] if ARGMAX in n_best else [name for name in n_best if config.decoders[name].type == GREEDY]
     others = [name for name in n_best if config.decoders[name].type != GREEDY and name != ARGMAX]
     beams = [BEAM_SEARCH] if BEAM_SEARCH in n_best else others
@@ -166,7 +166,7 @@ def _print_summary(
     for row in rows[::step][:SHOWN]:
         if row["ground_truth"] is not None:
             print(f"said:       {row['ground_truth']}")
-        print(f"recognised: {row['pred_text']}\n")
+        print(f"recognized: {row['pred_text']}\n")
     for split, values in figures.items():
         print(
             f"{split}: " + (", ".join(f"{k} {v:.4f}" for k, v in values.items()) or "no transcripts, so no error rates")

@@ -174,9 +174,9 @@ class Score:
         wer: words.
         cer: characters, with one space between words.
         ids: utterances with a reference, sorted.
-        references: normalised, by id.
-        hypotheses: normalised, by id; empty where there is none.
-        missing: ids without a hypothesis; they count as recognised as nothing.
+        references: normalized, by id.
+        hypotheses: normalized, by id; empty where there is none.
+        missing: ids without a hypothesis; they count as recognized as nothing.
         extra: ids of hypotheses without a reference; they are not counted.
     """
 
@@ -202,17 +202,17 @@ def rate(edits: Edits) -> float:
 
 
 def score(
-    references: Mapping[str, str], hypotheses: Mapping[str, str], normalisation: NormalizerName = "lower", seed: int = 0
+    references: Mapping[str, str], hypotheses: Mapping[str, str], normalization: NormalizerName = "lower", seed: int = 0
 ) -> Score:
     """Compare every reference with its hypothesis.
 
     Args:
         references: utterance id -> transcript.
         hypotheses: utterance id -> prediction.
-        normalisation: see `hw_base.normalizers`.
+        normalization: see `hw_base.normalizers`.
         seed: of the bootstrap.
     """
-    normalize = normalizer(normalisation)
+    normalize = normalizer(normalization)
     ids = sorted(references)
     left = {i: normalize(references[i]) for i in ids}
     right = {i: normalize(hypotheses.get(i, "")) for i in ids}

@@ -198,8 +198,8 @@ def draw(points: Sequence[Point], title: str = "") -> Any:
     if rates.numel() <= _MOST_NUMBERS:
         middle = (rates.nan_to_num(0.0).max() + rates.nan_to_num(1e9).min()) / 2
         for (row, column), value in np.ndenumerate(rates.numpy()):
-            colour = "white" if value > middle else "black"
-            axes.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize="small", color=colour)
+            color = "white" if value > middle else "black"
+            axes.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize="small", color=color)
     chosen = best(points)
     corner = (x.index(chosen.lm_weight) - 0.5, y.index(chosen.word_score) - 0.5)
     axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="red", linewidth=2.5))

@@ -25,7 +25,7 @@ NEVER = -1e4
 
 
 def frames_needed(tokens: Tensor, tokens_length: Tensor) -> Tensor:
-    """Fewest frames that can emit each target: one a token, and a blank between equal neighbours.
+    """Fewest frames that can emit each target: one a token, and a blank between equal neighbors.
 
     Args:
         tokens (Tensor): (B, L), int64.
@@ -120,7 +120,7 @@ class CTCLoss(nn.Module):
         """Mean over the utterances that have a transcript.
 
         Args:
-            log_probs (Tensor): natural log, normalised, (B, T, V).
+            log_probs (Tensor): natural log, normalized, (B, T, V).
             log_probs_length (Tensor): (B,), int64.
             tokens (Tensor): (B, L), int64.
             tokens_length (Tensor): (B,), int64.

@@ -44,7 +44,7 @@ class InterCTC(nn.Module):
             tokens_length (Tensor): (B,), int64.
             utterance_id: names for messages.
             text: see `CTCLoss`.
-            intermediate_log_probs (Tensor): natural log, normalised, (K, B, T, V).
+            intermediate_log_probs (Tensor): natural log, normalized, (K, B, T, V).
             batch: not used.
 
         Raises:

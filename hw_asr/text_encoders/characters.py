@@ -33,7 +33,7 @@ class CharTextEncoder(BaseTextEncoder):
         self._set(alphabet)
         unreachable = [c for c in alphabet if c != " " and self.normalize(c) != c]
         if unreachable:
-            raise ConfigError(f"alphabet: {unreachable} cannot occur in a lower-cased, normalised text")
+            raise ConfigError(f"alphabet: {unreachable} cannot occur in a lower-cased, normalized text")
 
     def _set(self, alphabet: str) -> None:
         self.alphabet = alphabet
@@ -51,7 +51,7 @@ class CharTextEncoder(BaseTextEncoder):
         return self._fold(text)[1]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the normalised text."""
+        """Ids of the normalized text."""
         return [self._ids[character] for character in self.normalize(text)]
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -73,7 +73,7 @@ class CharTextEncoder(BaseTextEncoder):
         self._set(alphabet)
 
     def _fold(self, text: str) -> tuple[str, list[str]]:
-        """The normalised text, and the characters that no rule could keep."""
+        """The normalized text, and the characters that no rule could keep."""
         kept: list[str] = []
         unknown: list[str] = []
         for character in unicodedata.normalize("NFC", text).lower():

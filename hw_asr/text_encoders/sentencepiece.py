@@ -25,13 +25,13 @@ MAX_LINE = 1 << 24
 class SentencePieceTextEncoder(BaseTextEncoder):
     """Pieces of words; id 0, which SentencePiece keeps for the unknown, is the CTC blank.
 
-    Texts are normalised as `CharTextEncoder` does, so that error rates of both are over the same words. Every character
-    of the alphabet is a piece, seen in training or not: what is normalised can be encoded.
+    Texts are normalized as `CharTextEncoder` does, so that error rates of both are over the same words. Every character
+    of the alphabet is a piece, seen in training or not: what is normalized can be encoded.
 
     Args:
         vocab_size: V, the blank included.
         model_type: ``bpe`` merges frequent pairs (Sennrich et al. 2016), ``unigram`` prunes a large set (Kudo 2018).
-        alphabet: characters of normalised texts.
+        alphabet: characters of normalized texts.
         model_path: a trained model, as `hw_asr.train_tokenizer` writes it, that is used instead of training one.
     """
 
@@ -78,7 +78,7 @@ class SentencePieceTextEncoder(BaseTextEncoder):
                 model_writer=written,
                 vocab_size=self.vocab_size,
                 model_type=self.model_type,
-                # The text is already normalised, and all characters of the alphabet are to be kept.
+                # The text is already normalized, and all characters of the alphabet are to be kept.
                 normalization_rule_name="identity",
                 character_coverage=1.0,
                 required_chars=self._characters.alphabet.replace(" ", ""),
@@ -112,7 +112,7 @@ class SentencePieceTextEncoder(BaseTextEncoder):
         return missing + [piece for piece, i in zip(pieces, ids, strict=True) if i == 0]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the normalised text."""
+        """Ids of the normalized text."""
         return [token for token in self._trained.encode(self.normalize(text)) if token != 0]
 
     def decode(self, tokens: Sequence[int]) -> str:

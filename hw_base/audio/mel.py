@@ -1,4 +1,4 @@
-"""The one log-mel spectrogram of the project: recognisers, synthesisers and vocoders differ in its arguments only."""
+"""The one log-mel spectrogram of the project: recognizers, synthesizers and vocoders differ in its arguments only."""
 
 import inspect
 import math
@@ -72,9 +72,9 @@ def mel_filter_bank(
     low, high = hz_to_mel(edges_hz, mel_scale).tolist()
     edges = mel_to_hz(torch.linspace(low, high, n_mels + 2, dtype=torch.float64), mel_scale)
     bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * (sample_rate / n_fft)
-    left, centre, right = (edge.unsqueeze(1) for edge in (edges[:-2], edges[1:-1], edges[2:]))
-    rising = (bins - left) / (centre - left)
-    falling = (right - bins) / (right - centre)
+    left, center, right = (edge.unsqueeze(1) for edge in (edges[:-2], edges[1:-1], edges[2:]))
+    rising = (bins - left) / (center - left)
+    falling = (right - bins) / (right - center)
     filters = torch.minimum(rising, falling).clamp(min=0.0)
     if norm == "slaney":
         filters = filters * (2.0 / (right - left))
@@ -83,10 +83,10 @@ def mel_filter_bank(
 
 @FEATURES.register()
 class LogMelSpectrogram(nn.Module):
-    """``log(max(mel, eps))`` of a waveform, optionally normalised; natural logarithm.
+    """``log(max(mel, eps))`` of a waveform, optionally normalized; natural logarithm.
 
     An utterance gives the same frames alone and in a padded batch: reflection happens at its own end, the statistics
-    are taken over its own frames, and the padded frames are set to 0 after the normalisation.
+    are taken over its own frames, and the padded frames are set to 0 after the normalization.
 
     Args:
         sample_rate: of the waveforms, in Hz.
@@ -102,7 +102,7 @@ class LogMelSpectrogram(nn.Module):
         eps: smallest mel value before the logarithm.
         power_offset: added to the power spectrum; the public VITS programs add 1e-6 before they take the root, which
             shows in quiet bins.
-        padding: ``center`` centres frame t on sample ``t * hop_length``, by reflection; ``same`` reflects only
+        padding: ``center`` centers frame t on sample ``t * hop_length``, by reflection; ``same`` reflects only
             ``n_fft - hop_length`` samples in all, so that S samples give ``S // hop_length`` frames (HiFi-GAN's
             preprocessing); ``none`` takes complete frames only.
         normalize: to mean 0 and standard deviation 1 over each utterance's frames: ``utterance`` over all bins
@@ -232,9 +232,9 @@ class LogMelSpectrogram(nn.Module):
             weight = torch.ones_like(log_mel) if mask is None else mask.to(log_mel.dtype).expand_as(log_mel)
             count = weight.sum(dim=dims, keepdim=True)
             mean = (log_mel * weight).sum(dim=dims, keepdim=True) / count
-            centred = log_mel - mean
-            variance = (centred.square() * weight).sum(dim=dims, keepdim=True) / count
-            log_mel = centred / variance.sqrt().clamp(min=_SMALLEST_STD)
+            centered = log_mel - mean
+            variance = (centered.square() * weight).sum(dim=dims, keepdim=True) / count
+            log_mel = centered / variance.sqrt().clamp(min=_SMALLEST_STD)
         return log_mel if mask is None else log_mel.masked_fill(~mask, 0.0)
 
 

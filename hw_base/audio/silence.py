@@ -29,7 +29,7 @@ def speech_bounds(waveform: Tensor, sample_rate: int, threshold_db: float, margi
     if n_samples == 0 or float(power.max()) == 0.0:
         return 0, n_samples
     loud = torch.nonzero(power > power.max() * 10 ** (-threshold_db / 10))[:, 0]
-    # Window i is centred at sample i * step.
+    # Window i is centered at sample i * step.
     kept = round(margin * sample_rate)
     start = int(loud[0]) * step - kept
     end = int(loud[-1]) * step + 1 + kept

@@ -16,7 +16,7 @@ class BucketBatchSampler(Sampler[list[Key]]):
     """Batches of utterances of similar duration, as lists of ``(epoch, index)``.
 
     Training: in each epoch every duration is multiplied by a random number in ``1 +- jitter``, the utterances are
-    ordered by the result, cut into batches, and the batches are shuffled. So a batch holds neighbours in duration, yet
+    ordered by the result, cut into batches, and the batches are shuffled. So a batch holds neighbors in duration, yet
     other ones in each epoch. The batches' sizes are the same in all epochs, and so is their number.
     Evaluation: no randomness, the longest first.
 

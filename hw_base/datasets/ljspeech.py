@@ -23,9 +23,9 @@ _HELD_OUT = {0: "test", 10: "val"}
 
 @DATASETS.register()
 class LJSpeech(BaseDataset):
-    """``<root>/metadata.csv`` with ``<id>|<as printed>|<with numbers spelt out>`` and ``<root>/wavs/<id>.wav``.
+    """``<root>/metadata.csv`` with ``<id>|<as printed>|<with numbers spelled out>`` and ``<root>/wavs/<id>.wav``.
 
-    Transcripts are the spelt-out ones. Only recordings that are there are listed, so a part of the corpus will do.
+    Transcripts are the spelled-out ones. Only recordings that are there are listed, so a part of the corpus will do.
 
     With published alignments, ``<i>.npy`` being the durations of line i (from 0) of the whole corpus's metadata, in
     frames of 256 samples at 22,050 Hz, ``record.extra["symbol_durations"]`` is ``{"durations": [int, ...],

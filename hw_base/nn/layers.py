@@ -38,7 +38,7 @@ def sinusoids(positions: Tensor, width: int) -> Tensor:
 
 
 class MaskedBatchNorm(nn.Module):
-    """Batch normalisation with statistics over valid frames alone, of all processes together.
+    """Batch normalization with statistics over valid frames alone, of all processes together.
 
     The "sequence-wise normalization" of Amodei et al. 2015 (arXiv 1512.02595), section 3.2. Names in the state are
     those of `torch.nn.BatchNorm1d`, and so are the numbers where nothing is padded. In training every process must
@@ -65,7 +65,7 @@ class MaskedBatchNorm(nn.Module):
         self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x: Tensor, length: Tensor) -> Tensor:
-        """Normalise.
+        """Normalize.
 
         Args:
             x (Tensor): (B, C, T) or (B, C, F, T); what the padding holds has no influence.
@@ -91,9 +91,9 @@ class MaskedBatchNorm(nn.Module):
         axes = _other_axes(x)
         count = mask.sum(dtype=torch.float64) * (x[0, 0].numel() // max(x.shape[-1], 1))
         mean = x.sum(axes).double() / count.clamp(min=1)
-        centred = (x - _column(mean.to(x.dtype), x)).masked_fill_(~mask, 0.0)
+        centered = (x - _column(mean.to(x.dtype), x)).masked_fill_(~mask, 0.0)
         # Sums of squares about zero cancel badly in single precision; joined in double precision they do not.
-        square_sum = centred.square_().sum(axes).double() + count * mean.square()
+        square_sum = centered.square_().sum(axes).double() + count * mean.square()
         sums = distributed.sum_over_processes(torch.cat([count[None], count * mean, square_sum]))
         count, total, square_sum = sums[0].clamp(min=1), *sums[1:].chunk(2)
         mean = total / count

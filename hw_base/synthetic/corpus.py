@@ -316,7 +316,7 @@ def _with_silence(speech: Speech, generator: random.Random) -> tuple[NDArray[np.
 def tile(speech: Speech, before: int, after: int) -> list[tuple[str, int]]:
     """The phones between two stretches of silence, with no gaps.
 
-    Phones of no length are left out, neighbouring pauses are one, every pause is `SILENCE`.
+    Phones of no length are left out, neighboring pauses are one, every pause is `SILENCE`.
 
     Args:
         speech: what was said.

@@ -74,7 +74,7 @@ class _Engine:
         lib.espeak_Synth.argtypes = [pointer, size, unsigned, ctypes.c_int, unsigned, unsigned, pointer, pointer]
         self.sample_rate = int(lib.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(data), _PHONEME_EVENTS | _DONT_EXIT))
         if self.sample_rate <= 0:
-            raise OSError(f"espeak-ng cannot be initialised from {data}")
+            raise OSError(f"espeak-ng cannot be initialized from {data}")
         self.version = lib.espeak_Info(None).decode()
         # Reads the folder of voices now, once, instead of in every child.
         lib.espeak_ListVoices(None)

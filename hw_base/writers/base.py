@@ -50,7 +50,7 @@ class Writer(ABC):
 
     @abstractmethod
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], step: int) -> None:
-        """Report rows under named columns, for example sentences beside what was recognised."""
+        """Report rows under named columns, for example sentences beside what was recognized."""
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on with the same experiment; plain containers."""

@@ -48,7 +48,7 @@ def spectrograms_image(
     width: float = 8.0,
     height: float = 3.0,
 ) -> Image:
-    """Spectrograms below each other, one time axis and colour scale, for example before and after an augmentation.
+    """Spectrograms below each other, one time axis and color scale, for example before and after an augmentation.
 
     Args:
         spectrograms: title -> ``(F, T)``; the lengths may differ.
@@ -70,12 +70,12 @@ def spectrograms_image(
     arrays = {title: _finite(values) for title, values in spectrograms.items()}
     longest = max(array.shape[1] for array in arrays.values()) * scale
     shown = np.concatenate([array.compressed() for array in arrays.values()])
-    colours = (shown.min(), shown.max()) if len(shown) else (0.0, 1.0)
+    colors = (shown.min(), shown.max()) if len(shown) else (0.0, 1.0)
     figure = _figure(width, height * len(arrays))
     for place, (title, array) in enumerate(arrays.items(), start=1):
         axes = figure.add_subplot(len(arrays), 1, place)
         extent = (0.0, array.shape[1] * scale, -0.5, array.shape[0] - 0.5)
-        drawn = axes.imshow(array, origin="lower", aspect="auto", extent=extent, interpolation="nearest", clim=colours)
+        drawn = axes.imshow(array, origin="lower", aspect="auto", extent=extent, interpolation="nearest", clim=colors)
         figure.colorbar(drawn, ax=axes, pad=0.01)
         axes.set(ylabel=y_label, xlim=(0.0, longest))
         axes.set_title(_one_line(title, int(10 * width)), loc="left", fontsize="medium")

@@ -1,4 +1,4 @@
-"""Alignment of a known text by a recogniser: the best path of connectionist temporal classification.
+"""Alignment of a known text by a recognizer: the best path of connectionist temporal classification.
 
 Graves et al. 2006, "Connectionist Temporal Classification"; ``torchaudio.functional.forced_align`` finds the path.
 """
@@ -35,7 +35,7 @@ class Forced:
 def align(recognizer: Recognizer, text: str, log_probs: Tensor, duration: float, silence: str = SILENCE) -> Forced:
     """The times of a text's tokens.
 
-    A recogniser is sure of a token in few frames and gives blanks between them: two neighbours share the blanks between
+    A recognizer is sure of a token in few frames and gives blanks between them: two neighbors share the blanks between
     them, half to each. Those before the first and after the last token are silence.
 
     Args:
@@ -46,19 +46,19 @@ def align(recognizer: Recognizer, text: str, log_probs: Tensor, duration: float,
         silence: the symbol of pauses at the ends.
 
     Raises:
-        DataError: the recogniser knows no character of the text, or there are fewer frames than the text needs.
+        DataError: the recognizer knows no character of the text, or there are fewer frames than the text needs.
         MissingPackageError: torchaudio is not installed.
     """
     try:
         from torchaudio.functional import forced_align
     except ImportError as error:
-        raise MissingPackageError("the alignment by a recogniser", "torchaudio") from error
+        raise MissingPackageError("the alignment by a recognizer", "torchaudio") from error
     tokens = recognizer.encode(recognizer.normalize(text))
     if not tokens:
-        raise DataError(f"the recogniser knows nothing of the text {text[:40]!r}")
+        raise DataError(f"the recognizer knows nothing of the text {text[:40]!r}")
     repeats = sum(a == b for a, b in itertools.pairwise(tokens))
     if len(tokens) + repeats > len(log_probs):
-        raise DataError(f"its {len(tokens)} tokens do not fit into {len(log_probs)} frames of the recogniser")
+        raise DataError(f"its {len(tokens)} tokens do not fit into {len(log_probs)} frames of the recognizer")
     labels, scores = forced_align(log_probs[None].float().cpu(), torch.tensor([tokens], dtype=torch.int32), blank=0)
     starts, ends = _spans(labels[0].tolist())
     assert len(starts) == len(tokens)

@@ -10,7 +10,7 @@ from torch import Tensor
 from hw_base.errors import DataError
 
 SILENCE = "sil"
-# Seconds by which neighbours may miss each other: files round their times, to milliseconds at the coarsest.
+# Seconds by which neighbors may miss each other: files round their times, to milliseconds at the coarsest.
 _SLACK = 2e-3
 
 
@@ -24,7 +24,7 @@ def durations_from_phones(
 ) -> Tensor:
     """Frames of every symbol; they sum to the frames of the spectrogram.
 
-    A time t lies at frame ``round(t * sample_rate / hop_length)``, the centre of that frame being the nearest. The last
+    A time t lies at frame ``round(t * sample_rate / hop_length)``, the center of that frame being the nearest. The last
     symbol takes what is missing or gives what is too much.
 
     Args:
@@ -49,7 +49,7 @@ def durations_from_phones(
             f"{hop_length} at {sample_rate} Hz, but the spectrogram has {frames} frames (at most {tolerance} may "
             "differ); is it of this recording, and in seconds?"
         )
-    edges = edges.clamp(max=frames).cummax(0).values  # neighbours may overlap by what files round
+    edges = edges.clamp(max=frames).cummax(0).values  # neighbors may overlap by what files round
     edges[-1] = frames
     return edges.diff(prepend=edges.new_zeros(1))
 

@@ -28,7 +28,7 @@ def search_path(scores: Tensor, spectrogram_length: Tensor, tokens_length: Tenso
         scores (Tensor): how well token and frame fit, log domain, any float dtype, (B, T, L); no gradient flows.
         spectrogram_length (Tensor): int64, (B,).
         tokens_length (Tensor): int64, (B,).
-        engine: ``numba`` on a CPU; ``tensor`` anywhere, without host synchronisation; ``auto`` takes the faster one.
+        engine: ``numba`` on a CPU; ``tensor`` anywhere, without host synchronization; ``auto`` takes the faster one.
 
     Returns:
         path (Tensor): 1 where the frame belongs to the token, as ``scores`` in shape, dtype and device.

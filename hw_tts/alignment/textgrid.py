@@ -53,7 +53,7 @@ class TextGrid:
 def phones_from_textgrid(path: str | Path, tier: str = "phones", silence: str = SILENCE) -> list[list[Any]]:
     """One tier as an alignment that tiles the utterance.
 
-    Pauses, however they are marked, and stretches without an interval become ``silence``; neighbouring ones become one.
+    Pauses, however they are marked, and stretches without an interval become ``silence``; neighboring ones become one.
 
     Args:
         path: of the TextGrid.

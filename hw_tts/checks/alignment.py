@@ -115,7 +115,7 @@ def every_token_is_visited(candidate: Candidate) -> None:
         expect(visited == n_tokens, f"{n_tokens} tokens in {n_frames} frames", f"{visited} visited")
 
 
-@ALIGNER.property("max over the wrong neighbours, scores shifted by one frame, or the lengths of the batch for all")
+@ALIGNER.property("max over the wrong neighbors, scores shifted by one frame, or the lengths of the batch for all")
 def the_path_is_the_best_of_all(candidate: Candidate) -> None:
     for path, scores, n_frames, n_tokens in _searched(candidate):
         best = max(

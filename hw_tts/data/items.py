@@ -1,4 +1,4 @@
-"""A record and its audio -> what a synthesiser is trained on or compared with."""
+"""A record and its audio -> what a synthesizer is trained on or compared with."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -22,7 +22,7 @@ class VocoderItemMaker:
     """Makes items: a waveform and its log-mel spectrogram, or one random piece of both that belong together.
 
     Args:
-        features: waveform to spectrogram; not normalised.
+        features: waveform to spectrogram; not normalized.
         segment_frames: length of the pieces; None gives whole utterances.
         mels: folder of predicted spectrograms ``<id>.npy`` or ``<id>.pt``, (F, T) or (T, F), that take the place of the
             recordings' own; made with the recordings' timing.

@@ -113,7 +113,7 @@ def speakers_of(*splits: Split) -> list[str]:
 
 
 def pairs_of(batch: Mapping[str, Any], waveforms: list[Tensor], sample_rate: int, matched: bool = False) -> list[Pair]:
-    """What was synthesised for a batch beside what was recorded.
+    """What was synthesized for a batch beside what was recorded.
 
     Args:
         batch: of synthesis, with ``waveform``; ``synthesized_durations`` (B, L) are the model's, if any.
@@ -142,7 +142,7 @@ def pairs_of(batch: Mapping[str, Any], waveforms: list[Tensor], sample_rate: int
 
 
 def speak_batch(model: SynthesisModel, batch: dict[str, Any], vocoder: BaseVocoder | None) -> list[Tensor]:
-    """Synthesise the texts of a batch with the model's own timing; its durations are put into the batch."""
+    """Synthesize the texts of a batch with the model's own timing; its durations are put into the batch."""
     output = model.synthesize(
         tokens=batch["tokens"], tokens_length=batch["tokens_length"], speaker_id=batch["speaker_id"]
     )

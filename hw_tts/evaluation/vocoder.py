@@ -1,4 +1,4 @@
-"""What ``test.py`` does for a vocoder: resynthesise the test splits, write the audio, measure it."""
+"""What ``test.py`` does for a vocoder: resynthesize the test splits, write the audio, measure it."""
 
 import time
 from argparse import Namespace

@@ -1,4 +1,4 @@
-"""What a synthesiser is trained to say: log-mel spectrogram, pitch and energy, frame by frame."""
+"""What a synthesizer is trained to say: log-mel spectrogram, pitch and energy, frame by frame."""
 
 from typing import Annotated, Literal
 

@@ -24,17 +24,17 @@ def track(
     ceiling: float = 800.0,
     first: int = 0,
 ) -> Tensor:
-    """F0 of one utterance; frame t is centred on sample ``first + t * hop_length``.
+    """F0 of one utterance; frame t is centered on sample ``first + t * hop_length``.
 
     Args:
         waveform: (S,), on any device.
         sample_rate: in Hz.
-        hop_length: in samples; the trackers analyse at exactly this period, nothing is stretched afterwards.
+        hop_length: in samples; the trackers analyze at exactly this period, nothing is stretched afterwards.
         n_frames: T.
         method: ``dio`` (Morise et al. 2009) or ``harvest`` (Morise 2017), both refined by StoneMask, or ``yin``.
         floor: lowest F0 looked for, in Hz.
         ceiling: highest F0 looked for, in Hz.
-        first: the sample on which frame 0 is centred.
+        first: the sample on which frame 0 is centered.
 
     Returns:
         Tensor: (T,), float32, Hz, on the CPU; 0 where a frame is unvoiced.
@@ -42,7 +42,7 @@ def track(
     Raises:
         MissingPackageError: pyworld is not installed, and the method is not ``yin``.
     """
-    # Trackers centre their first frame on sample 0: silence before the utterance moves the grid.
+    # Trackers center their first frame on sample 0: silence before the utterance moves the grid.
     shift = -first % hop_length
     skipped = (first + shift) // hop_length
     samples = F.pad(waveform.detach().cpu(), (shift, 0))
@@ -75,9 +75,9 @@ def _world(
     samples: np.ndarray, sample_rate: int, hop_length: int, method: str, floor: float, ceiling: float
 ) -> np.ndarray:
     pyworld = _pyworld(method)
-    analyse = pyworld.dio if method == "dio" else pyworld.harvest
+    analyze = pyworld.dio if method == "dio" else pyworld.harvest
     period = 1000.0 * hop_length / sample_rate
-    coarse, times = analyse(samples, sample_rate, f0_floor=floor, f0_ceil=ceiling, frame_period=period)
+    coarse, times = analyze(samples, sample_rate, f0_floor=floor, f0_ceil=ceiling, frame_period=period)
     refined: np.ndarray = pyworld.stonemask(samples, coarse, times, sample_rate)
     return refined
 

@@ -1,4 +1,4 @@
-"""Statistics of pitch and energy over a training split, in one pass; models normalise by them."""
+"""Statistics of pitch and energy over a training split, in one pass; models normalize by them."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -50,7 +50,7 @@ class FeatureStatistics:
 
         Pitch counts on voiced frames only (those above 0 Hz where ``voiced`` is missing), energy on all frames.
         Of each utterance, values beyond Tukey's fences (1.5 interquartile ranges outside the quartiles) are left out:
-        octave errors of the tracker and clicks would widen the range of every model that quantises.
+        octave errors of the tracker and clicks would widen the range of every model that quantizes.
         """
         pitch = item["pitch"].double()
         voiced = item.get("voiced", pitch > 0) & (pitch > 0)

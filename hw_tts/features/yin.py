@@ -14,10 +14,10 @@ _PASS_BAND_HZ = (60.0, 1800.0)
 # De Cheveigne and Kawahara integrate over 25 ms.
 _WINDOW_SECONDS = 0.025
 
-# Costs of a path, in units of the normalised difference (0 is perfectly periodic, 1 not at all).
+# Costs of a path, in units of the normalized difference (0 is perfectly periodic, 1 not at all).
 _N_CANDIDATES = 6
 _OCTAVE_COST = 0.02  # of a candidate, for each octave below the ceiling: multiples of a period fit as well as itself
-_JUMP_COST = 0.7  # for each octave between neighbouring frames
+_JUMP_COST = 0.7  # for each octave between neighboring frames
 _SWITCH_COST = 0.14  # between voiced and unvoiced
 _UNVOICED_COST = 0.3  # of an unvoiced frame
 _QUIET = 0.03  # of the loudest frame's amplitude: below it, being unvoiced gets cheaper in proportion
@@ -26,11 +26,11 @@ _SHORTEST_SECONDS = 0.05  # of a voiced stretch; what is shorter is chance
 
 
 def yin(waveform: Tensor, sample_rate: int, hop_length: int, n_frames: int, floor: float, ceiling: float) -> Tensor:
-    """F0 of one utterance; frame t is centred on sample ``t * hop_length``.
+    """F0 of one utterance; frame t is centered on sample ``t * hop_length``.
 
     De Cheveigne and Kawahara (2002): the difference function (eq. 6, by FFT) over its cumulative mean (eq. 8), whose
     minima, refined by parabolas (step 5), are the candidates. In place of the threshold of step 4 and the search among
-    neighbours of step 6, a Viterbi search weighs depth, octave, continuity and voicing against each other, as in
+    neighbors of step 6, a Viterbi search weighs depth, octave, continuity and voicing against each other, as in
     Boersma (1993). The signal is first band-limited and decimated by a divisor of the hop.
 
     Args:
@@ -74,7 +74,7 @@ def _decimated(waveform: Tensor, sample_rate: int, factor: int, highest: float) 
 
 
 def _difference(signal: Tensor, rate: float, hop: int, n_frames: int, longest: int) -> tuple[Tensor, Tensor]:
-    """The cumulative-mean-normalised difference at lags 1 to ``longest``, (T, longest), and each frame's level (T,)."""
+    """The cumulative-mean-normalized difference at lags 1 to ``longest``, (T, longest), and each frame's level (T,)."""
     n_window = round(_WINDOW_SECONDS * rate)
     n_samples = n_window + longest + 1
     before = (n_window + longest // 2) // 2

@@ -83,7 +83,7 @@ class DurationLoss(nn.Module):
 
 @LOSSES.register()
 class PitchLoss(nn.Module):
-    """Distance between predicted and recorded pitch, normalised by the model.
+    """Distance between predicted and recorded pitch, normalized by the model.
 
     Args:
         norm: ``l1`` or ``mse``.
@@ -110,7 +110,7 @@ class PitchLoss(nn.Module):
 
 @LOSSES.register()
 class EnergyLoss(nn.Module):
-    """Distance between predicted and recorded energy, normalised by the model.
+    """Distance between predicted and recorded energy, normalized by the model.
 
     Args:
         norm: ``l1`` or ``mse``.

@@ -98,7 +98,7 @@ class WaveformMelLoss(nn.Module):
 
     Args:
         f_max: upper edge of these spectrograms in Hz; None is half the sample rate, so that the highest frequencies
-            are learnt too where the generator's own input ends at 8 kHz.
+            are learned too where the generator's own input ends at 8 kHz.
     """
 
     def __init__(self, f_max: PositiveFloat | None = None) -> None:

@@ -22,7 +22,7 @@ class ForwardSumLoss(nn.Module):
     alignments of speech hardly form. Utterances with fewer frames than tokens do not count.
 
     Args:
-        blank_log_prob: of the blank before normalisation; None leaves it out, and the sum is that of the paper.
+        blank_log_prob: of the blank before normalization; None leaves it out, and the sum is that of the paper.
     """
 
     def __init__(self, blank_log_prob: Annotated[float, Field(le=0)] | None = -1.0) -> None:

@@ -148,7 +148,7 @@ def spectral_convergence(target: Tensor, made: Tensor) -> Tensor:
 
 
 class Magnitudes(nn.Module):
-    """Magnitudes of a Fourier transform of centred frames, reflected at the ends, by one matrix product.
+    """Magnitudes of a Fourier transform of centered frames, reflected at the ends, by one matrix product.
 
     The published sizes are no powers of two, one is a prime, and the windows are less than half as long: the product
     with the few samples that a window lets through is several times as fast as a transform of all.
@@ -156,7 +156,7 @@ class Magnitudes(nn.Module):
     Args:
         n_fft: in samples.
         hop: between frames.
-        window: length of the Hann window, centred in the frame, at most `n_fft`.
+        window: length of the Hann window, centered in the frame, at most `n_fft`.
 
     Raises:
         ConfigError: the window is longer than the frame.

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Pair:
-    """A recording and what was synthesised of its text.
+    """A recording and what was synthesized of its text.
 
     Attributes:
         reference (Tensor): recording, (S,), float.
@@ -30,7 +30,7 @@ class Pair:
         reference_durations (Tensor): frames of each symbol in the recording, (L,); None if they are not known.
         durations (Tensor): frames of each symbol in the synthesis, (L,); None for a model without durations.
         matched: both have the same timing, because the recording's durations were used or its spectrogram was.
-        transcripts: what recognisers heard, kept for further metrics that ask the same one.
+        transcripts: what recognizers heard, kept for further metrics that ask the same one.
 
     Raises:
         DataError: not waveforms of finite numbers.
@@ -57,7 +57,7 @@ class Pair:
             setattr(self, name, waveform)
 
     def alignment(self, recipe: Recipe = PYMCD) -> Alignment:
-        """Both analysed and aligned frame by frame; done once for all metrics that ask for it."""
+        """Both analyzed and aligned frame by frame; done once for all metrics that ask for it."""
         if recipe not in self._alignments:
             self._alignments[recipe] = align(self.reference, self.synthesized, self.sample_rate, recipe)
         return self._alignments[recipe]

@@ -58,7 +58,7 @@ class DNSMOS(MeanMetric):
     """Estimated mean opinion score, 1 to 5, the more the better (Reddy et al. 2022, "DNSMOS P.835", by the package
     speechmos).
 
-    Made to judge noise suppression: it notices noise and artefacts, and not whether the right words are said. Short
+    Made to judge noise suppression: it notices noise and artifacts, and not whether the right words are said. Short
     utterances are repeated up to 9 s, as the package does. Waveforms that clip are scaled down; empty ones are skipped.
 
     Args:

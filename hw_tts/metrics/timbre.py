@@ -6,7 +6,7 @@ from torch import Tensor
 
 from hw_base.registry import METRICS
 from hw_tts.metrics.base import MeanMetric, Pair
-from hw_tts.metrics.world import Recipe, analyse
+from hw_tts.metrics.world import Recipe, analyze
 
 # Up to 6 kHz, which recordings of every rate have.
 _RECIPE = Recipe(sample_rate=12000, n_fft=None, order=20, alpha=None, squared=False)
@@ -46,8 +46,8 @@ class TimbreSimilarity(MeanMetric):
 
 
 def voice_statistics(waveform: Tensor, sample_rate: int) -> NDArray[np.float64] | None:
-    """The normalised statistics of a voice, (21,); None where too little is voiced."""
-    voice = analyse(waveform, sample_rate, _RECIPE)
+    """The normalized statistics of a voice, (21,); None where too little is voiced."""
+    voice = analyze(waveform, sample_rate, _RECIPE)
     voiced = voice.f0 > 0
     if voiced.sum() < _LEAST_VOICED_FRAMES:
         return None

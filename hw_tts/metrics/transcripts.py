@@ -1,4 +1,4 @@
-"""What a recogniser hears in synthesised speech."""
+"""What a recognizer hears in synthesized speech."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ BATCH_SIZE = 32
 
 
 class SynthesisErrorRate(SynthesisMetric):
-    """Edits between the texts and what a recogniser hears, over the units of the texts; of the whole corpus.
+    """Edits between the texts and what a recognizer hears, over the units of the texts; of the whole corpus.
 
     Utterances are gathered and transcribed together, at the latest when the sums are asked for.
 
     Args:
-        recognizer: path of a recogniser's checkpoint.
-        audio: what is transcribed; ``reference`` gives the recogniser's own errors on the recordings.
-        device: where the recogniser computes; ``auto`` is the GPU if there is one.
+        recognizer: path of a recognizer's checkpoint.
+        audio: what is transcribed; ``reference`` gives the recognizer's own errors on the recordings.
+        device: where the recognizer computes; ``auto`` is the GPU if there is one.
         normalizer: of the text and the transcript, see `hw_base.normalizers`; it knows no vocabulary, so what the
-            recogniser cannot write counts as errors.
+            recognizer cannot write counts as errors.
 
     Raises:
         CheckpointError, ConfigError: the checkpoint cannot be used.
@@ -53,7 +53,7 @@ class SynthesisErrorRate(SynthesisMetric):
 
     @abstractmethod
     def units(self, text: str) -> Sequence[str]:
-        """What a normalised text is counted in."""
+        """What a normalized text is counted in."""
 
     @property
     def totals(self) -> Tensor:
@@ -99,7 +99,7 @@ class SynthesisErrorRate(SynthesisMetric):
 
 @METRICS.register()
 class SynthesisCER(SynthesisErrorRate):
-    """Character error rate of a recogniser on the synthesis; 0 is perfect."""
+    """Character error rate of a recognizer on the synthesis; 0 is perfect."""
 
     def units(self, text: str) -> Sequence[str]:
         """Characters, without white space at the ends."""
@@ -108,7 +108,7 @@ class SynthesisCER(SynthesisErrorRate):
 
 @METRICS.register()
 class SynthesisWER(SynthesisErrorRate):
-    """Word error rate of a recogniser on the synthesis; 0 is perfect."""
+    """Word error rate of a recognizer on the synthesis; 0 is perfect."""
 
     def units(self, text: str) -> Sequence[str]:
         """Words."""

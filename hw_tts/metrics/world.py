@@ -68,7 +68,7 @@ class Alignment(NamedTuple):
     path: Path
 
 
-def analyse(waveform: Tensor, sample_rate: int, recipe: Recipe) -> Voice:
+def analyze(waveform: Tensor, sample_rate: int, recipe: Recipe) -> Voice:
     """Pitch by Dio and StoneMask, envelope by CheapTrick, warped to mel-cepstra.
 
     Args:
@@ -92,8 +92,8 @@ def analyse(waveform: Tensor, sample_rate: int, recipe: Recipe) -> Voice:
 
 
 def align(reference: Tensor, synthesized: Tensor, sample_rate: int, recipe: Recipe) -> Alignment:
-    """Analyse both waveforms and find their frames that correspond."""
-    a, b = (analyse(waveform, sample_rate, recipe) for waveform in (reference, synthesized))
+    """Analyze both waveforms and find their frames that correspond."""
+    a, b = (analyze(waveform, sample_rate, recipe) for waveform in (reference, synthesized))
     return Alignment(a, b, warping_path(a.cepstra[:, 1:], b.cepstra[:, 1:]))
 
 

@@ -65,10 +65,10 @@ class FastSpeech2(SynthesisModel):
         predictor_dropout: of their layers.
         variance_level: one pitch and energy for each token (its mean over the token's frames) or for each frame.
         variance_embedding: ``quantized`` as in the paper, or ``continuous``, a convolution over the values.
-        n_bins: of quantised values.
+        n_bins: of quantized values.
         pitch_bins: where the boundaries lie.
         energy_bins: where the boundaries lie.
-        log_pitch: normalise and predict the logarithm of F0.
+        log_pitch: normalize and predict the logarithm of F0.
         alignment: durations come from the data (``given``), or are ``learned`` together with the rest, which needs the
             losses `ForwardSumLoss` and `BinarizationLoss`.
         postnet: ``tacotron2`` as in the widespread implementation, ``cbhg``, or ``none`` as in the paper.
@@ -169,7 +169,7 @@ class FastSpeech2(SynthesisModel):
             spectrogram_predicted (Tensor): float32, (B, F, T), 0 in the padding.
             spectrogram_refined (Tensor): likewise, with a post-net.
             log_durations_predicted (Tensor): ``log(d + 1)``, float32, (B, L).
-            pitch_predicted, energy_predicted (Tensor): normalised, float32, (B, N), N being L or T by the level.
+            pitch_predicted, energy_predicted (Tensor): normalized, float32, (B, N), N being L or T by the level.
             pitch_target, energy_target (Tensor): likewise, of the recording.
             variance_length (Tensor): their valid values, (B,), int64.
             durations (Tensor): those of the learned alignment, int64, (B, L).

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class NewSpeakers:
-    """What an initialiser knows.
+    """What an initializer knows.
 
     Attributes:
         table (Tensor): rows of the known speakers, (N, D).
@@ -43,7 +43,7 @@ class BaseSpeakerInit(ABC):
         """The rows of the new speakers, (M, D)."""
 
     def refine(self, rows: Tensor, loss_of: Callable[[Tensor, int], Tensor]) -> Tensor:
-        """Improve the rows by the new recordings; most initialisers leave them.
+        """Improve the rows by the new recordings; most initializers leave them.
 
         Args:
             rows (Tensor): (M, D).

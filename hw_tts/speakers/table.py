@@ -91,7 +91,7 @@ def begin(
         known: names of the speakers that the checkpoint has.
         new: names of the others.
         voices: as in `NewSpeakers`.
-        loader: of training, for initialisers that look at the recordings again.
+        loader: of training, for initializers that look at the recordings again.
 
     Raises:
         DataError: a new speaker has no recordings.

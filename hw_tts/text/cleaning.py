@@ -1,4 +1,4 @@
-"""English as written -> English as read: lower case, plain letters, numbers and abbreviations spelt out.
+"""English as written -> English as read: lower case, plain letters, numbers and abbreviations spelled out.
 
 The steps are those that the public recipes for LJSpeech share, so that the durations published for them fit: there the
 count of characters matters. Reading of numbers is American, without "and".

@@ -38,7 +38,7 @@ class SpokenFrontEnd(BaseTextFrontEnd):
 
     @abstractmethod
     def _read(self, text: str) -> list[str]:
-        """The symbols of a normalised text."""
+        """The symbols of a normalized text."""
 
     def symbols(self, text: str) -> list[str]:
         """The symbols of a text; none where there is nothing to speak.

@@ -18,7 +18,7 @@ from hw_tts.models.base import SynthesisModel
 
 
 class SynthesisTrainer(BaseTrainer):
-    """What the trainers of all synthesisers share: at each evaluation the split's texts are spoken and measured.
+    """What the trainers of all synthesizers share: at each evaluation the split's texts are spoken and measured.
 
     The same utterances are shown at every stage of training: audio, spectrogram beside the recording's, and durations.
 

@@ -24,13 +24,13 @@ class GriffinLim(BaseVocoder):
     An utterance is voiced the same alone and in a padded batch.
 
     Args:
-        features: what made the spectrograms; not normalised.
+        features: what made the spectrograms; not normalized.
         n_iterations: of the phases.
         n_mel_iterations: of the least squares.
         momentum: 0 is the algorithm of Griffin and Lim (1984).
 
     Raises:
-        ConfigError: the features are normalised, so that nobody knows how loud the speech was.
+        ConfigError: the features are normalized, so that nobody knows how loud the speech was.
     """
 
     window: Tensor
@@ -45,7 +45,7 @@ class GriffinLim(BaseVocoder):
             raise ConfigError(f"GriffinLim: features.normalize must be none, found {features.normalize!r}")
         self.n_iterations, self.n_mel_iterations, self.momentum = n_iterations, n_mel_iterations, momentum
         self.n_fft, self.win_length, self.power = features.n_fft, features.win_length, features.power
-        # A frame is centred on its sample, or, with the "same" padding of the features, half a hop later: the
+        # A frame is centered on its sample, or, with the "same" padding of the features, half a hop later: the
         # difference is a delay that nobody hears, and the frames agree in number.
         self.register_buffer("window", features.window.clone(), persistent=False)
         self.register_buffer("filters", features.filters.clone(), persistent=False)

@@ -301,7 +301,7 @@ def recordings(folder):
     return folder
 
 
-def test_a_folder_of_bad_recordings_is_recognised_as_far_as_it_goes(model, tmp_path, capsys):
+def test_a_folder_of_bad_recordings_is_recognized_as_far_as_it_goes(model, tmp_path, capsys):
     folder = recordings(tmp_path / "data")
     output = tmp_path / "output.json"
     arguments = ["-r", str(model), "-d", "cpu", "-t", str(folder), "-o", str(output)]

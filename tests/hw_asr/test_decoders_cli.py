@@ -39,7 +39,7 @@ def trained(request, tmp_path_factory):
     return folder
 
 
-def recognise(trained, output, decoders):
+def recognize(trained, output, decoders):
     arguments = ["-r", str(trained / "run" / "model_best.pth"), "-d", "cpu", "-o", str(output / "output.json")]
     assert test_script.main([*arguments, "--set", f"decoders={json.dumps(decoders)}"]) == 0
     rows = json.loads((output / "output.json").read_text())
@@ -72,7 +72,7 @@ def test_every_decoder_is_reported_in_one_pass(trained, tmp_path, capsys):
     decoders = all_decoders(trained)
     kinds = {d if isinstance(d, str) else d["type"] for d in decoders.values()}
     assert kinds == set(DECODERS), "a registered decoder is not tested here"
-    rows, figures = recognise(trained, tmp_path, decoders)
+    rows, figures = recognize(trained, tmp_path, decoders)
     texts = {name: [row[f"pred_text_{name}"] for row in rows] for name in decoders}
     assert all(isinstance(text, str) for column in texts.values() for text in column)
     said = sentences.draw("test", 5, seed=0)
@@ -100,8 +100,8 @@ def test_every_decoder_is_reported_in_one_pass(trained, tmp_path, capsys):
 
 def test_a_decoder_alone_gives_what_it_gives_among_others(trained, tmp_path):
     decoders = all_decoders(trained)
-    together, figures = recognise(trained, tmp_path, {name: decoders[name] for name in ("argmax", "reference", "beam")})
-    alone, figures_alone = recognise(trained, tmp_path, {"beam": decoders["beam"]})
+    together, figures = recognize(trained, tmp_path, {name: decoders[name] for name in ("argmax", "reference", "beam")})
+    alone, figures_alone = recognize(trained, tmp_path, {"beam": decoders["beam"]})
     assert figures_alone == {key: figures[key] for key in ("wer_beam", "cer_beam")}
     for one, row in zip(alone, together, strict=True):
         assert one["pred_text_argmax"] is None

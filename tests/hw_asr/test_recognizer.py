@@ -1,4 +1,4 @@
-"""A checkpoint as the recogniser of other tasks: the figures of test.py, any rate, any length, errors in one line."""
+"""A checkpoint as the recognizer of other tasks: the figures of test.py, any rate, any length, errors in one line."""
 
 import json
 import subprocess
@@ -170,7 +170,7 @@ def one_line(error):
     return text
 
 
-def test_checkpoints_that_are_no_recognisers(path, tmp_path):
+def test_checkpoints_that_are_no_recognizers(path, tmp_path):
     with pytest.raises(CheckpointError, match="no such file"):
         load_recognizer(tmp_path / "gone.pth")
     (tmp_path / "text.pth").write_text("no checkpoint")
@@ -196,9 +196,9 @@ def test_checkpoints_that_are_no_recognisers(path, tmp_path):
     one_line(error)
 
 
-def test_a_task_that_does_not_recognise(path, monkeypatch):
+def test_a_task_that_does_not_recognize(path, monkeypatch):
     monkeypatch.delattr("hw_asr.task.RecognitionTask.recognizer")
-    with pytest.raises(ConfigError, match=f"{path}: a model of task 'asr' does not recognise speech") as error:
+    with pytest.raises(ConfigError, match=f"{path}: a model of task 'asr' does not recognize speech") as error:
         load_recognizer(path)
     one_line(error)
     assert "recognizer" in vars(BaseTask)

@@ -90,7 +90,7 @@ def test_figures_by_hand(tmp_path, capsys):
         ("letters", "It\N{RIGHT SINGLE QUOTATION MARK}s -- two_words!", "it's two words", 0.0),
     ],
 )
-def test_normalisation_is_what_was_asked(tmp_path, capsys, kind, reference, hypothesis, rate):
+def test_normalization_is_what_was_asked(tmp_path, capsys, kind, reference, hypothesis, rate):
     folders = write(tmp_path / "r", {"a": reference}), write(tmp_path / "h", {"a": hypothesis})
     assert report(tmp_path, capsys, *folders, "--normalise", kind)["wer"]["corpus"] == rate
 

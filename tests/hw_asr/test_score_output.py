@@ -27,11 +27,11 @@ def test_the_first_line_says_whether_punctuation_counts(tmp_path, capsys):
     folders = write(tmp_path / "r", {"a": "Yes, b", "b": ""}), write(tmp_path / "h", {"a": "yes b", "b": ""})
     _, text, _ = run(capsys, *folders)
     assert text.splitlines()[0] == (
-        "2 utterances (1 with words, 1 without), normalisation 'lower'; punctuation counts "
+        "2 utterances (1 with words, 1 without), normalization 'lower'; punctuation counts "
         "(--normalize letters leaves it out); rates in percent"
     )
     _, text, _ = run(capsys, *folders, "--normalize", "letters")
-    assert text.splitlines()[0].endswith("normalisation 'letters'; rates in percent")
+    assert text.splitlines()[0].endswith("normalization 'letters'; rates in percent")
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):

@@ -1,4 +1,4 @@
-"""What users get wrong when they train a synthesiser: one clear line, or counted, named and left out."""
+"""What users get wrong when they train a synthesizer: one clear line, or counted, named and left out."""
 
 import json
 import shutil
@@ -183,7 +183,7 @@ def test_weights_of_a_model_of_other_sizes_are_refused_with_every_difference(vit
     assert "model.args.flow_layers is 1 there, 2 here" in error
 
 
-def test_a_checkpoint_of_recognition_is_no_beginning_of_a_synthesiser(tmp_path, capsys):
+def test_a_checkpoint_of_recognition_is_no_beginning_of_a_synthesizer(tmp_path, capsys):
     other = ROOT / "configs" / "tiny" / "ds2.json"
     sets = ["--set", "trainer.max_steps=1", "--set", "trainer.monitor=null"]
     assert train_script.main(["-c", str(other), "--run-dir", str(tmp_path / "ds2"), "-d", "cpu", *sets]) == 0

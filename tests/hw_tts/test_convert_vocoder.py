@@ -97,6 +97,6 @@ def test_what_does_not_fit_is_refused_in_one_line(public, capsys):
     assert 'expected {"mpd": weights, "msd": weights}' in swapped
     other = str(ROOT / "configs" / "ljspeech" / "hifigan_v3.json")
     assert "made for other mel spectrograms" in error(*generator, "-c", other)
-    recogniser = str(ROOT / "configs" / "tiny" / "ds2.json")
-    assert "a HiFiGAN is needed, found DeepSpeech2" in error(*generator, "-c", recogniser)
+    recognizer = str(ROOT / "configs" / "tiny" / "ds2.json")
+    assert "a HiFiGAN is needed, found DeepSpeech2" in error(*generator, "-c", recognizer)
     assert not (folder / "v.pth").exists()

@@ -350,7 +350,7 @@ def test_only_vits2_is_exported(tmp_path):
 
 @pytest.mark.parametrize("kept", [0, 1])
 def test_moments_that_are_not_one_group_of_all_parameters_are_left_out(imported, tmp_path, caplog, kept):
-    """Some parameters were frozen, or some learnt at another rate: their order is not that of the model."""
+    """Some parameters were frozen, or some learned at another rate: their order is not that of the model."""
     state = checkpoint.load(imported)
     groups = state["optimizations"]["generator"]["optimizer"]["param_groups"]
     groups.append({**groups[0], "params": [groups[0]["params"].pop()]})

@@ -160,7 +160,7 @@ def test_mistakes_are_one_line(fastspeech2, tmp_path, capsys, flags, message):
     assert message in errors[0]
 
 
-def test_a_recogniser_cannot_speak(tmp_path, capsys):
+def test_a_recognizer_cannot_speak(tmp_path, capsys):
     config = ROOT / "configs" / "tiny" / "ds2.json"
     sets = ["--set", "trainer.max_steps=1", "--set", "trainer.monitor=null"]
     assert train_script.main(["-c", str(config), "--run-dir", str(tmp_path / "run"), "-d", "cpu", *sets]) == 0

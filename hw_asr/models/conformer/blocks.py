@@ -15,7 +15,7 @@ PositionName = Literal["relative", "absolute", "none"]
 
 
 class FeedForward(nn.Sequential):
-    """Two linear layers with Swish between (section 2.3), normalised before; (B, T, D) -> (B, T, D).
+    """Two linear layers with Swish between (section 2.3), normalized before; (B, T, D) -> (B, T, D).
 
     Args:
         width: D.
@@ -35,7 +35,7 @@ class FeedForward(nn.Sequential):
 
 
 class Convolution(nn.Module):
-    """Gated pointwise, depthwise and pointwise convolution (section 2.2), normalised before.
+    """Gated pointwise, depthwise and pointwise convolution (section 2.2), normalized before.
 
     Args:
         width: D.

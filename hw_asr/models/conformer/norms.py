@@ -1,4 +1,4 @@
-"""Normalisation in the convolution module, blind to padding."""
+"""Normalization in the convolution module, blind to padding."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ NormName = Literal["batch", "layer", "group"]
 
 
 class MaskedGroupNorm(nn.Module):
-    """Group normalisation (Wu and He 2018) with statistics over the valid frames of each utterance.
+    """Group normalization (Wu and He 2018) with statistics over the valid frames of each utterance.
 
     Names in the state are those of `torch.nn.GroupNorm`, and so are the numbers where nothing is padded.
 
@@ -29,22 +29,22 @@ class MaskedGroupNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_features))
 
     def forward(self, x: Tensor, length: Tensor) -> Tensor:
-        """``x`` (B, C, T) normalised, of its dtype, 0 in the padding."""
+        """``x`` (B, C, T) normalized, of its dtype, 0 in the padding."""
         mask = length_mask(length, x.shape[-1])[:, None, None]
         groups = x.float().reshape(len(x), self.n_groups, -1, x.shape[-1]).masked_fill(~mask, 0.0)
         count = (length * groups.shape[2]).clamp(min=1).view(-1, 1, 1, 1)
-        centred = groups - groups.sum(dim=(2, 3), keepdim=True) / count
-        variance = centred.masked_fill(~mask, 0.0).square().sum(dim=(2, 3), keepdim=True) / count
-        normal = (centred * (variance + self.eps).rsqrt()).flatten(1, 2)
+        centered = groups - groups.sum(dim=(2, 3), keepdim=True) / count
+        variance = centered.masked_fill(~mask, 0.0).square().sum(dim=(2, 3), keepdim=True) / count
+        normal = (centered * (variance + self.eps).rsqrt()).flatten(1, 2)
         y = torch.addcmul(self.bias[:, None], normal, self.weight[:, None])
         return y.masked_fill(~mask[:, 0], 0.0).to(x.dtype)
 
 
 class FrameNorm(nn.LayerNorm):
-    """Layer normalisation of each frame of (B, C, T); 0 in the padding like its siblings."""
+    """Layer normalization of each frame of (B, C, T); 0 in the padding like its siblings."""
 
     def forward(self, x: Tensor, length: Tensor) -> Tensor:  # type: ignore[override]
-        """``x`` (B, C, T) normalised over its channels."""
+        """``x`` (B, C, T) normalized over its channels."""
         y = super().forward(x.transpose(1, 2)).transpose(1, 2)
         return y.masked_fill(~length_mask(length, x.shape[-1])[:, None], 0.0)
 

@@ -83,9 +83,9 @@ def _standardized(spectrogram: Tensor, mask: Tensor) -> Tensor:
     On log-mel values as they are, learning an alignment takes some ten times as many steps.
     """
     count = mask.sum(2, keepdim=True).clamp(min=1)
-    centred = spectrogram - (spectrogram * mask).sum(2, keepdim=True) / count
-    centred = centred.masked_fill(~mask, 0.0)
-    return centred / (centred.square().sum(2, keepdim=True) / count + 1e-3).sqrt()
+    centered = spectrogram - (spectrogram * mask).sum(2, keepdim=True) / count
+    centered = centered.masked_fill(~mask, 0.0)
+    return centered / (centered.square().sum(2, keepdim=True) / count + 1e-3).sqrt()
 
 
 @torch.no_grad()

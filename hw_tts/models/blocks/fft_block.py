@@ -47,7 +47,7 @@ class FFTBlock(nn.Module):
         n_heads: of the attention.
         hidden: channels within the feed-forward.
         kernel_sizes: of its two convolutions.
-        norm: ``pre`` normalises what a branch reads (Xiong et al. 2020, "On Layer Normalization in the Transformer
+        norm: ``pre`` normalizes what a branch reads (Xiong et al. 2020, "On Layer Normalization in the Transformer
             Architecture"), ``post`` the sum (as published).
         dropout: at the end of both branches.
         attention_dropout: of attention weights.
@@ -92,7 +92,7 @@ class FFTBlock(nn.Module):
 
 
 class FFTStack(nn.Module):
-    """Blocks one after the other; with ``pre`` norms one more norm follows, as their sum is not normalised.
+    """Blocks one after the other; with ``pre`` norms one more norm follows, as their sum is not normalized.
 
     Args:
         n_layers: how many blocks.

@@ -102,21 +102,21 @@ class ContinuousEmbedding(nn.Conv1d):
         super().__init__(1, width, kernel_size, padding=kernel_size // 2)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
-        """Normalised values (B, N) -> (B, N, D); what the padding holds has no part."""
+        """Normalized values (B, N) -> (B, N, D); what the padding holds has no part."""
         return super().forward(values.masked_fill(~mask, 0.0)[:, None]).transpose(1, 2)
 
 
 class Variance(nn.Module):
-    """One quantity of a voice: normalised, predicted and embedded.
+    """One quantity of a voice: normalized, predicted and embedded.
 
-    Until `set_statistics` is called, values count as normalised. The statistics are buffers, so they are in the
+    Until `set_statistics` is called, values count as normalized. The statistics are buffers, so they are in the
     checkpoint.
 
     Args:
         name: for messages and as the prefix of its statistics: ``pitch``.
-        predictor: of normalised values.
-        embedding: of normalised values.
-        log: normalise logarithms.
+        predictor: of normalized values.
+        embedding: of normalized values.
+        log: normalize logarithms.
     """
 
     mean: Tensor
@@ -144,7 +144,7 @@ class Variance(nn.Module):
 
         Args:
             statistics: ``<name>_mean`` and ``<name>_std``, in the quantity's own unit. Bins reach from ``<name>_min``
-                to ``<name>_max``, or else four deviations to both sides. A logarithm is normalised by
+                to ``<name>_max``, or else four deviations to both sides. A logarithm is normalized by
                 ``<name>_log_mean`` and ``<name>_log_std``, or else by those of the log-normal distribution with the
                 given moments.
 
@@ -182,11 +182,11 @@ class Variance(nn.Module):
         return values.exp() if self.log else values
 
     def embed(self, normalized: Tensor, mask: Tensor) -> Tensor:
-        """Normalised values (B, N), ``mask`` of valid positions (B, N) -> (B, N, D)."""
+        """Normalized values (B, N), ``mask`` of valid positions (B, N) -> (B, N, D)."""
         out: Tensor = self.embedding(normalized, mask)
         return out
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Predict normalised values: ``x`` (B, N, D), ``mask`` (B, N) -> float32 (B, N), 0 in the padding."""
+        """Predict normalized values: ``x`` (B, N, D), ``mask`` (B, N) -> float32 (B, N), 0 in the padding."""
         out: Tensor = self.predictor(x, mask)
         return out

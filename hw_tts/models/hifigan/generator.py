@@ -80,8 +80,8 @@ def _convolution(channels: int, kernel: int, dilation: int) -> nn.Module:
     """Keeps the number of frames."""
     padding = dilation * (kernel - 1) // 2
     layer = nn.Conv1d(channels, channels, kernel, dilation=dilation, padding=padding)
-    normalised: nn.Module = parametrizations.weight_norm(layer)
-    return normalised
+    normalized: nn.Module = parametrizations.weight_norm(layer)
+    return normalized
 
 
 class PairedResidualBlock(nn.Module):
@@ -118,7 +118,7 @@ class Generator(nn.Module):
     """Log-mel spectrogram to waveform, ``hop_length`` samples a frame.
 
     Module names are those of the public checkpoints. The weights begin as PyTorch's convolutions do: the published
-    code asks for N(0, 0.01), but in a way that weight normalisation undoes.
+    code asks for N(0, 0.01), but in a way that weight normalization undoes.
 
     Args:
         n_mels: F.

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from hw_tts.models.vits2.layers import ChannelNorm, masked, normed
 
 SLOPE = 0.1
-Judgement = tuple[Tensor, list[Tensor]]
+Judgment = tuple[Tensor, list[Tensor]]
 
 
 class SampleDiscriminator(nn.Module):
@@ -33,7 +33,7 @@ class SampleDiscriminator(nn.Module):
         self.convs = nn.ModuleList(normed(layer) for layer in layers)
         self.conv_post = normed(nn.Conv1d(sizes[5], 1, 3, padding=1))
 
-    def forward(self, waveform: Tensor) -> Judgement:
+    def forward(self, waveform: Tensor) -> Judgment:
         """``waveform`` (B, S) -> scores (B, N), and the features of every layer."""
         return _judge(waveform.unsqueeze(1), self.convs, self.conv_post)
 
@@ -58,14 +58,14 @@ class PeriodDiscriminator(nn.Module):
         self.convs = nn.ModuleList(normed(layer) for layer in layers)
         self.conv_post = normed(nn.Conv2d(sizes[-1], 1, (3, 1), padding=(1, 0)))
 
-    def forward(self, waveform: Tensor) -> Judgement:
+    def forward(self, waveform: Tensor) -> Judgment:
         """``waveform`` (B, S) -> scores (B, N), and the features of every layer."""
         missing = -waveform.shape[1] % self.period
         padded = F.pad(waveform.unsqueeze(1), (0, missing), mode="reflect")
         return _judge(padded.view(*padded.shape[:2], -1, self.period), self.convs, self.conv_post)
 
 
-def _judge(x: Tensor, layers: nn.ModuleList, last: nn.Module) -> Judgement:
+def _judge(x: Tensor, layers: nn.ModuleList, last: nn.Module) -> Judgment:
     features = []
     for layer in layers:
         x = F.leaky_relu(layer(x), SLOPE)
@@ -96,8 +96,8 @@ class Discriminators(nn.Module):
         Returns:
             Of every judge the scores (B, N), near 1 for speech and near 0 for made audio, and its layers' features.
         """
-        judgements = [discriminator(waveform) for discriminator in self.discriminators]
-        return [scores for scores, _ in judgements], [features for _, features in judgements]
+        judgments = [discriminator(waveform) for discriminator in self.discriminators]
+        return [scores for scores, _ in judgments], [features for _, features in judgments]
 
 
 class DurationDiscriminator(nn.Module):

@@ -37,7 +37,7 @@ def prototype(cutoff: float, taps: int) -> Tensor:
 
 
 def exact_cutoff(subbands: int) -> float:
-    """The cutoff with which neighbouring bands sum to the power of one at their border, found by bisection."""
+    """The cutoff with which neighboring bands sum to the power of one at their border, found by bisection."""
     taps = taps_of(subbands)
     n = torch.arange(taps + 1, dtype=torch.float64, device="cpu") - taps / 2
     wave = torch.cos(n * (math.pi / (2 * subbands)))

@@ -1,4 +1,4 @@
-"""The normalising flow between the posterior's and the prior's latent (VITS, section 2.5.2; VITS2, section 2.3)."""
+"""The normalizing flow between the posterior's and the prior's latent (VITS, section 2.5.2; VITS2, section 2.3)."""
 
 from typing import Literal
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class InverseSTFT(nn.Module):
-    """What `torch.istft` computes with a Hann window and centred frames.
+    """What `torch.istft` computes with a Hann window and centered frames.
 
     Args:
         n_fft: size of the transform, and of the window.

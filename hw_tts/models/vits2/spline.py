@@ -11,7 +11,7 @@ MIN_SLOPE = 1e-3
 
 
 def _knots(sizes: Tensor, bound: float) -> tuple[Tensor, Tensor]:
-    """Unnormalised sizes of the bins -> the borders (..., K + 1) from -bound to bound, and the sizes."""
+    """Unnormalized sizes of the bins -> the borders (..., K + 1) from -bound to bound, and the sizes."""
     n_bins = sizes.shape[-1]
     shares = MIN_SIZE + (1 - MIN_SIZE * n_bins) * sizes.softmax(dim=-1)
     borders = F.pad(shares.cumsum(dim=-1)[..., :-1], (1, 1))
@@ -27,9 +27,9 @@ def rational_quadratic(
 
     Args:
         x (Tensor): any shape.
-        widths (Tensor): unnormalised, (..., K).
-        heights (Tensor): unnormalised, (..., K).
-        slopes (Tensor): unnormalised, at the inner borders, (..., K - 1); at the outer ones the slope is 1.
+        widths (Tensor): unnormalized, (..., K).
+        heights (Tensor): unnormalized, (..., K).
+        slopes (Tensor): unnormalized, at the inner borders, (..., K - 1); at the outer ones the slope is 1.
         bound: of the interval.
         inverse: the inverse map.
 

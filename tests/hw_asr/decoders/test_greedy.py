@@ -21,7 +21,7 @@ def path_log_probs(paths, n_tokens):
 
 
 def collapsed(path):
-    """The definition: join equal neighbours, then take blanks out."""
+    """The definition: join equal neighbors, then take blanks out."""
     return [token for token, _ in itertools.groupby(path) if token != 0]
 
 

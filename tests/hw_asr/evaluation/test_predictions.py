@@ -63,7 +63,7 @@ def test_every_output_is_of_the_decoder_that_was_chosen(run, tmp_path, capsys, d
         assert row["decoder"] == decoder
         assert row["pred_text"] == row["pred_text_argmax" if decoder == "argmax" else "pred_text_beam"]
         assert (folder / f"{row['id']}.txt").read_text() == row["pred_text"] + "\n"
-        assert f"recognised: {row['pred_text']}\n" in printed
+        assert f"recognized: {row['pred_text']}\n" in printed
     assert any(row["pred_text_argmax"] != row["pred_text_beam"] for row in rows)
     assert f"decoder: {decoder}\n" in printed
     assert figures(output)["decoder"] == decoder

@@ -113,7 +113,7 @@ def test_lengths_are_those_of_the_output(subsampling):
         assert int(length) == -(-n // factor) == int(module.output_lengths(torch.tensor([n])))
 
 
-def test_posteriors_are_normalised_and_lengths_agree():
+def test_posteriors_are_normalized_and_lengths_agree():
     model = small(intermediate_layers=(1, 2))
     x, lengths = batch([30, 17])
     out = model(x, lengths, tokens="not used")

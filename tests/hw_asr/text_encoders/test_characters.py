@@ -28,14 +28,14 @@ def test_blank_is_0_and_the_alphabet_follows():
         ("", "", []),
     ],
 )
-def test_normalisation(text, normal, unknown):
+def test_normalization(text, normal, unknown):
     encoder = CharTextEncoder()
     assert encoder.normalize(text) == normal
     assert encoder.unknown(text) == unknown
 
 
 @given(st.text(max_size=30))
-def test_any_text_becomes_ids_that_decode_to_the_normalised_text(text):
+def test_any_text_becomes_ids_that_decode_to_the_normalized_text(text):
     encoder = CharTextEncoder()
     normal, ids = encoder.normalize(text), encoder.encode(text)
     assert all(type(i) is int and 1 <= i < len(encoder) for i in ids)

@@ -135,7 +135,7 @@ def test_alone_equals_in_a_padded_batch(normalize, padding):
 
 
 @pytest.mark.parametrize(("normalize", "dim"), [("utterance", (0, 1)), ("per_bin", 1)])
-def test_normalisation(normalize, dim):
+def test_normalization(normalize, dim):
     plain = LogMelSpectrogram(8000, **SMALL, normalize="none")(noise(2000))
     found = LogMelSpectrogram(8000, **SMALL, normalize=normalize)(noise(2000))
     expected = (plain - plain.mean(dim, keepdim=True)) / plain.std(dim, correction=0, keepdim=True)

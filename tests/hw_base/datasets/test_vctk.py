@@ -135,9 +135,9 @@ def test_bounds_against_the_definition():
         envelope = torch.rand(n // 400 + 1, generator=generator).repeat_interleave(400)[:n] ** 8
         waveform = torch.randn(n, generator=generator) * envelope
         squares = waveform.double() ** 2
-        centres = range(0, n + step, step)
-        power = [squares[max(0, c - window // 2) : max(0, c + window // 2)].sum().item() / window for c in centres]
-        loud = [c for c, p in zip(centres, power, strict=True) if p > max(power) * 1e-3]
+        centers = range(0, n + step, step)
+        power = [squares[max(0, c - window // 2) : max(0, c + window // 2)].sum().item() / window for c in centers]
+        loud = [c for c, p in zip(centers, power, strict=True) if p > max(power) * 1e-3]
         expected = (max(0, min(loud[0] - 160, n - 1)), min(n, loud[-1] + 161))
         assert speech_bounds(waveform, RATE, threshold_db=30, margin=0.01) == expected
 

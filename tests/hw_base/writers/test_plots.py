@@ -12,18 +12,18 @@ from hw_base.writers import plots
 
 pytest.importorskip("matplotlib", reason="pictures are drawn with matplotlib")
 
-YELLOW, PURPLE = (253, 231, 37), (68, 1, 84)  # the ends of matplotlib's default colours
+YELLOW, PURPLE = (253, 231, 37), (68, 1, 84)  # the ends of matplotlib's default colors
 
 
-def found(image, colour):
-    """Rows and columns where a colour stands, left of the colour bar."""
-    near = (np.abs(image[:, : int(0.86 * image.shape[1])].astype(int) - colour) <= 2).all(axis=-1)
+def found(image, color):
+    """Rows and columns where a color stands, left of the color bar."""
+    near = (np.abs(image[:, : int(0.86 * image.shape[1])].astype(int) - color) <= 2).all(axis=-1)
     return np.nonzero(near)
 
 
-def widths(image, colour):
-    """Pixels of a colour in each row; those of the colour bars are few."""
-    return (np.abs(image.astype(int) - colour) <= 2).all(axis=-1).sum(axis=1)
+def widths(image, color):
+    """Pixels of a color in each row; those of the color bars are few."""
+    return (np.abs(image.astype(int) - color) <= 2).all(axis=-1).sum(axis=1)
 
 
 def test_picture_has_the_promised_shape_and_orientation():
@@ -40,7 +40,7 @@ def test_picture_has_the_promised_shape_and_orientation():
     assert columns.min() > low_columns.min() + 0.75 * (columns.max() - low_columns.min())
 
 
-def test_a_shorter_one_ends_earlier_on_the_common_axis_and_shares_the_colours():
+def test_a_shorter_one_ends_earlier_on_the_common_axis_and_shares_the_colors():
     image = plots.spectrograms_image(
         {"before": torch.zeros(8, 100), "after": torch.ones(8, 50)}, seconds_per_frame=0.01
     )

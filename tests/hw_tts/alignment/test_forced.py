@@ -19,7 +19,7 @@ TINY = str(ROOT / "configs" / "tiny" / "ds2.json")
 
 
 class Letters(Recognizer):
-    """A recogniser of the letters a, b and c whose frames last 0.1 s."""
+    """A recognizer of the letters a, b and c whose frames last 0.1 s."""
 
     frame_seconds = 0.1
 
@@ -44,7 +44,7 @@ def certain(labels):
     return torch.full((len(labels), 4), 0.01).scatter_(1, torch.tensor(labels)[:, None], 0.97).log()
 
 
-def test_neighbours_share_the_blanks_between_them():
+def test_neighbors_share_the_blanks_between_them():
     found = forced.align(Letters(), "A, b c!", certain([0, 0, 0, 1, 0, 0, 0, 2, 2, 3, 0, 0, 0]), 1.25)
     assert [symbol for symbol, _, _ in found.phones] == ["sil", "a", "b", "c", "sil"]
     # Label 1 is in frame 3 (0.25 to 0.35 s), 2 in 7 and 8 (0.65 to 0.85 s), 3 in 9.
@@ -76,7 +76,7 @@ def test_a_split_gets_its_files_once(recognizer, tmp_path, caplog):
     arguments = ["-r", recognizer, "-c", TINY, "--split", "val", "-o", str(tmp_path), "-d", "cpu", "-b", "4"]
     with caplog.at_level("WARNING"):
         assert align.main(arguments) == 0
-    assert "look wrong" in caplog.text  # the recogniser has learnt nothing
+    assert "look wrong" in caplog.text  # the recognizer has learned nothing
     rows = [json.loads(line) for line in (tmp_path / align.INDEX).read_text().splitlines()]
     files = sorted(tmp_path.glob("*.json"))
     assert sorted(row["utterance_id"] for row in rows) == [file.stem for file in files]

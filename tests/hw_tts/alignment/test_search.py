@@ -127,7 +127,7 @@ def test_strided_and_half_precision_scores(engine):
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_without_synchronisation():
+def test_on_a_gpu_without_synchronization():
     scores = torch.randn(8, 60, 20, generator=torch.Generator().manual_seed(4))
     lengths = torch.randint(30, 61, (8,)), torch.randint(5, 21, (8,))
     expected = search_durations(scores, *lengths, "numba")

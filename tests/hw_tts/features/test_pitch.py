@@ -43,7 +43,7 @@ def test_values_stand_at_the_frames_times(method, rate, hop):
 
 @pytest.mark.parametrize("first", [-100, 1, 128, 256, 700])
 @pytest.mark.parametrize("method", ["dio", "yin"])
-def test_the_first_frame_may_be_centred_anywhere(method, first):
+def test_the_first_frame_may_be_centered_anywhere(method, first):
     if method != "yin":
         pytest.importorskip("pyworld")
     waveform, f0 = glide(22050, 1.0, 120.0, 320.0)

@@ -191,7 +191,7 @@ def test_sums_hold_what_waits(path, monkeypatch):
     assert rate > 0
 
 
-def test_a_wrong_recogniser_is_found_out_at_once(tmp_path):
+def test_a_wrong_recognizer_is_found_out_at_once(tmp_path):
     with pytest.raises(CheckpointError, match="no such file"):
         made("SynthesisCER", recognizer=str(tmp_path / "gone.pth"))
 

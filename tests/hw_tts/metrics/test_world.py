@@ -18,7 +18,7 @@ from hw_tts.metrics.cepstra import mel_alpha, mel_cepstra
 from hw_tts.metrics.cepstral import MCD
 from hw_tts.metrics.prosody import LogF0RMSE, VoicingError
 from hw_tts.metrics.warping import warping_path
-from hw_tts.metrics.world import PYMCD, TEXTBOOK, analyse
+from hw_tts.metrics.world import PYMCD, TEXTBOOK, analyze
 
 
 def figure(metric, *pairs):
@@ -141,8 +141,8 @@ def test_textbook_distortion_ignores_the_gain():
     x = voice()
     assert figure(MCD("textbook"), Pair(x, 2 * x, 16000)) < 0.05
     assert figure(MCD("pymcd"), Pair(x, 2 * x, 16000)) > 1.0
-    warped = analyse(x, 16000, TEXTBOOK).cepstra
-    doubled = analyse(2 * x, 16000, TEXTBOOK).cepstra
+    warped = analyze(x, 16000, TEXTBOOK).cepstra
+    doubled = analyze(2 * x, 16000, TEXTBOOK).cepstra
     # The gain is c_0 + alpha-weighted rest; a factor of 2 adds log 2 to the first coefficient alone.
     assert np.median(doubled - warped, axis=0)[0] == pytest.approx(math.log(2), rel=1e-2)
 

@@ -81,7 +81,7 @@ def test_gradient_reaches_every_parameter(changes):
 
 
 @pytest.mark.parametrize("changes", [PUBLISHED, SEMINAR])
-def test_one_batch_can_be_learnt_by_heart(changes):
+def test_one_batch_can_be_learned_by_heart(changes):
     network = fastspeech(**{**changes, "width": 16, "ff_width": 32, "predictor_width": 24})
     final = overfit(network, make_batch(), losses_of(network), goal=0.05)
     assert max(final.values()) < 0.05, final

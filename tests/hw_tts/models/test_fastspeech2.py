@@ -95,7 +95,7 @@ def test_gradient_reaches_every_parameter(changes):
 
 
 @pytest.mark.parametrize("changes", [{}, FRAMES, pytest.param(WITH_POSTNET, marks=pytest.mark.slow)])
-def test_one_batch_can_be_learnt_by_heart(changes):
+def test_one_batch_can_be_learned_by_heart(changes):
     network = fastspeech2(**{**changes, "width": 16, "ff_width": 32, "predictor_width": 24})
     if network.decoder.postnet is not None:
         network.decoder.postnet.dropout = torch.nn.Identity()

@@ -102,7 +102,7 @@ def test_each_step_trains_its_own_part_and_the_second_sees_the_first(folder):
         assert torch.equal(ours, theirs)
 
 
-def test_one_batch_is_learnt(folder):
+def test_one_batch_is_learned(folder):
     changes = ["optimizers.generator.args.lr=0.01", "optimizers.discriminator.args.lr=0.001"]
     trainer = trainer_of(on(folder, *changes))
     batch = a_batch(trainer)

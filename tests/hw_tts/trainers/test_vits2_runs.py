@@ -1,4 +1,4 @@
-"""Whole trainings of small synthesisers: resumed to the bit, with bad losses, short utterances and low precision."""
+"""Whole trainings of small synthesizers: resumed to the bit, with bad losses, short utterances and low precision."""
 
 import copy
 import json

@@ -113,7 +113,7 @@ def test_a_frame_is_enough(n_frames):
     assert waveform.isfinite().all()
 
 
-def test_normalised_features_cannot_be_voiced():
+def test_normalized_features_cannot_be_voiced():
     with pytest.raises(ConfigError, match="normalize must be none, found 'per_bin'"):
         load_vocoder(None, mel(normalize="per_bin"))
 

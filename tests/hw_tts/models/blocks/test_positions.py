@@ -32,7 +32,7 @@ def test_beyond_the_table_each_utterance_is_stretched_over_its_own_length():
     positions.table.data.copy_(torch.tensor([0.0, 10, 20, 30, 40])[:, None])
     out = positions(torch.zeros(3, 9, 1), torch.tensor([9, 3, 6]))[..., 0]
     assert out[0].tolist() == pytest.approx([0, 5, 10, 15, 20, 25, 30, 35, 40])
-    assert out[1, :3].tolist() == [0, 10, 20]  # it fits: as without the long neighbour
+    assert out[1, :3].tolist() == [0, 10, 20]  # it fits: as without the long neighbor
     assert out[2, :6].tolist() == pytest.approx([0, 8, 16, 24, 32, 40], abs=1e-4)
 
 

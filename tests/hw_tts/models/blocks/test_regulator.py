@@ -104,7 +104,7 @@ def test_durations_beyond_the_values_count_what_is_there():
 
 
 @pytest.mark.gpu
-def test_no_synchronisation_with_max_frames():
+def test_no_synchronization_with_max_frames():
     hidden, durations = torch.randn(4, 5, 6).cuda(), DURATIONS.cuda()
     torch.cuda.set_sync_debug_mode("error")
     try:

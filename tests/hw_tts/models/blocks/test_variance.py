@@ -81,7 +81,7 @@ def test_continuous_embedding_ignores_padding():
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_normalisation_can_be_undone(log):
+def test_normalization_can_be_undone(log):
     v = variance(log=log)
     v.set_statistics(HERTZ)
     hertz = torch.tensor([80.0, 123.0, 200.0, 390.0])
