@@ -1,5 +1,6 @@
 """What every text encoder keeps to."""
 
+import functools
 from typing import Any
 
 from torch import Tensor
@@ -10,28 +11,42 @@ from hw_base.checks.table import declare
 from hw_base.errors import HwError
 from hw_base.text import BaseTextEncoder
 
-TEXT_ENCODER: Contract[Candidate] = Contract("text encoder")
 TEXTS = ["the cat sleeps", "  Don't  STOP, please!  ", "a book and a book", "hello"]
 # A letter of no alphabet that texts of this project are in.
 FOREIGN = "\u6f22"
 
 
+class Trial:
+    """A text encoder that is fitted once for all properties: some read texts slowly.
+
+    Args:
+        candidate: the encoder.
+    """
+
+    def __init__(self, candidate: Candidate) -> None:
+        self.candidate = candidate
+
+    @functools.cached_property
+    def fitted(self) -> BaseTextEncoder:
+        """The encoder with the vocabulary of some sentences."""
+        encoder: BaseTextEncoder = self.candidate.build()
+        encoder.fit([*samples.texts(), *TEXTS])
+        if len(encoder) == 1:
+            raise NotClaimedError("it has no vocabulary")
+        return encoder
+
+
+TEXT_ENCODER: Contract[Trial] = Contract("text encoder")
+
+
 def check_text_encoder(candidate: Candidate) -> list[Outcome]:
     """All properties of a text encoder."""
-    return TEXT_ENCODER.check(candidate)
-
-
-def _fitted(candidate: Candidate) -> BaseTextEncoder:
-    encoder: BaseTextEncoder = candidate.build()
-    encoder.fit([*samples.texts(), *TEXTS])
-    if len(encoder) == 1:
-        raise NotClaimedError("it has no vocabulary")
-    return encoder
+    return TEXT_ENCODER.check(Trial(candidate))
 
 
 @TEXT_ENCODER.property("the ids begin at 0, where the blank is, or one is left out of the size of the vocabulary")
-def ids_lie_in_the_vocabulary_and_leave_the_blank_alone(candidate: Candidate) -> None:
-    encoder = _fitted(candidate)
+def ids_lie_in_the_vocabulary_and_leave_the_blank_alone(trial: Trial) -> None:
+    encoder = trial.fitted
     lowest = 0 if encoder.add_blank else 1
     for text in [*samples.texts(50), *TEXTS]:
         ids = encoder.encode(text)
@@ -40,8 +55,8 @@ def ids_lie_in_the_vocabulary_and_leave_the_blank_alone(candidate: Candidate) ->
 
 
 @TEXT_ENCODER.property("encode and normalize treat a character differently, or decode skips an id")
-def decoding_gives_back_the_normalized_text(candidate: Candidate) -> None:
-    encoder = _fitted(candidate)
+def decoding_gives_back_the_normalized_text(trial: Trial) -> None:
+    encoder = trial.fitted
     if not encoder.writes_text:
         raise NotClaimedError("its tokens are sounds, not letters (writes_text is False)")
     for text in [*samples.texts(50), *TEXTS]:
@@ -50,8 +65,8 @@ def decoding_gives_back_the_normalized_text(candidate: Candidate) -> None:
 
 
 @TEXT_ENCODER.property("normalize is applied twice somewhere and changes its own result")
-def normalizing_twice_changes_nothing(candidate: Candidate) -> None:
-    encoder = _fitted(candidate)
+def normalizing_twice_changes_nothing(trial: Trial) -> None:
+    encoder = trial.fitted
     for text in TEXTS:
         once = encoder.normalize(text)
         expect(encoder.normalize(once) == once, repr(once), repr(encoder.normalize(once)))
@@ -59,8 +74,8 @@ def normalizing_twice_changes_nothing(candidate: Candidate) -> None:
 
 
 @TEXT_ENCODER.property("unknown() does not report what encode() drops, so text is lost silently")
-def what_is_left_out_is_reported(candidate: Candidate) -> None:
-    encoder = _fitted(candidate)
+def what_is_left_out_is_reported(trial: Trial) -> None:
+    encoder = trial.fitted
     known = "the cat sleeps"
     expect(encoder.unknown(known) == [], "nothing unknown in a training text", encoder.unknown(known))
     for text in (f"the cat {FOREIGN} sleeps", f"the cat sleeps{FOREIGN}"):
@@ -74,12 +89,12 @@ def what_is_left_out_is_reported(candidate: Candidate) -> None:
 
 
 @TEXT_ENCODER.property("something that encode needs is neither in state_dict nor read by load_state_dict")
-def the_state_makes_another_encoder_equal(candidate: Candidate) -> None:
-    first = _fitted(candidate)
+def the_state_makes_another_encoder_equal(trial: Trial) -> None:
+    first = trial.fitted
     state = first.state_dict()
     bad = list(_not_plain(state))
     expect(not bad, "tensors and plain containers in the state", bad[:5])
-    second: BaseTextEncoder = candidate.build()
+    second: BaseTextEncoder = trial.candidate.build()
     second.load_state_dict(state)
     expect(len(second) == len(first), f"{len(first)} tokens", len(second))
     for text in [*samples.texts(20), *TEXTS]:

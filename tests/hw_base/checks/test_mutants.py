@@ -13,7 +13,7 @@ from hw_base.checks.datasets import DATASET
 from hw_base.checks.features import FEATURES
 from hw_base.checks.metrics import EDIT_RATE, check_error_rate
 from hw_base.checks.samples import audio_folder
-from hw_base.checks.text_encoders import TEXT_ENCODER
+from hw_base.checks.text_encoders import TEXT_ENCODER, Trial
 from hw_base.data.dataset import BaseDataset, Record
 
 
@@ -50,7 +50,7 @@ ENCODERS = {
 
 @pytest.mark.parametrize(("mutant", "name"), ENCODERS.items(), ids=lambda value: getattr(value, "__name__", ""))
 def test_a_wrong_text_encoder_is_caught(mutant, name):
-    assert TEXT_ENCODER[name].check(Candidate(mutant.__name__, mutant)).holds is False
+    assert TEXT_ENCODER[name].check(Trial(Candidate(mutant.__name__, mutant))).holds is False
 
 
 class MeanOfUtterances(WER):
