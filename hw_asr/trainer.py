@@ -1,6 +1,5 @@
 """Training a recognizer with CTC."""
 
-import copy
 import logging
 import random
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from hw_base import distributed
 from hw_base.config.schema import Config
 from hw_base.data.split import item_generator
 from hw_base.errors import DataError
-from hw_base.metrics import BaseMetric
+from hw_base.metrics import BaseMetric, MetricBag
 from hw_base.nn.losses import SumAndCount
 from hw_base.registry import TRAINERS
 from hw_base.training.parts import TrainerParts
@@ -36,29 +35,22 @@ class CorpusMetrics:
     """
 
     def __init__(self, metrics: dict[str, BaseMetric], decoders: dict[str, BaseDecoder], primary: str | None) -> None:
-        self._metrics = {(m, d): copy.deepcopy(metric) for m, metric in metrics.items() for d in decoders}
-        self._primary = primary
+        self._bag = MetricBag(metrics, decoders, joint="_")
+        self._alias = {f"{name}_{primary}": name for name in metrics} if primary is not None else {}
 
     def update(self, decoder: str, references: list[str | None], hypotheses: list[str]) -> None:
         """Add what one decoder made of a batch."""
-        for (_, name), metric in self._metrics.items():
-            if name == decoder:
-                metric.update(references, hypotheses)
+        self._bag.update(references, hypotheses, groups=(decoder,))
 
     def compute(self, alias: bool = True) -> dict[str, float]:
-        """The figures over all processes; starts anew.
+        """The values over all processes; starts anew.
 
         Args:
             alias: also give the primary decoder's under the metric's own name.
         """
-        values: dict[str, float] = {}
-        for (name, decoder), metric in self._metrics.items():
-            metric.totals = distributed.sum_over_processes(metric.totals)
-            values[f"{name}_{decoder}"] = metric.compute()
-            if alias and decoder == self._primary:
-                values[name] = values[f"{name}_{decoder}"]
-            metric.reset()
-        return values
+        values = self._bag.compute()
+        named = {self._alias[name]: value for name, value in values.items() if name in self._alias}
+        return values | named if alias else values
 
 
 @TRAINERS.register()

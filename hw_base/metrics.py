@@ -1,13 +1,15 @@
 """Figures of a whole corpus, accumulated over batches and processes: sums first, one division at the end."""
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from hw_base.errors import MissingPackageError
+from hw_base import distributed
+from hw_base.errors import ConfigError, MissingPackageError
 
 
 class BaseMetric(ABC):
@@ -40,6 +42,60 @@ class BaseMetric(ABC):
     def reset(self) -> None:
         """Forget everything."""
         self.totals = torch.zeros_like(self.totals)
+
+
+Metric = TypeVar("Metric", bound=BaseMetric)
+
+
+class MetricBag(Generic[Metric]):
+    """Every metric of a config for every group that a task counts apart: decoders, speakers.
+
+    Args:
+        metrics: prototypes, by name; each group gets its own copies.
+        groups: their names; ``""`` is everything.
+        joint: stands between the names of metric and group, ``wer_argmax``, ``mcd/NAME``; ``""`` adds nothing.
+
+    Raises:
+        ConfigError: a metric's constructor did not call the base class's, so that it has no totals.
+    """
+
+    def __init__(self, metrics: Mapping[str, Metric], groups: Iterable[str] = ("",), joint: str = "/") -> None:
+        for name, metric in metrics.items():
+            try:
+                metric.reset()
+            except AttributeError as error:
+                kind = type(metric).__name__
+                fault = f"{kind} has no totals; its __init__ must call super().__init__()"
+                raise ConfigError(f"metrics.{name}: {fault}") from error
+        self._metrics = {(name, group): copy.deepcopy(m) for group in groups for name, m in metrics.items()}
+        self._joint = joint
+
+    def update(
+        self, *values: Any, groups: Collection[str] = ("",), wanted: Callable[[Metric], bool] | None = None
+    ) -> None:
+        """Add what the metrics take.
+
+        Args:
+            values: as the metrics' own `update` takes them.
+            groups: to which they belong.
+            wanted: which metrics are given them; None is all.
+        """
+        for (_, group), metric in self._metrics.items():
+            if group in groups and (wanted is None or wanted(metric)):
+                metric.update(*values)
+
+    def any(self, wanted: Callable[[Metric], bool]) -> bool:
+        """Whether there is such a metric."""
+        return any(map(wanted, self._metrics.values()))
+
+    def compute(self) -> dict[str, float]:
+        """The values over all processes, by name; starts anew."""
+        values: dict[str, float] = {}
+        for (name, group), metric in self._metrics.items():
+            metric.totals = distributed.sum_over_processes(metric.totals)
+            values[f"{name}{self._joint}{group}" if group else name] = metric.compute()
+            metric.reset()
+        return values
 
 
 class Edits(NamedTuple):

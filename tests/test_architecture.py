@@ -41,8 +41,8 @@ def test_tasks_import_the_base_and_never_each_other(path):
 FLOORS = {
     "hw_base": (
         "errors registry task_packages recognizer text seeding normalizers",
-        "distributed storage checkpoint_checks disk_space text_files metrics",
-        "checkpoint config nn writers",
+        "distributed storage checkpoint_checks disk_space text_files",
+        "checkpoint config metrics nn writers",
         "audio components",
         "data",
         "synthetic datasets",

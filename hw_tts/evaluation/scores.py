@@ -1,6 +1,5 @@
 """Scores of speech: what an evaluation accumulates over a split."""
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,38 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hw_base import distributed
 from hw_base.data.split import Split
 from hw_base.errors import ConfigError
+from hw_base.metrics import MetricBag
 from hw_tts.metrics.base import Pair, SynthesisMetric
 from hw_tts.models.base import SynthesisModel
 from hw_tts.synthesizer import waveforms_of
 from hw_tts.vocoders.loading import BaseVocoder, load_vocoder
-
-
-class VocoderScores:
-    """Every metric of a config; a vocoder keeps the recording's timing, so that all of them apply.
-
-    Args:
-        metrics: prototypes, by name.
-    """
-
-    def __init__(self, metrics: Mapping[str, SynthesisMetric]) -> None:
-        self._metrics = {name: copy.deepcopy(metric) for name, metric in metrics.items()}
-
-    def update(self, pair: Pair) -> None:
-        """Add one utterance."""
-        for metric in self._metrics.values():
-            metric.update(pair)
-
-    def compute(self) -> dict[str, float]:
-        """The figures over all processes; starts anew."""
-        values = {}
-        for name, metric in self._metrics.items():
-            metric.totals = distributed.sum_over_processes(metric.totals)
-            values[name] = metric.compute()
-            metric.reset()
-        return values
 
 
 def vocoder_pairs(batch: Mapping[str, Any], waveform: Tensor, sample_rate: int) -> list[Pair]:
@@ -83,28 +57,20 @@ class Scores:
 
     def __init__(self, metrics: Mapping[str, SynthesisMetric], speakers: Sequence[str] = ()) -> None:
         shown = speakers if 1 < len(speakers) <= MAX_SPEAKERS else ()
-        self._metrics = {(name, speaker): copy.deepcopy(m) for speaker in ("", *shown) for name, m in metrics.items()}
+        self._bag = MetricBag(metrics, ("", *shown))
 
     def wants_matched(self) -> bool:
         """Whether some metric needs synthesis with the recording's own timing."""
-        return any(metric.matched_only for metric in self._metrics.values())
+        return self._bag.any(lambda metric: metric.matched_only)
 
     def update(self, pair: Pair) -> None:
         """Add one pair: of matched timing for the metrics that need it, of free timing for all the others."""
-        for (_, speaker), metric in self._metrics.items():
-            if metric.matched_only == pair.matched and speaker in ("", pair.speaker):
-                metric.update(pair)
+        groups = ("", pair.speaker) if pair.speaker else ("",)
+        self._bag.update(pair, groups=groups, wanted=lambda metric: metric.matched_only == pair.matched)
 
     def compute(self) -> dict[str, float]:
-        """The figures over all processes; starts anew. A metric that no pair is defined for is left out."""
-        values = {}
-        for (name, speaker), metric in self._metrics.items():
-            metric.totals = distributed.sum_over_processes(metric.totals)
-            value = metric.compute()
-            if not math.isnan(value):
-                values[f"{name}/{speaker}" if speaker else name] = value
-            metric.reset()
-        return values
+        """The values over all processes; starts anew. A metric that no pair is defined for is left out."""
+        return {name: value for name, value in self._bag.compute().items() if not math.isnan(value)}
 
 
 def speakers_of(*splits: Split) -> list[str]:

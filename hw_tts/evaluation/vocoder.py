@@ -12,10 +12,11 @@ from hw_base.audio import io as audio
 from hw_base.config.resolve import build
 from hw_base.config.schema import Config
 from hw_base.errors import ConfigError
+from hw_base.metrics import MetricBag
 from hw_base.registry import METRICS
 from hw_base.runs import outputs
 from hw_base.runs.experiment import Experiment
-from hw_tts.evaluation.scores import VocoderScores, vocoder_pairs
+from hw_tts.evaluation.scores import vocoder_pairs
 from hw_tts.metrics.base import Pair
 from hw_tts.vocoders.hifigan import HiFiGANVocoder
 
@@ -40,7 +41,7 @@ def test(config: Config, arguments: Namespace, state: dict[str, Any], device: to
     everything: list[dict[str, Any]] = []
     figures: dict[str, dict[str, float]] = {}
     for name in config.test_splits():
-        scores = VocoderScores({key: build(f"metrics.{key}", m, METRICS) for key, m in config.metrics.items()})
+        scores = MetricBag({key: build(f"metrics.{key}", m, METRICS) for key, m in config.metrics.items()})
         rows: list[dict[str, Any]] = []
         seconds = voiced = 0.0
         split = experiment.split(name, evaluation=True)

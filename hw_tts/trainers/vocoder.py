@@ -10,12 +10,13 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from hw_base.config.schema import Config, PathText
+from hw_base.metrics import MetricBag
 from hw_base.nn.losses import SumAndCount
 from hw_base.registry import TRAINERS
 from hw_base.training.parts import TrainerParts
 from hw_base.training.trainer import BaseTrainer
 from hw_base.writers import plots
-from hw_tts.evaluation.scores import VocoderScores, vocoder_pairs
+from hw_tts.evaluation.scores import vocoder_pairs
 from hw_tts.losses.adversarial import WaveformMelLoss
 from hw_tts.metrics.base import Pair
 from hw_tts.models.hifigan.generator import vocode
@@ -47,7 +48,7 @@ class VocoderTrainer(BaseTrainer):
         super().__init__(setup)
         assert setup.task is not None
         self.features = setup.task.features
-        self.scores = VocoderScores(setup.metrics)
+        self.scores = MetricBag(setup.metrics)
         self._shown: list[Pair] = []
         self._sent: set[str] = set()  # recordings that the writers have
         for loss in self.loss_modules.values():

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw_base.metrics import BaseMetric, EditRate, count_edits
+from hw_base.errors import ConfigError
+from hw_base.metrics import BaseMetric, EditRate, MetricBag, count_edits
 
 words = st.lists(st.sampled_from("abc"), max_size=7)
 
@@ -133,3 +134,37 @@ def test_the_state_is_one_float64_tensor():
     assert accuracy.totals.dtype == torch.float64
     assert accuracy.totals.tolist() == [1.0, 4.0]
     assert accuracy.compute() == 0.25
+
+
+class Counted(BaseMetric):
+    sum_names = ("n",)
+
+    def __init__(self, weight: float = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def update(self, n):
+        self.totals += n
+
+    def compute(self):
+        return self.weight * float(self.totals)
+
+
+def test_a_bag_keeps_groups_and_metrics_apart_and_starts_anew():
+    bag = MetricBag({"one": Counted(), "ten": Counted(10.0)}, ("", "a", "b"))
+    bag.update(2, groups=("", "a"))
+    bag.update(3, groups=("", "b"), wanted=lambda metric: metric.weight == 10.0)
+    assert bag.any(lambda metric: metric.weight == 10.0)
+    assert not bag.any(lambda metric: metric.weight == 5.0)
+    assert bag.compute() == {"one": 2.0, "ten": 50.0, "one/a": 2.0, "ten/a": 20.0, "one/b": 0.0, "ten/b": 30.0}
+    assert set(bag.compute().values()) == {0.0}
+
+
+class Forgotten(Counted):
+    def __init__(self) -> None:
+        self.weight = 1.0
+
+
+def test_a_metric_that_did_not_make_its_totals_is_named():
+    with pytest.raises(ConfigError, match=r"metrics\.odd: Forgotten has no totals; .* super\(\)\.__init__"):
+        MetricBag({"odd": Forgotten()})
