@@ -131,7 +131,7 @@ def _recognize(
 
 
 def _texts(config: Config, text: str | None, n_best: dict[str, list[Any]]) -> dict[str, Any]:
-    """What was said and recognized; ``ground_trurh`` is how the course's old template spelled it, and scripts read it."""
+    """What was said and recognized; ``ground_trurh`` is the spelling of the old template, which scripts read."""
     greedy = [ARGMAX] if ARGMAX in n_best else [name for name in n_best if config.decoders[name].type == GREEDY]
     others = [name for name in n_best if config.decoders[name].type != GREEDY and name != ARGMAX]
     beams = [BEAM_SEARCH] if BEAM_SEARCH in n_best else others
