@@ -62,6 +62,9 @@ class LastGood:
     Args:
         model: whose parameters and saved buffers are copied.
         average: is copied with them.
+
+    Attributes:
+        before: what was proposed last, the parameters first; empty if nothing was.
     """
 
     def __init__(self, model: nn.Module, average: EMA | None) -> None:
@@ -72,13 +75,14 @@ class LastGood:
         self._candidate: list[Tensor] = []
         self._good: list[Tensor] = []
         self._proposed = False
+        self.before: list[Tensor] = []
 
     def propose(self) -> None:
         """Copy the weights, before the update whose loss will tell about them."""
         if not self._candidate:
             self._candidate = [torch.empty_like(tensor) for tensor in self.tensors]
         torch._foreach_copy_(self._candidate, self.tensors)
-        self._proposed = True
+        self._proposed, self.before = True, self._candidate
 
     def confirm(self) -> None:
         """The loss of the proposed weights is good."""

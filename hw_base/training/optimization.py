@@ -65,6 +65,7 @@ class Optimization:
     ) -> None:
         self.name = name
         where = f"optimizers.{name}"
+        trainable = [key for key, parameter in network.named_parameters() if parameter.requires_grad]
         freezing = plan(where, network, section.train, section.freeze, section.thaw, section.lr_factors)
         named = dict(network.named_parameters())
         for key, parameter in named.items():
@@ -73,6 +74,8 @@ class Optimization:
         if not self.parameters:
             raise ConfigError(f"{where}: every parameter of this group is frozen")
         self.names = freezing.trained
+        self.left_out = {name for name in trainable if name not in freezing.trained}  # by the config, now or always
+        self.left_out |= {name for names in freezing.thawed.values() for name in names}
         self._thawed = {epoch: [named[key] for key in names] for epoch, names in freezing.thawed.items()}
         self._factors = freezing.factors
         self._averager = GradientSync(self.parameters) if distributed.active() else None

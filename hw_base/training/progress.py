@@ -1,9 +1,11 @@
 """A progress bar on a terminal; plain lines elsewhere."""
 
+import contextlib
 import datetime
 import logging
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from hw_base import distributed
@@ -24,6 +26,7 @@ class Progress:
         self._bar: Any = None
         self._since, self._counted = time.monotonic(), 0
         self._first, self._started = done, self._since
+        self._waited = 0.0
 
     def __enter__(self) -> "Progress":
         if sys.stderr.isatty() and distributed.is_main():
@@ -47,12 +50,25 @@ class Progress:
         """Steps per second since the last call."""
         now = time.monotonic()
         rate = self._counted / max(now - self._since, 1e-9)
-        self._since, self._counted = now, 0
+        self._since, self._counted, self._waited = now, 0, 0.0
         return rate
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Surrounds waiting for a batch."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._waited += time.monotonic() - started
+
+    def data_wait(self) -> float:
+        """Share of the time since the last `rate` in which a batch was waited for."""
+        return min(1.0, self._waited / max(time.monotonic() - self._since, 1e-9))
 
     def restart_clock(self) -> None:
         """Leave the time since the last step out of the rate."""
-        self._since, self._counted = time.monotonic(), 0
+        self._since, self._counted, self._waited = time.monotonic(), 0, 0.0
 
     def left(self) -> str:
         """Time left until the end, evaluations and saving included, ``0:02:05``; empty before the first step."""
