@@ -11,6 +11,7 @@ from torch import Tensor
 from hw_asr.data.items import ItemMaker
 from hw_asr.decoders import BaseDecoder
 from hw_asr.metrics import CER, WER
+from hw_asr.watchers import Features, LanguageModel, Posteriors, Targets
 from hw_base import distributed
 from hw_base.config.schema import Config
 from hw_base.data.split import item_generator
@@ -20,6 +21,7 @@ from hw_base.nn.losses import SumAndCount
 from hw_base.registry import TRAINERS
 from hw_base.training.parts import TrainerParts
 from hw_base.training.trainer import BaseTrainer
+from hw_base.watch.diagnosis import Watcher
 from hw_base.writers import plots
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,16 @@ class CTCTrainer(BaseTrainer):
         self._shown: list[dict[str, Any]] = []
         self._seen = 0
         self._misfits: set[str] = set()
+
+    def watchers(self) -> list[Watcher]:
+        own: list[Watcher] = [Features(), Targets(), Posteriors(self.setup.text_encoder.decode)]
+        sections = self.setup.config.decoders
+        plain = next((name for name, one in sections.items() if one.type == "Greedy"), None)
+        others = [name for name, one in sections.items() if one.args.get("lm")]
+        metric = next(iter(self.setup.metrics), None)
+        if plain is not None and metric is not None and others:
+            own.append(LanguageModel(plain, others, metric))
+        return [*super().watchers(), *own]
 
     @classmethod
     def metric_names(cls, config: Config) -> list[str]:

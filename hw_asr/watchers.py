@@ -1,7 +1,7 @@
 """Watchers of recognition: features that go in, posteriors that come out, decoders that disagree."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -53,7 +53,7 @@ def _summary(x: Tensor, length: Tensor) -> list[float]:
     mean = (x * mask).sum(-1) / count
     spread = (((x - mean[..., None]) * mask).square().sum(-1) / count).sqrt().amax(0)  # of each bin, its liveliest row
     empty = (spread < 0.1 * spread.median()).float().mean()
-    return torch.stack([valid.mean(), valid.std(), share, empty]).tolist()  # type: ignore[no-any-return]
+    return torch.stack([valid.mean(), valid.std(), share, empty]).tolist()
 
 
 class Targets(Watcher):
@@ -87,11 +87,11 @@ class Posteriors(Watcher):
     """Outputs that are no distribution, stay flat, or collapse to blanks or to one symbol.
 
     Args:
-        symbols: of the vocabulary, the blank at 0.
+        spell: text of tokens.
     """
 
-    def __init__(self, symbols: list[str]) -> None:
-        self.symbols = symbols
+    def __init__(self, spell: Callable[[list[int]], str]) -> None:
+        self.spell = spell
         self.unnormalized, self.flat, self.symbol, self.blank = InARow(2), InARow(4), InARow(4), InARow(4)
         self.highest_lr, self.peak = 0.0, 0
 
@@ -106,7 +106,7 @@ class Posteriors(Watcher):
         if measured is None:
             return
         low, high = measured["least sum"], measured["largest sum"]
-        if self.unnormalized(not (0.95 < low and high < 1.05)):
+        if self.unnormalized(not (low > 0.95 and high < 1.05)):
             causes = ["softmax over the wrong axis", "softmax twice", "no log_softmax at all", "a mask behind it"]
             evidence = {"least sum": low, "largest sum": high}
             sentence = "posteriors do not sum to 1 over the vocabulary"
@@ -129,7 +129,7 @@ class Posteriors(Watcher):
         alone = share > 0.97
         evidence: dict[str, Any] = {"share": share, "symbols": int(measured["symbols"]), "entropy": measured["entropy"]}
         if self.symbol(alone and best != 0 and step >= 40):
-            shown = self.symbols[best] if best < len(self.symbols) else str(best)
+            shown = self.spell([best])
             causes = ["the loss takes another token than 0 for the blank", "targets that are all alike"]
             sentence = f"{share:.0%} of the frames say {shown!r}: the model emits one letter where blanks belong"
             yield Diagnosis("one_symbol", sentence, evidence, causes, "let loss, encoder and decoder agree: blank 0")

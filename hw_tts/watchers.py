@@ -27,7 +27,11 @@ class Alignment(Watcher):
         mask = length_mask(length.to(best.device), best.shape[1])[:, 1:]
         back = float((((best[:, 1:] < best[:, :-1]) & mask).sum() / mask.sum().clamp(min=1)).item())
         if self.jumping(back > 0.2 and seen.step > ALIGNMENT_PHASE):
-            causes = ["the alignment losses weigh too little", "texts belong to other audio", "a learning rate too high"]
+            causes = [
+                "the alignment losses weigh too little",
+                "texts belong to other audio",
+                "a learning rate too high",
+            ]
             sentence = f"the learned alignment goes back in {back:.0%} of the frames; normal until {ALIGNMENT_PHASE}"
             evidence = {"share of frames": back}
             advice = "raise losses.alignment; check texts against audio"

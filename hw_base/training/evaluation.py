@@ -17,13 +17,15 @@ from hw_base.training.interrupts import Interrupts
 from hw_base.training.meters import SplitMeans
 from hw_base.training.parts import TrainerParts
 from hw_base.training.state import TrainingState
+from hw_base.training.watching import watchers_of_the_loop
+from hw_base.watch.diagnosis import Watcher
 
 log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
 NamedLosses = dict[str, Tensor | SumAndCount]
 
-_TAKEN = ("loss", "lr", "grad_norm", "epoch", "skipped_updates", "steps_per_second", "step", "split")
+_TAKEN = ("loss", "lr", "grad_norm", "epoch", "skipped_updates", "steps_per_second", "data_wait", "step", "split")
 
 
 class Evaluator(TrainingState, ABC):
@@ -64,6 +66,10 @@ class Evaluator(TrainingState, ABC):
     def compare(self, batch: Batch) -> list[str]:
         """What the model makes of a batch beside what it should, in lines for people; for ``--one-batch``."""
         return []
+
+    def watchers(self) -> list[Watcher]:
+        """What is looked at in training to say why it goes wrong; a task adds its own to those of the loop."""
+        return watchers_of_the_loop()
 
     @classmethod
     def metric_names(cls, config: Config) -> list[str]:

@@ -47,6 +47,7 @@ class Guard:
         large_in_row: likewise, with an unbounded loss.
         first: size of the first loss of each group.
         clean: whether all updates that were read last were taken with ordinary losses.
+        bad: those of them that were skipped: step and values.
     """
 
     def __init__(self, max_in_row: int) -> None:
@@ -56,6 +57,7 @@ class Guard:
         self.large_in_row: dict[str, int] = {}
         self.first: dict[str, float] = {}
         self.clean = False
+        self.bad: list[tuple[int, dict[str, Tensor]]] = []
         self._pending: list[_Update] = []
 
     def record(self, step: int, group: str, taken: Tensor, values: dict[str, Tensor], utterances: list[str]) -> None:
@@ -77,7 +79,7 @@ class Guard:
             DivergedError: `max_in_row` of one group were skipped in a row, or had an unbounded loss.
         """
         pending, self._pending = self._pending, []
-        self.clean = bool(pending)
+        self.clean, self.bad = bool(pending), []
         if not pending:
             return
         losses = torch.stack([u.values["loss"].float() for u in pending])
@@ -106,6 +108,7 @@ class Guard:
             self.in_row[update.group] = 0
             return
         self.clean = False
+        self.bad.append((update.step, update.values))
         self.skipped += 1
         in_row = self.in_row[update.group] = self.in_row.get(update.group, 0) + 1
         bad = [name for name, value in update.values.items() if not bool(torch.isfinite(value))]

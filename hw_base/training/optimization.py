@@ -82,12 +82,12 @@ class Optimization:
         self.set_epoch(0)
         self.clip_norm = section.clip_norm
         self.optimizer: torch.optim.Optimizer = _build_optimizer(name, self._groups(section), section)
-        self._base_lr = float(self.optimizer.defaults["lr"])
+        self.base_lr = float(self.optimizer.defaults["lr"])
         self.every = section.scheduler.every if section.scheduler else "step"
         self.scheduler = _build_scheduler(name, self.optimizer, section, length)
         self._length = length
         rates = section.model_dump_json(include={"scheduler", "lr_factors"})
-        self._schedule = f"{rates} lr={self._base_lr} length={length}"
+        self._schedule = f"{rates} lr={self.base_lr} length={length}"
         kind = device.type if device is not None else "cpu"
         self.scaler = GradScaler(kind) if amp_dtype is torch.float16 else None
         # Fused kernels leave the weights alone when `found_inf` is set: a bad update is skipped without asking the GPU.
@@ -194,7 +194,7 @@ class Optimization:
         """Moments, progress of the schedule, loss scale."""
         schedule = self.scheduler.state_dict() if self.scheduler is not None else {}
         return {
-            "lr": self._base_lr,
+            "lr": self.base_lr,
             "schedule": self._schedule,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": {key: schedule[key] for key in _PROGRESS if key in schedule},
@@ -253,7 +253,7 @@ class Optimization:
         for group, own in zip(self.optimizer.param_groups, configured, strict=True):
             group.update({key: value for key, value in own.items() if key not in scheduled or key not in group})
             if not same and "lr" in scheduled:
-                group["lr"] = group["lr"] * self._base_lr / state["lr"] if state["lr"] else self._base_lr
+                group["lr"] = group["lr"] * self.base_lr / state["lr"] if state["lr"] else self.base_lr
         self._check_moments()
         if self.scheduler is not None and (same or self.every == "evaluation"):
             progress = {key: value for key, value in state["scheduler"].items() if key in _PROGRESS}

@@ -20,7 +20,8 @@ and optimizes nothing.
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import NoReturn
 
 import torch
@@ -30,10 +31,13 @@ from hw_base import checkpoint, distributed
 from hw_base.config.schema import TRAIN_SPLIT, steps_of
 from hw_base.errors import CheckpointError, DivergedError, HwError, InterruptedRun
 from hw_base.nn.losses import SumAndCount, as_sum_and_count
+from hw_base.training import watching
 from hw_base.training.evaluation import Batch, Evaluator, NamedLosses
-from hw_base.training.meters import in_a_line
+from hw_base.training.meters import SplitMeans, in_a_line
 from hw_base.training.parts import TrainerParts
 from hw_base.training.progress import Progress
+from hw_base.watch import origin
+from hw_base.watch.diagnosis import Diagnosis, Watch
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +50,16 @@ class BaseTrainer(Evaluator):
         self.eval_every: int | str = self.section.eval_every or "1 epoch"
         self.save_every: int | str = self.section.save_every or self.eval_every
         self._utterances: list[str] = []  # of the current update, over all its batches
+        self._given: Batch = {}  # the last batch as the loader gave it
+        self._outputs: Batch = {}  # and, at logged steps, with the model's outputs
+        self._leftover: dict[str, list[Tensor]] = {}
+        self._origin_sought = False
         self._finite: dict[str, Tensor] = {}  # whether all losses of the current update are, by optimizer
+
+    @cached_property
+    def watch(self) -> Watch:
+        """Says why a training goes wrong."""
+        return Watch(self.watchers(), self.setup.run_dir)
 
     def train(self) -> dict[str, float]:
         """Train to the end, from wherever the state stands.
@@ -62,7 +75,7 @@ class BaseTrainer(Evaluator):
             values = self._evaluate_if_due(progress)  # what an interrupt skipped
             while not self._finished():
                 self.loader.set_position(self.epoch, self.batch)
-                for batch in self._batches():
+                for batch in self._batches(progress):
                     self._named_step(batch)
                     values = self._after_step(progress) or values
                     if self._finished():
@@ -75,10 +88,16 @@ class BaseTrainer(Evaluator):
             )
         return values
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self, progress: Progress) -> Iterator[Batch]:
         """Batches of training; what ends them too early is raised when everything is saved."""
         try:
-            yield from self.loader
+            batches = iter(self.loader)
+            while True:
+                with progress.waiting():
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                yield batch
         except HwError:
             if not distributed.active():  # the others may be past the point where a state can be gathered
                 self.save()
@@ -96,19 +115,22 @@ class BaseTrainer(Evaluator):
     def train_step(self, batch: Batch) -> None:
         """One batch through every update that `losses` asks for."""
         self.model.train()
-        batch = self.to_device(batch)
+        self._given, batch = batch, self.to_device(batch)
         boundary = (self.step + 1) % self.section.accumulate == 0
         if self.step % self.section.accumulate == 0:
             self._utterances, self._finite = [], {}
             self.buffers.begin()
             for optimization in self.optimizations.values():
                 optimization.zero_grad()
+            self._leftover = watching.leftover(self.optimizations)
         self._utterances += batch.get("utterance_id", [])
         if boundary and self._is_read(self.step + 1):
             self.last_good.propose()
         outcomes = []
         for name, losses in self.named_losses(batch):
             outcomes += self._update(name, losses, boundary)
+        if self._is_logged(self.step + 1):
+            self._outputs = watching.detached(batch)
         if outcomes:
             self.buffers.settle(torch.stack(outcomes).all())
         if boundary and self.average is not None:
@@ -120,9 +142,12 @@ class BaseTrainer(Evaluator):
             for optimization in self.optimizations.values():
                 optimization.end_epoch(self.epoch)
 
+    def _is_logged(self, step: int) -> bool:
+        return step % self.section.log_every == 0 or step >= self.last_step
+
     def _is_read(self, step: int) -> bool:
         """Whether the guard looks at the updates right after this step: a GPU would have to be waited for."""
-        return self.device.type == "cpu" or step % self.section.log_every == 0 or step >= self.last_step
+        return self.device.type == "cpu" or self._is_logged(step)
 
     def _update(self, name: str, losses: NamedLosses, boundary: bool) -> list[Tensor]:
         """Add gradients, and after the last batch of an update take it; then whether it was taken."""
@@ -150,12 +175,12 @@ class BaseTrainer(Evaluator):
         log_due = self.step % self.section.log_every == 0 or self._finished()
         try:
             if self._is_read(self.step) or log_due:
-                self.guard.read()
-                if self.guard.clean:
-                    self.last_good.confirm()
-            if log_due:
-                self._log_training(progress)
+                self._read_guard()
+            row = self._log_training(progress) if log_due else {}
             values = self._evaluate_if_due(progress)
+            if row or values:
+                outputs = self._outputs if row else {}
+                self.watch.look(watching.seen(self, row, values, outputs, self._leftover))
         except HwError as error:
             self._end_early(error)
         if self._due(self.save_every) or self._finished():
@@ -165,6 +190,26 @@ class BaseTrainer(Evaluator):
             message = f"interrupted at step {self.step}, {saved}: resume with --run-dir {self.setup.run_dir} -r auto"
             raise InterruptedRun(self.interrupts.received, message)
         return values
+
+    def _read_guard(self) -> None:
+        """Look at the updates since the last time; of the first bad one say where it began."""
+        try:
+            self.guard.read()
+        finally:
+            if self.guard.bad and self.guard.bad[-1][0] == self.step and not self._origin_sought:
+                self._origin_sought = True
+                self.watch.say(self.step, [self._origin(self.guard.bad[-1][1])])
+        if self.guard.clean:
+            self.last_good.confirm()
+
+    def _origin(self, values: Mapping[str, Tensor]) -> Diagnosis:
+        meter, self._meter = self._meter, SplitMeans()
+        try:
+            return origin.find(
+                self.networks, lambda: list(self.named_losses(self.to_device(self._given))), self._given, values
+            )
+        finally:
+            self._meter = meter
 
     def _end_early(self, error: HwError) -> NoReturn:
         """Save what an error leaves; after a divergence, the last good weights."""
@@ -197,15 +242,17 @@ class BaseTrainer(Evaluator):
             return bool(self.interrupts.received)
         return False
 
-    def _log_training(self, progress: Progress) -> None:
+    def _log_training(self, progress: Progress) -> dict[str, float]:
         values = self.window.read() | self.logged.read()
         for name, optimization in self.optimizations.items():
             values[self.log_name(name, "lr")] = optimization.lr
         values["epoch"] = self.epoch + self.batch / len(self.loader)
         values["skipped_updates"] = float(self.guard.skipped)
+        values["data_wait"] = progress.data_wait()
         values["steps_per_second"] = progress.rate()
         self.setup.writers.scalars({f"{TRAIN_SPLIT}/{key}": value for key, value in values.items()}, self.step)
         progress.show({key: values[key] for key in values if key.endswith(("loss", "lr"))})
+        return values
 
     def _evaluate_if_due(self, progress: Progress) -> dict[str, float]:
         due = self.step > 0 and (self._due(self.eval_every) or self._finished())

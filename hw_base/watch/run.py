@@ -34,11 +34,12 @@ class Overfitting(Watcher):
     """The validation loss rises while that of training still falls."""
 
     def __init__(self) -> None:
+        self.train = math.nan
         self.best: dict[str, tuple[float, float, int]] = {}
         self.leaving: dict[str, InARow] = {}
 
     def look(self, seen: Seen) -> Iterator[Diagnosis]:
-        train = seen.values.get("loss", math.nan)
+        train = self.train = seen.values.get("loss", self.train)
         if len(seen.optimizers) > 1:
             return
         for key, value in seen.evaluation.items():
@@ -49,7 +50,11 @@ class Overfitting(Watcher):
                 self.best[key] = (value, train, seen.step)
             left = value > best + 0.3 * abs(best) and train < train_then
             if self.leaving.setdefault(key, InARow(3))(left):
-                causes = ["too little data for this model", "no augmentation or dropout", "validation is of another kind"]
+                causes = [
+                    "too little data for this model",
+                    "no augmentation or dropout",
+                    "validation is of another kind",
+                ]
                 sentence = f"{key} leaves that of training: it was best at step {step}"
                 evidence = {key: value, "best": best, "train/loss": train, "train/loss then": train_then}
                 advice = "stop earlier (trainer.early_stop), augment, or take a smaller model"
@@ -70,7 +75,7 @@ class Schedule(Watcher):
             share = seen.step / max(seen.last_step, 1)
             evidence = {"lr": one.lr, "highest": highest, "configured": one.base_lr, "stepped every": one.every}
             advice = "look at optimizers.*.scheduler.every and at its lengths"
-            if 0.3 <= share and highest < 0.2 * one.base_lr:
+            if share >= 0.3 and highest < 0.2 * one.base_lr:
                 causes = ["a warm-up in steps that is stepped once an epoch", "a warm-up longer than the run"]
                 sentence = f"after {share:.0%} of the run the learning rate was never near the configured one"
                 yield Diagnosis("schedule_too_slow", sentence, evidence, causes, advice)

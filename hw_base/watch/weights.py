@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -104,9 +104,9 @@ class LearningRate(Watcher):
             yield Diagnosis("lr_too_low", sentence, evidence, causes, "try ten or a hundred times the learning rate")
 
 
-def update_ratio(layers: "tuple[Layer, ...] | list[Layer] | object") -> float | None:
+def update_ratio(layers: Sequence[Layer]) -> float | None:
     """Norm of the update of all matrices over the norm of their weights."""
-    pairs = [(one.update, one.weight) for one in layers if one.is_matrix and one.trained and one.update is not None]  # type: ignore[attr-defined]
+    pairs = [(one.update, one.weight) for one in layers if one.is_matrix and one.trained and one.update is not None]
     weight = math.sqrt(sum(w * w for _, w in pairs))
     return math.sqrt(sum(u * u for u, _ in pairs)) / weight if weight > 0 else None
 
@@ -189,9 +189,7 @@ class Gradients(Watcher):
             sentence = f"clipping leaves {1 / median:.2g} of the gradients of {name!r}"
             evidence = {"grad_norm": norm, "clip_norm": clip}
             causes = ["clip_norm is too small", "losses are sums where means are meant"]
-            yield Diagnosis(
-                "clipped_to_nothing", sentence, evidence, causes, "set clip_norm near the usual grad_norm"
-            )
+            yield Diagnosis("clipped_to_nothing", sentence, evidence, causes, "set clip_norm near the usual grad_norm")
 
 
 class DeadUnits(Watcher):

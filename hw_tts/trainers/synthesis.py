@@ -11,10 +11,13 @@ from hw_base.nn.losses import SumAndCount
 from hw_base.registry import TRAINERS
 from hw_base.training.parts import TrainerParts
 from hw_base.training.trainer import BaseTrainer
+from hw_base.watch.diagnosis import Watcher
+from hw_base.watch.run import OneLoss
 from hw_base.writers import plots
 from hw_tts.evaluation.scores import Scores, matched_waveforms, pairs_of, speak_batch, speakers_of, vocoder_for
 from hw_tts.metrics.base import Pair
 from hw_tts.models.base import SynthesisModel
+from hw_tts.watchers import Alignment, Variances
 
 
 class SynthesisTrainer(BaseTrainer):
@@ -38,6 +41,12 @@ class SynthesisTrainer(BaseTrainer):
         self.scores = Scores(setup.metrics, speakers_of(*evaluated))
         self._shown: list[Pair] = []
         self._sent: set[str] = set()  # recordings that the writers have
+
+    def watchers(self) -> list[Watcher]:
+        own: list[Watcher] = [Alignment(), Variances()]
+        if len(self.optimizations) == 1:
+            own.append(OneLoss({name: self.weights.weight(name) for name in self.loss_modules}))
+        return [*super().watchers(), *own]
 
     @classmethod
     def metric_names(cls, config: Config) -> list[str]:

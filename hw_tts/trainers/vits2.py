@@ -11,10 +11,13 @@ from hw_base.errors import ConfigError
 from hw_base.nn.losses import SumAndCount
 from hw_base.registry import TRAINERS
 from hw_base.training.parts import TrainerParts
+from hw_base.watch.diagnosis import Watcher
+from hw_base.watch.run import OneLoss
 from hw_tts.losses.adversarial import AdversarialLoss
 from hw_tts.losses.vits2 import DurationAdversarialLoss
 from hw_tts.models.vits2.filter_bank import FilterBank
 from hw_tts.trainers.synthesis import SynthesisTrainer
+from hw_tts.watchers import Adversaries
 
 Losses = dict[str, Tensor | SumAndCount]
 
@@ -57,6 +60,10 @@ class VITS2Trainer(SynthesisTrainer):
             )
         if "mel" in setup.losses:
             setup.losses["mel"].prepare(self.features)  # type: ignore[operator]
+
+    def watchers(self) -> list[Watcher]:
+        weights = {name: self.weights.weight(name) for name in self.loss_modules}
+        return [*super().watchers(), Adversaries(), OneLoss(weights, "generator")]
 
     @classmethod
     def metric_names(cls, config: Config) -> list[str]:

@@ -15,11 +15,14 @@ from hw_base.nn.losses import SumAndCount
 from hw_base.registry import TRAINERS
 from hw_base.training.parts import TrainerParts
 from hw_base.training.trainer import BaseTrainer
+from hw_base.watch.diagnosis import Watcher
+from hw_base.watch.run import OneLoss
 from hw_base.writers import plots
 from hw_tts.evaluation.scores import vocoder_pairs
 from hw_tts.losses.adversarial import WaveformMelLoss
 from hw_tts.metrics.base import Pair
 from hw_tts.models.hifigan.generator import vocode
+from hw_tts.watchers import Adversaries
 
 
 @TRAINERS.register()
@@ -55,6 +58,10 @@ class VocoderTrainer(BaseTrainer):
             if isinstance(loss, WaveformMelLoss):
                 loss.prepare(self.features)
                 loss.to(self.device)
+
+    def watchers(self) -> list[Watcher]:
+        weights = {name: self.weights.weight(name) for name in self.loss_modules}
+        return [*super().watchers(), Adversaries(), OneLoss(weights, "generator")]
 
     @classmethod
     def metric_names(cls, config: Config) -> list[str]:

@@ -19,7 +19,7 @@ SECTION = {
     "scheduler": {"type": "OneCycleLR"},
     "clip_norm": 1.0,
 }
-UNTIMED = ("steps_per_second",)
+UNTIMED = ("steps_per_second", "data_wait")
 
 
 def rows(path):

@@ -20,7 +20,7 @@ from tests.conftest import ROOT, same
 GROUPS = ("duration_discriminator", "discriminator", "generator")
 # Three batches an epoch.
 FEW = ["data.train.datasets.0.args.n_utterances=12", "data.val.limit=1", "metrics={}", "trainer.monitor=null"]
-UNTIMED = ("steps_per_second",)
+UNTIMED = ("steps_per_second", "data_wait")
 
 
 def trainer_of(*sets, name="vits2", folder=None):

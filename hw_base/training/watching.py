@@ -1,0 +1,88 @@
+"""What the loop shows to the watchers at a logged step."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from hw_base.training.optimization import Optimization
+from hw_base.training.state import TrainingState
+from hw_base.watch.diagnosis import Optimizing, Seen, Watcher, layers_of
+from hw_base.watch.run import Divergence, LossScale, Overfitting, Replicas, Schedule, Starving
+from hw_base.watch.weights import DeadUnits, Gradients, LearningRate, Shrinking, Untrained
+
+
+def watchers_of_the_loop() -> list[Watcher]:
+    """Those that need to know no task."""
+    weights: list[Watcher] = [Untrained(), LearningRate(), Shrinking(), Gradients(), DeadUnits()]
+    return [*weights, Divergence(), Overfitting(), Schedule(), LossScale(), Replicas(), Starving()]
+
+
+def leftover(optimizations: Mapping[str, Optimization]) -> dict[str, list[Tensor]]:
+    """Gradients that are there before the first backward pass of an update, by optimizer; normally there are none."""
+    found = {name: [p.grad for p in o.parameters if p.grad is not None] for name, o in optimizations.items()}
+    return {name: [g.detach().norm() for g in gradients] for name, gradients in found.items() if gradients}
+
+
+def detached(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """A batch with outputs, without their graph."""
+    return {key: value.detach() if isinstance(value, Tensor) else value for key, value in batch.items()}
+
+
+def seen(
+    state: TrainingState,
+    values: Mapping[str, float],
+    evaluation: Mapping[str, float],
+    batch: Mapping[str, Any],
+    left: Mapping[str, list[Tensor]],
+) -> Seen:
+    """A look at the run as it stands; right after an update also at all of its weights.
+
+    Args:
+        state: of the run.
+        values: the row of the log; empty between logged steps.
+        evaluation: of this step; empty without one.
+        batch: the last one with outputs, `detached`.
+        left: what `leftover` found.
+    """
+    updated = bool(values) and state.step % state.section.accumulate == 0
+    optimizations = state.optimizations
+    # In float16 the scale may skip an update, which is no news.
+    before = dict(zip(state.model.parameters(), state.last_good.before, strict=False)) if updated else {}
+    trained = {p for o in optimizations.values() for group in o.optimizer.param_groups for p in group["params"]}
+    left_out = {name: o.left_out for name, o in optimizations.items()}
+    return Seen(
+        state.step,
+        state.last_step,
+        values,
+        evaluation,
+        batch,
+        layers_of(state.networks, trained, left_out, before) if updated else (),
+        {name: _optimizing(o, left.get(name, [])) for name, o in optimizations.items()},
+        state.device.type,
+        state.setup.config.init_from is not None,
+        dict(_row_gradients(state.networks)) if updated else {},
+    )
+
+
+def _optimizing(optimization: Optimization, left: list[Tensor]) -> Optimizing:
+    scaler = optimization.scaler
+    return Optimizing(
+        optimization.lr,
+        optimization.base_lr,
+        optimization.clip_norm,
+        float(optimization.optimizer.param_groups[0].get("weight_decay", 0.0)),
+        scaler.get_scale() if scaler is not None else None,
+        optimization.every if optimization.scheduler is not None else None,
+        float(sum(left)) if left else 0.0,
+    )
+
+
+def _row_gradients(networks: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
+    """Gradients of the weights whose rows are units."""
+    for group, network in networks.items():
+        for name, module in network.named_modules():
+            if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
+                weight = module.weight
+                if isinstance(weight, nn.Parameter) and weight.grad is not None:
+                    yield f"{group}: {name}.weight", weight.grad.detach()

@@ -1,0 +1,72 @@
+"""Watchers of the run as a whole."""
+
+from dataclasses import replace
+
+import pytest
+
+from hw_base import distributed
+from hw_base.watch.diagnosis import Layer, Optimizing, Seen
+from hw_base.watch.run import Divergence, LossScale, OneLoss, Overfitting, Replicas, Schedule, Starving
+
+ADAM = Optimizing(lr=1e-3, base_lr=1e-3, clip_norm=5.0, weight_decay=0.01, loss_scale=None, every="step")
+
+
+def names(watcher, values=(), evaluations=(), optimizers=(), device="cpu", **more):
+    found = set()
+    for i in range(max(len(values), len(evaluations), len(optimizers))):
+        row = values[i] if i < len(values) else {"loss": 1.0}
+        evaluation = evaluations[i] if i < len(evaluations) else {}
+        optimizer = optimizers[i] if i < len(optimizers) else ADAM
+        seen = Seen(10 * i + 10, 200, row, evaluation, {}, (), {"model": optimizer}, device, **more)
+        found |= {one.name for one in watcher.look(seen)}
+    return found
+
+
+def losses(*values):
+    return [{"loss": value} for value in values]
+
+
+def test_a_loss_that_grows_diverges_and_one_that_jitters_does_not():
+    assert names(Divergence(), losses(8, 4, 3, 30, 40, 50)) == {"diverging"}
+    assert names(Divergence(), losses(8, 4, 3, 5, 3, 30, 3, 5, 4, 6)) == set()
+
+
+def test_validation_that_leaves_training_is_overfitting():
+    rising = [{"val/loss": value} for value in (3, 2, 2.8, 2.9, 3.1)]
+    assert names(Overfitting(), losses(3, 2, 1, 0.5, 0.2), rising) == {"overfitting"}
+    assert names(Overfitting(), losses(3, 2, 2.1, 2.2, 2.5), rising) == set()
+
+
+def test_a_schedule_that_never_arrives_or_ends_too_soon_is_named():
+    slow = [replace(ADAM, lr=1e-5)] * 20
+    assert names(Schedule(), optimizers=slow) == {"schedule_too_slow"}
+    fast = [replace(ADAM, lr=1e-3 * 0.1**i) for i in range(8)]
+    assert names(Schedule(), optimizers=fast) == {"schedule_too_fast"}
+    assert names(Schedule(), optimizers=[replace(ADAM, lr=1e-3 * (1 - i / 20)) for i in range(20)]) == set()
+
+
+def test_a_loss_scale_that_sinks_is_named():
+    scales = [replace(ADAM, loss_scale=65536.0 / 4**i) for i in range(8)]
+    assert names(LossScale(), optimizers=scales) == {"loss_scale_sinks"}
+    assert names(LossScale(), optimizers=[replace(ADAM, loss_scale=32768.0)] * 8) == set()
+
+
+def test_a_device_that_waits_for_data_starves_and_a_cpu_does_not():
+    waiting = [{"loss": 1.0, "data_wait": 0.8}] * 6
+    assert names(Starving(), waiting, device="cuda") == {"loader_starves"}
+    assert names(Starving(), waiting) == set()
+
+
+def test_one_loss_that_is_everything_is_named():
+    weights = {"mel": 45.0, "adversarial": 1.0}
+    assert names(OneLoss(weights), [{"mel": 1e3, "adversarial": 1.0}] * 12) == {"one_loss_dominates"}
+    assert names(OneLoss(weights), [{"mel": 1.0, "adversarial": 5.0}] * 12) == set()
+
+
+@pytest.mark.parametrize(("other", "expected"), [(2.0, set()), (2.1, {"replicas_drift"})])
+def test_processes_with_other_weights_are_named(monkeypatch, other, expected):
+    monkeypatch.setattr(distributed, "active", lambda: True)
+    monkeypatch.setattr(distributed, "gather", lambda value: [value, other])
+    layer = Layer("model: a", True, True, False, True, 2.0, 1.0, 0.1)
+    seen = Seen(10, 200, {}, {}, {}, [layer], {"model": ADAM})
+    assert {one.name for one in Replicas().look(seen)} == expected
