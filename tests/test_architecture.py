@@ -55,7 +55,7 @@ FLOORS = {
     ),
     "hw_asr": (
         "augmentations language_models losses models text_encoders",
-        "data decoders",
+        "data decoders watchers",
         "metrics transcript",
         "recognizer trainer",
         "evaluation trainers checks",
@@ -63,7 +63,7 @@ FLOORS = {
         "score show_augmentations train_lm train_tokenizer tune_decoder",
     ),
     "hw_tts": (
-        "alignment features text metrics",
+        "alignment features text metrics watchers",
         "models data",
         "losses speakers public",
         "vocoders",
