@@ -42,7 +42,7 @@ FLOORS = {
     "hw_base": (
         "errors registry task_packages recognizer text seeding normalizers",
         "distributed storage checkpoint_checks disk_space text_files",
-        "checkpoint config metrics nn writers",
+        "checkpoint config metrics nn writers watch",
         "audio components",
         "data",
         "synthetic datasets",
