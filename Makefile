@@ -16,7 +16,7 @@ CER = --set 'metrics.cer={"type": "SynthesisCER", "args": {"recognizer": "$(RECO
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
-# Made anew only when requirements.txt changes. kenlm has no wheels and needs a C++ compiler, and a Python before 3.13:
+# Installed again only when requirements.txt changes. kenlm has no wheels and needs a C++ compiler, and a Python before 3.13:
 # without it, what reads KenLM's files is missing, and its tests are skipped. So it is for flashlight-text on 3.13.
 $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' \
@@ -24,7 +24,7 @@ $(READY): requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements.txt
-	$(BIN)/python -m pip install --quiet kenlm==0.3.0 || echo "kenlm was not built; going on without it"
+	$(BIN)/python -m pip install --quiet kenlm==0.3.0 || echo "kenlm was not built; continuing without it"
 	@touch $(READY)
 
 demo: $(READY) ## train DeepSpeech2 on the embedded corpus (minutes on a CPU) and show what it recognizes

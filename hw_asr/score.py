@@ -201,7 +201,7 @@ def _counts(edits: Edits) -> str:
 
 
 def _printable(text: str) -> str:
-    """The text without what could steer a terminal: predictions come from strangers."""
+    """The text without what could steer a terminal: predictions are untrusted."""
     return "".join(symbol if symbol.isprintable() else "\N{REPLACEMENT CHARACTER}" for symbol in text)
 
 

@@ -68,7 +68,7 @@ def best_of(run_dir: Path, n: int, by: str | None = None) -> list[Path]:
 
     Args:
         run_dir: with checkpoints and ``metrics.jsonl``.
-        n: how many; fewer if there are no more, which is logged.
+        n: how many; fewer if there are fewer, which is logged.
         by: ``min val/wer`` or ``max val/stoi``; by default what the run's config monitors.
 
     Raises:

@@ -329,7 +329,7 @@ def set_aside(folder: Path, step: int) -> None:
     for path in numbered(folder):
         if path > path_of(folder, step):
             os.replace(path, path.with_name(path.name + ".aside"))
-            log.warning("%s is later than the step training goes on from; renamed to %s.aside", path, path.name)
+            log.warning("%s is later than the step training resumes from; renamed to %s.aside", path, path.name)
 
 
 def sweep(folder: Path) -> None:

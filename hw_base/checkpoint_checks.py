@@ -111,7 +111,7 @@ def _items(value: Any) -> Iterator[tuple[Any, Any]]:
 
 def _not_plain(tensor: Tensor) -> str:
     if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided or tensor.device.type != "cpu":
-        return "is no dense tensor of plain numbers"
+        return "is not a dense tensor of plain numbers"
     if tensor.is_quantized:
         return "is quantized"
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():

@@ -18,7 +18,7 @@ def mib(size: int) -> str:
 
 
 def said(folder: Path, like: Path) -> str:
-    """What a copy of a file needs and what is free, for messages; empty where nobody can tell."""
+    """What a copy of a file needs and what is free, for messages; empty where that is unknown."""
     try:
         return f" ({mib(like.stat().st_size)} are needed, {mib(shutil.disk_usage(folder).free)} are free there)"
     except OSError:

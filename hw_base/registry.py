@@ -83,7 +83,7 @@ class Registry(Mapping[str, Entry]):
         return add
 
     def unknown(self, name: object) -> str:
-        """The message for a name that nobody registered."""
+        """The message for a name that is not registered."""
         if not isinstance(name, str):
             return f"expected the name of a {self.kind}, found {name!r}"
         return f"no {self.kind} is named {name!r}. {suggest(name, self._entries)}"

@@ -46,7 +46,7 @@ def set_rng_state(state: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def isolated(seed: int) -> Iterator[None]:
-    """Inside, randomness starts from `seed`; afterwards it goes on as if nothing had been drawn."""
+    """Inside, randomness starts from `seed`; afterwards it resumes as if nothing had been drawn."""
     before = rng_state()
     seed_all(seed)
     try:

@@ -67,7 +67,7 @@ def load_task(path: str | Path) -> BaseTask:
 
 
 def load_recognizer(path: str | Path, device: str | torch.device = "cpu") -> Recognizer:
-    """The model of a checkpoint as something that hears; see `load`.
+    """The model of a checkpoint as a recognizer; see `load`.
 
     Raises:
         ConfigError: the checkpoint of a task that does not recognize speech.

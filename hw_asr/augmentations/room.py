@@ -16,7 +16,7 @@ from hw_base.registry import AUGMENTATIONS
 
 @AUGMENTATIONS.register()
 class Reverberation(WaveformAugmentation):
-    """Speech as a microphone in another room hears it: convolution with a random impulse response.
+    """Speech as a microphone in another room records it: convolution with a random impulse response.
 
     The response starts at its highest peak, so that nothing moves in time; the reverberation's tail beyond the end is
     cut off, and the power stays what it was.

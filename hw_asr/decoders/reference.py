@@ -34,7 +34,7 @@ def prefix_search(
     """Prefix beam search (Hannun et al. 2014, "First-Pass Large Vocabulary Continuous Speech Recognition").
 
     A prefix has two log-probabilities, of all its alignments that end in a blank and of all that end in its last token:
-    after a blank a repeated token begins anew, otherwise it only lasts longer.
+    after a blank a repeated token begins again, otherwise it only lasts longer.
 
     Args:
         frames: natural-log posteriors, T lists of V.

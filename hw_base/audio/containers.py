@@ -48,7 +48,7 @@ def _data_chunk(file: IO[bytes], declared: int, left: int, bytes_a_second: int) 
     if declared > left:
         return f"{_amount(left, bytes_a_second)} of audio where its header says {_amount(declared, bytes_a_second)}"
     rest = left - declared
-    # A second of what is no chunk is audio that the header does not own up to; a few bytes are anybody's.
+    # A second of what is no chunk is audio that the header leaves out; a few bytes are tolerated.
     if declared and bytes_a_second and rest >= bytes_a_second:
         file.seek(declared + declared % 2, os.SEEK_CUR)
         name = file.read(4)

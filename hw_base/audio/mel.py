@@ -147,7 +147,7 @@ class LogMelSpectrogram(nn.Module):
         self._left, self._right = total // 2, total - total // 2
         # A reflection of n samples needs n + 1 of them.
         self.min_samples = max(n_fft - total, self._right + 1 if total else 1)
-        # Constants, made anew from the arguments: a checkpoint has no use for them.
+        # Constants, computed from the arguments: a checkpoint has no use for them.
         self.register_buffer("window", torch.hann_window(win_length), persistent=False)
         filters = mel_filter_bank(sample_rate, n_fft, n_mels, f_min, f_max, mel_scale, norm)
         empty = (filters.sum(dim=1) == 0).nonzero().flatten().tolist()

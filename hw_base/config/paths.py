@@ -2,8 +2,8 @@
 
 An argument is a path where its class annotates it with `hw_base.config.schema.PathText`; no other text is looked at.
 Paths are expanded when a config file is read and when ``--set`` gives them, so that a run's checkpoint holds what they
-were. Those in the config of a checkpoint are taken as they are written: a checkpoint may come from a stranger, who has
-no business with the environment of whoever opens it.
+were. Those in the config of a checkpoint are taken as they are written: a checkpoint may be untrusted, and must not
+read the environment of whoever opens it.
 """
 
 import os

@@ -25,7 +25,7 @@ _THREADS = 8
 def with_durations(root: str | os.PathLike[str], records: Sequence[Record]) -> list[Record]:
     """The records with the durations of their files.
 
-    A file's duration is remembered with its size and modification time and read anew when either changes. A cache
+    A file's duration is remembered with its size and modification time and read again when either changes. A cache
     that is damaged or cannot be written costs time and a line in the log, nothing else.
 
     Args:
@@ -78,7 +78,7 @@ def _read(cache: Path) -> dict[str, list[float]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        log.warning("%s: an unreadable cache, made anew (%s)", cache, error)
+        log.warning("%s: an unreadable cache, computed again (%s)", cache, error)
         return {}
     return {path: fact for path, fact in facts.items() if len(fact) == 3}
 

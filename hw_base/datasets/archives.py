@@ -1,4 +1,4 @@
-"""Unpacking archives that nobody has vouched for: tar (plain, gzip, bzip2, xz) and zip."""
+"""Unpacking archives from untrusted sources: tar (plain, gzip, bzip2, xz) and zip."""
 
 import bz2
 import contextlib
@@ -42,9 +42,9 @@ def extract(
 ) -> Path:
     """Unpack an archive into a new folder, which appears only when everything is in it.
 
-    For corpora and for strangers' submissions alike. Only plain files and folders are unpacked, with ordinary
+    For corpora and for submissions alike. Only plain files and folders are unpacked, with ordinary
     permissions. What the archive says of sizes is not believed: written bytes are counted. `tarfile.data_filter` and
-    `ZipFile.extract` are not enough here: they mend names that lead elsewhere, where a stranger's are refused, and
+    `ZipFile.extract` are not enough here: they mend names that lead elsewhere, where a submission's are refused, and
     know neither quotas nor names that collide.
 
     Args:

@@ -138,7 +138,7 @@ class _Part:
 
 def _complete(part: _Part, attempts: int, timeout: float, pause: float) -> None:
     """Connect again and again until the file is whole."""
-    log.info("downloading %s%s", part.url, f", going on at {part.size / 1e6:.1f} MB" if part.size else "")
+    log.info("downloading %s%s", part.url, f", resuming at {part.size / 1e6:.1f} MB" if part.size else "")
     vain, farthest, reason = 0, part.size, ""
     with _Meter(part.size) as meter:
         while vain < attempts:
@@ -156,7 +156,7 @@ def _complete(part: _Part, attempts: int, timeout: float, pause: float) -> None:
             farthest = max(farthest, part.size)
     raise DataError(
         f"{part.url}: given up after {attempts} connections that brought nothing new: {reason}. "
-        f"{part.size} bytes are kept in {part.path}; the same command goes on from there"
+        f"{part.size} bytes are kept in {part.path}; the same command resumes from there"
     )
 
 
@@ -203,7 +203,7 @@ def _receive(part: _Part, response: Any, meter: "_Meter") -> None:
 
 
 def _announced(response: Any, offset: int, part: _Part) -> int | None:
-    """Bytes of the whole file as the answer tells; an answer from the first byte on starts the file anew."""
+    """Bytes of the whole file as the answer tells; an answer from the first byte on starts the file again."""
     length = response.headers.get("Content-Length", "")
     if response.status == 206:
         match = re.fullmatch(
@@ -220,7 +220,7 @@ def _announced(response: Any, offset: int, part: _Part) -> int | None:
 
 def _length(text: str, url: str) -> int:
     if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise DataError(f"{url}: the server announces a length of {ascii(text)[:40]}, which is no number of bytes")
+        raise DataError(f"{url}: the server announces a length of {ascii(text)[:40]}, which is not a number of bytes")
     return int(text)
 
 

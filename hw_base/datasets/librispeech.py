@@ -56,7 +56,7 @@ class LibriSpeech(BaseDataset):
         part: an official part, or ``train-960``, which is the three training parts together.
         download: get a part that is missing, check it, unpack it into ``<root>/<part>`` and remove the archive. Parts
             have 0.3 GB, but the training parts 6, 23 and 30 GB, of which twice as much must be free for a while. A
-            download that was cut goes on where it was; several processes wait for one of them.
+            download that was cut is resumed; several processes wait for one of them.
         base_url: where ``<part>.tar.gz`` lies; the official site or one of its mirrors.
         speakers: keep these only, by the names of their folders: some speakers of a part to validate with.
         without_speakers: leave these out: the others of that part to train with.
@@ -64,7 +64,7 @@ class LibriSpeech(BaseDataset):
             the same speakers.
 
     Raises:
-        ConfigError: a speaker is named who is not in the part, or nobody is left.
+        ConfigError: a speaker is named who is not in the part, or no speaker remains.
         DataError: the part is missing or empty, cannot be downloaded, or an utterance has no transcript.
     """
 
@@ -90,7 +90,7 @@ class LibriSpeech(BaseDataset):
         _check_speakers("without_speakers", without_speakers, everybody)
         kept = (everybody if speakers is None else set(speakers)) - set(without_speakers or ())
         if not kept:
-            raise ConfigError("without_speakers: nobody is left")
+            raise ConfigError("without_speakers: no speaker remains")
         picked = [r for r in records if r.speaker in kept and pick in ("all", _pick(r.utterance_id))]
         if not picked:
             raise DataError(f"LibriSpeech: {folder} has no utterances of {part!r} for pick = {pick!r}")

@@ -74,9 +74,9 @@ def _aligned(records: list[Record], folder: Path, source: Path) -> list[Record]:
     """The records with their published durations."""
     metadata = folder / "metadata_full.csv"
     row_of = {name: i for i, name in enumerate(_texts(metadata if metadata.exists() else folder / "metadata.csv"))}
-    strangers = [record.utterance_id for record in records if record.utterance_id not in row_of]
-    if strangers:
-        raise DataError(f"LJSpeech: {metadata} has no line for {len(strangers)} utterances, the first {strangers[0]!r}")
+    missing = [record.utterance_id for record in records if record.utterance_id not in row_of]
+    if missing:
+        raise DataError(f"LJSpeech: {metadata} has no line for {len(missing)} utterances, the first {missing[0]!r}")
     with durations.opened(source) as alignments:
         if len(alignments) > len(row_of):
             raise DataError(

@@ -48,8 +48,7 @@ class VCTK(BaseDataset):
 
     Raises:
         ConfigError: a speaker is named who is not in the corpus.
-        DataError: a folder is missing, or nobody has recordings of this part and microphone; speakers are named one by
-            one.
+        DataError: a folder is missing, or a speaker has no recordings of this part and microphone.
     """
 
     def __init__(
@@ -104,8 +103,8 @@ def _speakers(audio: Path, wanted: list[str] | None) -> list[str]:
     found = sorted(path.name for path in audio.iterdir() if path.is_dir() and not path.name.startswith("."))
     if wanted is None:
         return found
-    strangers = [name for name in wanted if name not in found]
-    faults = [f"speakers: VCTK has no {name!r} in {audio}. {suggest(name, found)}" for name in strangers]
+    unknown = [name for name in wanted if name not in found]
+    faults = [f"speakers: VCTK has no {name!r} in {audio}. {suggest(name, found)}" for name in unknown]
     if faults:
         raise ConfigError("\n".join(faults))
     return list(dict.fromkeys(wanted))

@@ -1,1 +1,1 @@
-"""Scoring strangers' submissions: predictions are made in a sandbox, and scored outside of it."""
+"""Scoring untrusted submissions: predictions are made in a sandbox, and scored outside of it."""

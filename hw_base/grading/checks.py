@@ -56,7 +56,7 @@ def _copied(
     matched = [i for i, text in altered.items() if i in forms and forms[i] == grading.form(text, settings)]
     if matched:
         message = (
-            f"{len(matched)} of {len(altered)} altered references were returned, which nobody can hear in the audio"
+            f"{len(matched)} of {len(altered)} altered references were returned, which cannot be heard in the audio"
         )
         found.append(finding("canary_match", message, [[i, clean(altered[i], 200)] for i in matched[:_SHOWN]]))
     honest = [item for item in items if item.altered is None]

@@ -73,7 +73,7 @@ def again(prompts: Sequence[Prompt], count: int, seed: str) -> list[Prompt]:
 def write(prompts: Sequence[Prompt], grading: TaskGrading, folder: Path) -> float:
     """Write what is given into ``folder/audio`` or ``folder/transcriptions``; the seconds of audio.
 
-    Recordings are written anew, so that neither names, nor tags, nor times of change tell where they come from.
+    Recordings are rewritten, so that neither names, nor tags, nor times of change tell where they come from.
     """
     place = folder / ("audio" if grading.given == "audio" else "transcriptions")
     place.mkdir(parents=True)

@@ -157,7 +157,7 @@ def _printed(outcome: Outcome) -> dict[str, Any]:
 
 
 def _read_facts(path: Path) -> dict[str, Any]:
-    """What the sandbox says of the model; a stranger may have written it."""
+    """What the sandbox says of the model; untrusted code may have written it."""
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         return {"name": clean(str(facts["model"]), 100), "parameters": int(facts["parameters"])}

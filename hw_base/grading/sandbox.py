@@ -1,4 +1,4 @@
-"""Running a command that nobody vouches for: bubblewrap around it, limits on it, and what it left.
+"""Running an untrusted command: bubblewrap around it, limits on it, and what it left.
 
 A namespace is not a virtual machine: the command talks to the same kernel as everybody else.
 """

@@ -1,4 +1,4 @@
-"""Strangers' text on its way into a report."""
+"""Untrusted text on its way into a report."""
 
 import unicodedata
 

@@ -10,7 +10,7 @@ from hw_base import distributed
 
 
 def length_mask(length: Tensor, n_frames: int) -> Tensor:
-    """Which frames are no padding.
+    """Mask of valid frames.
 
     Args:
         length (Tensor): valid frames, (B,), int64.

@@ -34,7 +34,7 @@ def train_main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--run-dir", metavar="DIR", help="folder of the run (default: saved/<name>/<time>)")
     parser.add_argument("--lr", "--learning_rate", type=positive(float), help="learning rate of every optimizer")
     parser.add_argument("--bs", "--batch_size", type=positive(int), help="training batch size")
-    parser.add_argument("--one-batch", action="store_true", help="overfit one batch and say whether that works")
+    parser.add_argument("--one-batch", action="store_true", help="sanity check: overfit one batch")
     parser.add_argument("--dry-run", action="store_true", help="build everything, try one batch, write nothing")
     parser.add_argument("--print-config", action="store_true", help="print the complete config and stop")
     arguments = parser.parse_args(argv)

@@ -163,7 +163,7 @@ class RunFolder:
                 (self.path / "git_commit.txt").write_text(commit + "\n", encoding="utf-8")
 
     def close(self) -> None:
-        """Let others in."""
+        """Release the lock."""
         if not self._lock.closed:
             _locks.discard(self._lock.fileno())
             with contextlib.suppress(OSError):

@@ -70,7 +70,7 @@ def _read_metrics(path: Path) -> dict[str, Any]:
     if isinstance(content, dict):
         return content
     aside = path.with_name("metrics.json.other")
-    log.warning("%s is no JSON object; it is kept as %s", path, aside)
+    log.warning("%s is not a JSON object; it is kept as %s", path, aside)
     try:
         os.replace(path, aside)
     except OSError as error:

@@ -107,7 +107,7 @@ def run(experiment: Experiment, path: Path, source: Path | None, anew: bool = Fa
         experiment: what is trained.
         path: the run folder.
         source: the checkpoint to resume from.
-        anew: whether a run there that ended before its first checkpoint is begun again.
+        anew: whether a run there that ended before its first checkpoint is started again.
     """
     folder = run_folder.RunFolder(path, resuming=source is not None or anew) if distributed.is_main() else None
     handler = logs.to_file(path / "train.log") if folder else None
@@ -126,7 +126,7 @@ def run(experiment: Experiment, path: Path, source: Path | None, anew: bool = Fa
         elif trainer.section.preflight and not distributed.active():
             preflight(trainer)
         elif folder is not None and folder.holds_run:
-            log.info("the run there ended before its first checkpoint: it begins again")
+            log.info("the run there ended before its first checkpoint: it is started again")
             trainer.setup.writers.load_state_dict({}, -1)
         trainer.check_space()
         try:

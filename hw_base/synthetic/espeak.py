@@ -132,7 +132,7 @@ class Speaker:
         """End the process; closing twice is fine."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                # What a broken pipe still held back is lost, and nobody waits for it.
+                # What a broken pipe still held back is lost, and nothing waits for it.
                 with contextlib.suppress(OSError):
                     pipe.close()
         try:

@@ -32,7 +32,7 @@ class RunningMeans:
             self._sums[name], self._counts[name] = value.clone(), good.float()
 
     def read(self) -> dict[str, float]:
-        """The means over steps and processes; starts anew."""
+        """The means over steps and processes; resets them."""
         sums, self._sums = self._sums, {}
         counts, self._counts = self._counts, {}
         if not sums:
@@ -65,7 +65,7 @@ class SplitMeans:
         self._sums[name] = self._sums[name] + pair if name in self._sums else pair
 
     def read(self) -> dict[str, float]:
-        """The means over everything added in all processes; starts anew."""
+        """The means over everything added in all processes; resets them."""
         own, self._sums = self._sums, {}
         merged: dict[str, list[float]] = {}
         for part in distributed.gather({name: pair.tolist() for name, pair in own.items()}):

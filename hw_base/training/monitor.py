@@ -46,7 +46,7 @@ class Monitor:
         return better
 
     def forget_best(self) -> None:
-        """Start to look for the best anew: its checkpoint is missing."""
+        """Restart the search for the best: its checkpoint is missing."""
         self.best, self.best_step = None, 0
 
     def undo(self, before: dict[str, Any], value: float, step: int) -> None:
@@ -86,7 +86,9 @@ class Monitor:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`; the best by another rule says nothing about this one's."""
         if state.get("rule", self.rule) != self.rule:
-            log.warning("trainer.monitor is %s now, it was %s: the best is sought anew", self.rule, state["rule"])
+            log.warning(
+                "trainer.monitor is %s now, it was %s: the search for the best starts again", self.rule, state["rule"]
+            )
             return
         self.best, self.best_step, self.stale = state["best"], state["best_step"], state["stale"]
         self.ranking = [(value, step) for value, step in state.get("ranking", [])]

@@ -288,7 +288,7 @@ class Optimization:
     def _advance(self) -> None:
         """Step the schedule, which ends where the run was to end."""
         if self.scheduler.last_epoch < self._length:
-            # torch warns when the first update was skipped; the schedule follows the steps all the same.
+            # torch warns when the first update was skipped; the schedule still follows the steps.
             self.scheduler.optimizer._opt_called = True
             self.scheduler.step()
 

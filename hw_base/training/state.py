@@ -103,7 +103,7 @@ class TrainingState:
         return False
 
     def _not_finite(self, state: dict[str, Any]) -> str | None:
-        """Why a state must not be written: nobody could resume from it."""
+        """Why a state must not be written: it could not be resumed from."""
         for part in ("model", "training_weights"):
             for name, tensor in state.get(part, {}).items():
                 if tensor.is_floating_point() and name not in self._infinite and not bool(torch.isfinite(tensor).all()):
@@ -141,7 +141,7 @@ class TrainingState:
         disk_space.check(self.setup.run_dir, one, self.section.keep + 2 + self.section.keep_best, there)
 
     def repair_best(self, source: Path) -> None:
-        """After a resume, let ``model_best.pth`` and the monitor agree: the best is marked again, or sought anew.
+        """After a resume, let ``model_best.pth`` and the monitor agree: the best is marked or searched for again.
 
         They differ after a kill between saving and marking, and in a folder that is not the old run's.
 

@@ -67,7 +67,7 @@ class JsonlWriter(Writer):
         """A PNG file and a line that points to it."""
         try:
             content = png_bytes(image)
-        except MissingPackageError as error:  # the record goes on without pictures
+        except MissingPackageError as error:  # the record continues without pictures
             if not self._without_pictures:
                 log.warning("%s", error)
             self._without_pictures = True

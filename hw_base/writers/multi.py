@@ -24,7 +24,7 @@ HUNG: set[str] = set()
 
 
 class _Line:
-    """A thread of its own for one tracker, so that a call which never returns holds nobody up."""
+    """A thread of its own for one tracker, so that a call which never returns blocks nothing else."""
 
     def __init__(self, name: str) -> None:
         self._calls: queue.SimpleQueue[tuple[Callable[[], None], Future[None]]] = queue.SimpleQueue()
@@ -130,7 +130,7 @@ class MultiWriter(Writer):
         kind = (name, what, type(error))
         if kind not in self._reported:
             self._reported.add(kind)
-            log.error("%s: %s failed, training goes on: %s: %s", name, what, type(error).__name__, error)
+            log.error("%s: %s failed, training continues: %s: %s", name, what, type(error).__name__, error)
             log.debug("the failure of %s in full", name, exc_info=error)
         if self._failures[name] == self.patience and name not in self.active:
             log.error("%s failed %d times in a row and gets nothing more", name, self.patience)

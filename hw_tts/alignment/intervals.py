@@ -92,7 +92,7 @@ def fill_gaps(phones: Iterable[Sequence[Any]], duration: float, silence: str = S
 
 
 def check_phones(phones: Any, utterance_id: str) -> None:
-    """Refuse what is no alignment.
+    """Refuse what is not an alignment.
 
     Raises:
         DataError: not a list of ``[symbol, start_s, end_s]``, empty, not starting at 0, with gaps, overlaps or

@@ -89,7 +89,11 @@ def _searched(candidate: Candidate) -> Iterator[tuple[Tensor, Tensor, int, int]]
     path = candidate.build()(scores.clone(), lengths[:, 0], lengths[:, 1])
     expect(path.shape == scores.shape, f"a path of shape {tuple(scores.shape)}", tuple(path.shape))
     for one, score, (n_frames, n_tokens) in zip(path, scores, _CASES, strict=True):
-        expect(not one[n_frames:].any() and not one[:, n_tokens:].any(), "zeros in the padding", "a path that goes on")
+        expect(
+            not one[n_frames:].any() and not one[:, n_tokens:].any(),
+            "zeros in the padding",
+            "a path that continues there",
+        )
         yield one[:n_frames, :n_tokens], score[:n_frames, :n_tokens], n_frames, n_tokens
 
 

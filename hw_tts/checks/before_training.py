@@ -18,7 +18,7 @@ def examine(trainer: BaseTrainer, batch: dict[str, Any], cheap: bool) -> Iterato
         if wrong:
             causes = ["the alignment has another hop length or sample rate", "it belongs to other audio"]
             evidence = f"off by up to {int(off.max())} frames: {listed(wrong)}"
-            yield Finding("error", "durations do not sum to the frames", evidence, causes, "make the alignments anew")
+            yield Finding("error", "durations do not sum to the frames", evidence, causes, "make the alignments again")
         else:
             yield Finding("ok", "durations sum to the frames")
     pitch = batch.get("pitch")
@@ -28,6 +28,6 @@ def examine(trainer: BaseTrainer, batch: dict[str, Any], cheap: bool) -> Iterato
         evidence = f"median {median:.4g} Hz"
         if len(heard) and not 50.0 <= median <= 600.0:
             causes = ["F0 is given in logarithms", "the tracker's floor or ceiling is wrong", "another sample rate"]
-            yield Finding("error", "pitch is no F0 in Hz", evidence, causes, "look at features.args.pitch*")
+            yield Finding("error", "pitch is not F0 in Hz", evidence, causes, "look at features.args.pitch*")
         else:
             yield Finding("ok", "pitch is F0 in Hz", evidence)

@@ -58,7 +58,7 @@ def positions_are_added_to_the_input(candidate: Candidate) -> None:
     expect_close(found, expected, "the input plus the same positions in each row", 1e-5)
 
 
-@POSITIONS.property("a table ends, or an index wraps around, and nobody says so")
+@POSITIONS.property("a table ends, or an index wraps around, without an error")
 def lengths_past_the_maximum_work_or_are_refused(candidate: Candidate) -> None:
     try:
         added = _encodings(candidate, 3 * _N_POSITIONS)

@@ -47,7 +47,7 @@ class Aligned(BaseDataset):
 
     Raises:
         ConfigError: the dataset refuses its arguments.
-        DataError: files are missing, cannot be read, or are no alignments.
+        DataError: files are missing, cannot be read, or are not alignments.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ def read_alignment(path: Path, utterance_id: str, tier: str = "phones", silence:
         phones: ``[[symbol, start_s, end_s], ...]``.
 
     Raises:
-        DataError: it cannot be read, or it is no alignment; the message names the file.
+        DataError: it cannot be read, or it is not an alignment; the message names the file.
     """
     if path.suffix != ".json":
         return phones_from_textgrid(path, tier, silence)

@@ -49,7 +49,7 @@ def read_entry(path: Path) -> dict[str, Tensor] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        log.warning("%s: unreadable, made anew (%s)", path, error.strerror)
+        log.warning("%s: unreadable, computed again (%s)", path, error.strerror)
         return None
     if len(content) >= _HEADER.size:
         magic, n_bins, n_frames, checksum = _HEADER.unpack_from(content)
@@ -57,7 +57,7 @@ def read_entry(path: Path) -> dict[str, Tensor] | None:
         expected = 4 * (n_bins + 2) * n_frames + n_frames
         if magic == _MAGIC and n_frames and len(body) == expected and zlib.crc32(body) == checksum:
             return _unpacked(content, n_bins, n_frames)
-    log.warning("%s: damaged, made anew", path)
+    log.warning("%s: damaged, computed again", path)
     return None
 
 
@@ -111,7 +111,7 @@ class Digests:
         except FileNotFoundError:
             return
         except (OSError, ValueError, TypeError, IndexError, AttributeError) as error:
-            log.warning("%s: unreadable digests, made anew (%s)", self.path, error)
+            log.warning("%s: unreadable digests, computed again (%s)", self.path, error)
             return
         with self._lock:
             self._known = fresh | self._known

@@ -1,4 +1,4 @@
-"""Losses of acoustic models, each a mean over what is no padding."""
+"""Losses of acoustic models, each a mean over valid positions."""
 
 from typing import Any, Literal
 

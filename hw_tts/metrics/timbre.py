@@ -30,7 +30,7 @@ class TimbreSimilarity(MeanMetric):
     log F0 over voiced frames, less those of an average voice, in units of their variation within a speaker. Up to 1,
     the more the better.
 
-    A weak substitute for `SpeakerSimilarity` that needs no weights: it hears pitch, vocal tract and microphone. Single
+    A weak substitute for `SpeakerSimilarity` without weights: it depends on pitch, vocal tract and microphone. Single
     utterances of 6 s from 7 speakers (LibriSpeech 19, 26, 27 and VCTK p225 to p228, none of which its constants were
     taken from) are told apart within a corpus with an equal error rate of 8 %; the median is 0.86 for one speaker and
     0.26 for two. Pairs with less than 0.1 s of voiced speech in either are skipped.

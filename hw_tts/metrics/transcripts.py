@@ -1,4 +1,4 @@
-"""What a recognizer hears in synthesized speech."""
+"""Error rates of a recognizer on synthesized speech."""
 
 from abc import abstractmethod
 from collections.abc import Sequence

@@ -22,7 +22,7 @@ class SynthesisModel(BaseModel):
         needs_durations: training batches hold ``durations`` where the alignment is ``given``.
         default_alignment: the alignment of a config that does not say it.
         speaker_tables: names of the parameters with one row for each speaker, (N, D); ``init_from`` adds rows to them.
-        uses_statistics: `set_statistics` is called before a training that starts anew.
+        uses_statistics: `set_statistics` is called before a training that resumes nothing.
     """
 
     required = ("synthesize",)

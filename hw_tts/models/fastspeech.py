@@ -147,8 +147,8 @@ class FastSpeech(SynthesisModel):
             tokens_length (Tensor): (B,), int64.
             speaker_id (Tensor): (B,), int64.
             speed: by which durations are divided.
-            pitch: must be 1, there is no such control.
-            energy: must be 1, there is no such control.
+            pitch: must be 1; there is no such control.
+            energy: must be 1; there is no such control.
 
         Returns:
             spectrogram (Tensor): the refined one if there is one, float32, (B, F, T), 0 in the padding.

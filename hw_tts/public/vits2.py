@@ -64,7 +64,9 @@ def import_files(
         rng = seeding.rng_state()
     groups = model.parameter_groups()
     for group in groups.keys() - found.keys():
-        log.warning("no file of the %s (%s_<step>.pth): it begins anew", group.replace("_", " "), PREFIXES[group])
+        log.warning(
+            "no file of the %s (%s_<step>.pth): it starts from scratch", group.replace("_", " "), PREFIXES[group]
+        )
     public_checkpoint.load(groups, found)
     return {
         "config": as_dict(config),
@@ -108,7 +110,7 @@ def _optimization(group: str, network: nn.Module, file: PublicFile | None, confi
     lr = float(args["lr"]) if file is None or file.learning_rate is None else file.learning_rate
     if file is None or file.state is None:
         if file is not None:
-            log.warning("%s: no moments of the optimizer, which begins anew", file.path)
+            log.warning("%s: no moments of the optimizer, which starts from scratch", file.path)
         fresh = torch.optim.AdamW(network.parameters(), **{**args, "lr": lr}).state_dict()
         fresh["param_groups"][0]["initial_lr"] = lr
         return {"lr": lr, "optimizer": fresh, "scheduler": _schedule(0, lr), "scaler": None}

@@ -1,4 +1,4 @@
-"""New voices for a trained model: how the rows that its table of speakers lacks are begun."""
+"""New voices for a trained model: how the rows that its table of speakers lacks are initialized."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping

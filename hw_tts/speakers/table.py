@@ -1,4 +1,4 @@
-"""The table of speakers of a trained model: measured, made longer, and its new rows begun."""
+"""The table of speakers of a trained model: measured, extended, and its new rows initialized."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -109,7 +109,7 @@ def begin(
         with torch.enable_grad():
             rows = initializer.refine(rows, _Explaining(model, config, name, len(known), loader))
         table[len(known) :] = rows
-    log.info("new speakers %s begun by %s", ", ".join(new), section.type)
+    log.info("new speakers %s initialized by %s", ", ".join(new), section.type)
 
 
 class _Explaining:

@@ -30,7 +30,7 @@ class GriffinLim(BaseVocoder):
         momentum: 0 is the algorithm of Griffin and Lim (1984).
 
     Raises:
-        ConfigError: the features are normalized, so that nobody knows how loud the speech was.
+        ConfigError: the features are normalized, so the level of the speech is unknown.
     """
 
     window: Tensor
@@ -46,7 +46,7 @@ class GriffinLim(BaseVocoder):
         self.n_iterations, self.n_mel_iterations, self.momentum = n_iterations, n_mel_iterations, momentum
         self.n_fft, self.win_length, self.power = features.n_fft, features.win_length, features.power
         # A frame is centered on its sample, or, with the "same" padding of the features, half a hop later: the
-        # difference is a delay that nobody hears, and the frames agree in number.
+        # difference is a delay that is inaudible, and the frames agree in number.
         self.register_buffer("window", features.window.clone(), persistent=False)
         self.register_buffer("filters", features.filters.clone(), persistent=False)
         spread = features.filters / (features.filters.sum(dim=1, keepdim=True) * features.filters).sum(dim=0).clamp(

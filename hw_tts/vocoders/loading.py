@@ -63,7 +63,9 @@ def open_vocoder(path: str | Path) -> HiFiGANVocoder:
         return _public(path)
     opened = trained.load(path)
     if not isinstance(opened.model, HiFiGAN):
-        raise CheckpointError(f"{path}: holds a {opened.config.model.type}, which is no vocoder; a HiFiGAN is needed")
+        raise CheckpointError(
+            f"{path}: holds a {opened.config.model.type}, which is not a vocoder; a HiFiGAN is needed"
+        )
     return HiFiGANVocoder(opened.model.generator, opened.task.features.constants())
 
 

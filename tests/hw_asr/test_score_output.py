@@ -1,4 +1,4 @@
-"""The scorer on one long row, its first line, and its output when nobody reads it."""
+"""The scorer on one long row, its first line, and its output when its reader has gone."""
 
 import random
 import subprocess
@@ -35,7 +35,7 @@ def test_the_first_line_says_whether_punctuation_counts(tmp_path, capsys):
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):
-    """``... | head``: more is written than a pipe holds, and nobody reads it."""
+    """``... | head``: more is written than a pipe holds, and its reader has gone."""
     references = write(tmp_path / "r", {str(i): "one " * 40 for i in range(300)})
     hypotheses = write(tmp_path / "h", {str(i): "two " * 40 for i in range(300)})
     command = [sys.executable, "-m", "hw_asr.score", str(references), str(hypotheses), "--worst", "300"]

@@ -1,4 +1,4 @@
-"""Checkpoints of strangers: sealed by the same code, and not what they should be. One line each, never a traceback."""
+"""Untrusted checkpoints: sealed by the same code, and not what they should be. One line each, never a traceback."""
 
 import copy
 import random
@@ -142,7 +142,7 @@ def test_tensors_that_are_not_dense_are_refused(tmp_path):
     for tensor in (torch.eye(3).to_sparse(), torch.empty(3, device="meta")):
         path = tmp_path / "x.pth"
         torch.save({"w": tensor}, path)
-        with pytest.raises(CheckpointError, match="w is no dense tensor"):
+        with pytest.raises(CheckpointError, match="w is not a dense tensor"):
             checkpoint.load_untrusted(path)
 
 

@@ -210,8 +210,8 @@ def test_missing_discriminators_begin_anew_and_are_said_so(originals, tmp_path, 
     arguments = ["--config", originals / "finetune.json", "--symbols", originals / "symbols.json", "-o", output]
     with caplog.at_level("WARNING"):
         assert run(originals / "G_312000.pth", *arguments) == 0
-    assert "no file of the discriminator (D_<step>.pth): it begins anew" in caplog.text
-    assert "no file of the duration discriminator (DUR_<step>.pth): it begins anew" in caplog.text
+    assert "no file of the discriminator (D_<step>.pth): it starts from scratch" in caplog.text
+    assert "no file of the duration discriminator (DUR_<step>.pth): it starts from scratch" in caplog.text
     state = checkpoint.load(output)
     assert state["optimizations"]["discriminator"]["optimizer"]["state"] == {}
     assert len(state["optimizations"]["generator"]["optimizer"]["state"]) > 400

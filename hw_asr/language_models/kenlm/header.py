@@ -65,7 +65,7 @@ class KenlmBinary:
         strings = self.content[offset:].tobytes()
         words = strings.decode("utf-8", errors="replace").split("\0")[:-1]
         if not words or words[0] != "<unk>":
-            raise DataError(f"{self.path}: the words are not where the header puts them; build the binary anew")
+            raise DataError(f"{self.path}: the words are not where the header puts them; build the binary again")
         if len(words) not in (self.counts[0], self.counts[0] + 1):  # one more if the ARPA file had no <unk>
             raise DataError(f"{self.path}: {len(words)} words, but {self.counts[0]} unigrams: is the file cut short?")
         return [word.lower() if word.lower() in SPECIAL_WORDS else word for word in words]
@@ -85,7 +85,7 @@ def open_binary(path: Path) -> KenlmBinary:
         found = bytes(sanity["magic"])[len(MAGIC) :].strip().decode(errors="replace")
         raise DataError(f"{path}: a KenLM binary of 'format version 5' can be read, found {found!r}")
     if sanity["floats"].tolist() != [0.0, 1.0, -0.5] or sanity["one"] != 1:
-        raise DataError(f"{path}: a KenLM binary of another kind of machine; build it anew, or give the ARPA file")
+        raise DataError(f"{path}: a KenLM binary of another kind of machine; build it again, or give the ARPA file")
     fixed = np.frombuffer(content, _PARAMETERS, 1, _SANITY.itemsize)[0]
     order, layout = int(fixed["order"]), int(fixed["layout"])
     if layout > QUANTIZED_ARRAY_TRIE or fixed["search_version"] != (layout >= TRIE):

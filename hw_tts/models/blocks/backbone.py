@@ -40,7 +40,7 @@ class TextEncoder(nn.Module):
             mask (Tensor): valid tokens, bool, (B, L).
 
         Raises:
-            ConfigError: there are several voices and nobody said whose to take.
+            ConfigError: there are several voices and none was chosen.
         """
         mask = length_mask(tokens_length, tokens.shape[1])
         hidden = self.stack(self.positions(self.embedding(tokens), tokens_length), mask)

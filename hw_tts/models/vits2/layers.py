@@ -48,7 +48,7 @@ def normed(conv: Conv, std: float | None = None) -> Conv:
 
     Args:
         conv: the layer.
-        std: draw its weight anew from a normal distribution of this deviation.
+        std: draw its weight from a normal distribution of this deviation.
     """
     if std is not None:
         nn.init.normal_(conv.weight, 0.0, std)
@@ -76,7 +76,7 @@ class WaveNet(nn.Module):
         self.in_layers = nn.ModuleList(
             normed(nn.Conv1d(channels, 2 * channels, kernel_size, padding=kernel_size // 2)) for _ in range(n_layers)
         )
-        # The last layer has nobody to hand a residual to.
+        # The last layer has no layer after it that could take a residual.
         sizes = [2 * channels] * (n_layers - 1) + [channels]
         self.res_skip_layers = nn.ModuleList(normed(nn.Conv1d(channels, size, 1)) for size in sizes)
         self.cond_layer = normed(nn.Conv1d(speaker_channels, 2 * channels * n_layers, 1)) if speaker_channels else None

@@ -81,7 +81,7 @@ def test_librispeech_by_speakers(tmp_path):
     for key in ("speakers", "without_speakers"):
         with pytest.raises(ConfigError, match=rf"{key}: \['85'\] are not in the part, which has 1272, 84"):
             LibriSpeech(root, "dev-clean", **{key: ["84", "85"]})
-    with pytest.raises(ConfigError, match="nobody is left"):
+    with pytest.raises(ConfigError, match="no speaker remains"):
         LibriSpeech(root, "dev-clean", without_speakers=["84", "1272"])
 
 

@@ -125,7 +125,7 @@ def test_a_part_of_another_version_is_not_joined_on(server, tmp_path):
 @pytest.mark.parametrize("length", ["-5", "1e3", "\xb2", "5, 5", "9" * 5000])
 def test_an_odd_length_is_one_line(server, tmp_path, length):
     server.faults = {"length": length}
-    with pytest.raises(DataError, match=r"announces a length of .*, which is no number of bytes") as caught:
+    with pytest.raises(DataError, match=r"announces a length of .*, which is not a number of bytes") as caught:
         get(server, tmp_path / "file")
     assert len(str(caught.value).splitlines()) == 1
 

@@ -1,4 +1,4 @@
-"""Every schedule goes on after a resume where it was."""
+"""Every schedule resumes where it was."""
 
 import math
 

@@ -158,7 +158,7 @@ def test_a_checkpoint_is_tested_and_is_a_vocoder(folder, tmp_path):
         load_vocoder(best, LogMelSpectrogram(**features.constants() | {"hop_length": 256}))
     state["config"]["model"]["type"] = "FastSpeech2"
     checkpoint.save(tmp_path / "other.pth", {key: value for key, value in state.items() if key != "format"})
-    with pytest.raises(CheckpointError, match="holds a FastSpeech2, which is no vocoder"):
+    with pytest.raises(CheckpointError, match="holds a FastSpeech2, which is not a vocoder"):
         load_vocoder(tmp_path / "other.pth", features)
 
 
