@@ -52,5 +52,10 @@ types: $(READY) ## check types, strictly in hw_base
 smoke: $(READY) ## train every tiny config for a few steps
 	$(BIN)/python -m pytest tests/test_configs.py
 
+mutants: $(READY) ## change one thing at a time in the loop, run folders and checkpoints, and count what no test notices (hours)
+	$(BIN)/pip install -q mutmut==3.8.1
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
+
 grading-attacks: $(READY) ## try every attack on the grader that docs/grading.md lists, and print the table
 	$(BIN)/python -m tests.hw_base.grading.attacks

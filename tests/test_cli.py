@@ -305,3 +305,20 @@ def test_two_runs_cannot_share_a_folder(tmp_path, capsys):
     assert "another process is training in this folder" in capsys.readouterr().err
     process.kill()
     process.communicate()
+
+
+def test_a_checkpoint_opens_no_files_of_its_own_choice(trained, tmp_path, caplog, capsys):
+    """Language models, recognizers, caches and downloads that its config names; the command line may name them."""
+    state = checkpoint.load(trained / "model_best.pth")
+    state["config"]["decoders"]["beam"] = {"type": "BeamSearch", "args": {"lm": str(tmp_path / "secret")}}
+    state["config"]["decoder"] = "beam"
+    test = state["config"]["data"]["test"]["datasets"][0]["args"]
+    test["cache_dir"] = str(tmp_path / "filled")
+    hostile = tmp_path / "hostile.pth"
+    checkpoint.save(hostile, state)
+    arguments = ["-r", str(hostile), "-d", "cpu", "-o", str(tmp_path / "out.json")]
+    assert test_script.main(arguments) == 0
+    assert "not opened unless -c or --set gives them: " in capsys.readouterr().err
+    assert not (tmp_path / "filled").exists()
+    assert test_script.main([*arguments, "--set", f"decoders.beam.args.lm={tmp_path / 'mine'}"]) == 2
+    assert "mine" in capsys.readouterr().err

@@ -8,7 +8,7 @@ read the environment of whoever opens it.
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
@@ -19,7 +19,7 @@ from hw_base.config.walk import Path, place, sites
 from hw_base.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
-_Found = tuple[Path, str, Callable[[str], None]]
+_Found = tuple[Path, str, Callable[[str | None], None]]
 
 
 def expand(tree: dict[str, Any], within: Path = ()) -> None:
@@ -41,6 +41,49 @@ def expand(tree: dict[str, Any], within: Path = ()) -> None:
                 problems.append(f"{place(path)}: {error}")
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def distrust(tree: dict[str, Any], given: Iterable[str]) -> list[str]:
+    """Take out of a checkpoint's config, in place, what would open other files, fill folders or use the network.
+
+    Whoever made the checkpoint may have chosen it. Decoders and metrics that need a file are left out, other paths are
+    forgotten. The recordings of a split are read: that is what a test does.
+
+    Args:
+        tree: the config of the checkpoint, with what was laid over it.
+        given: sections and keys, ``decoders``, ``decoders.beam.args.lm``, that the command line gave.
+
+    Returns:
+        The places, for a message.
+    """
+    named, left_out = list(given), []
+    for path, _, put in list(_paths(tree)):
+        where = place(path)
+        about = ".".join(map(str, path[:2]))
+        if any(where.startswith(key) or key.startswith(about) for key in named):
+            continue
+        if path[0] in ("decoders", "metrics") and path[1] in tree[path[0]]:
+            del tree[path[0]][path[1]]
+            where = about
+        elif path[0] in ("decoders", "metrics", "init_from") or (path[0] == "data" and path[-1] != "cache_dir"):
+            continue
+        else:
+            put(None)
+        left_out.append(where)
+    if tree.get("decoder") not in tree.get("decoders", {}) and "decoder" not in named:
+        tree.pop("decoder", None)
+    return left_out + _downloads(tree, named)
+
+
+def _downloads(tree: dict[str, Any], named: list[str]) -> list[str]:
+    found = []
+    for site in sites(Config, tree):
+        arguments = site.raw.get("args") if isinstance(site.raw, dict) else None
+        where = f"{place(site.path)}.args.download"
+        if isinstance(arguments, dict) and arguments.get("download") and not any(map(where.startswith, named)):
+            arguments["download"] = False
+            found.append(where)
+    return found
 
 
 def _expanded(text: str) -> str:
