@@ -11,7 +11,7 @@ RECOGNIZER ?= $(lastword $(sort $(wildcard saved/ds2/*/model_best.pth)))
 CER = --set 'metrics.cer={"type": "SynthesisCER", "args": {"recognizer": "$(RECOGNIZER)"}}'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tts test slow lint types smoke grading-attacks
+.PHONY: help demo demo-tts test slow lint types smoke mutants grading-attacks
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
