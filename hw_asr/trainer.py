@@ -59,8 +59,9 @@ class CorpusMetrics:
 class CTCTrainer(BaseTrainer):
     """One forward pass, one optimizer; every loss of the config is given the model's outputs and the batch.
 
-    At each evaluation, error rates of all decoders; some utterances with their predictions, audio and spectrogram; and
-    an utterance of the training split before and after its augmentations.
+    At each evaluation, error rates of all decoders; the predictions of some utterances, one of each voice first, whose
+    audio and spectrograms the first evaluation gives; and an utterance of the training split before and after its
+    augmentations.
     """
 
     default_losses = {"ctc": "CTCLoss"}
@@ -70,7 +71,6 @@ class CTCTrainer(BaseTrainer):
         super().__init__(setup)
         self.metrics = CorpusMetrics(setup.metrics, setup.decoders, setup.config.primary_decoder())
         self._shown: list[dict[str, Any]] = []
-        self._seen = 0
         self._misfits: set[str] = set()
 
     def watchers(self) -> list[Watcher]:
@@ -108,40 +108,35 @@ class CTCTrainer(BaseTrainer):
             texts[name] = [n_best[0].text for n_best in decoder(log_probs, length)]
             self.metrics.update(name, batch["text"], texts[name])
         for i in range(len(batch["text"])):
-            self._keep_some(batch, i, {name: hypotheses[i] for name, hypotheses in texts.items()})
+            if self.shows(split, batch["utterance_id"][i]):
+                self._keep(batch, i, {name: hypotheses[i] for name, hypotheses in texts.items()})
 
-    def _keep_some(self, batch: dict[str, Any], i: int, texts: dict[str, str]) -> None:
-        """Reservoir sampling: each utterance of the split is as likely to be shown."""
-        self._seen += 1
-        wanted = self.section.examples
-        place = len(self._shown)
-        if place >= wanted:
-            place = random.Random(self.step * 1_000_003 + self._seen).randrange(self._seen)
-        if place >= wanted or not texts:
-            return
+    def _keep(self, batch: dict[str, Any], i: int, texts: dict[str, str]) -> None:
         frames, samples = int(batch["spectrogram_length"][i]), int(batch["waveform_length"][i])
         example = {
             "id": batch["utterance_id"][i],
+            "speaker": batch["speaker"][i],
             "text": batch["text"][i],
             "predictions": texts,
             "spectrogram": batch["spectrogram"][i, :, :frames].cpu(),
-            "waveform": batch["waveform"][i, :samples],
+            "waveform": batch["waveform"][i, :samples].cpu(),
         }
-        self._shown[place : place + 1] = [example]
+        self._shown.append(example)
 
     def compute_metrics(self, split: str) -> dict[str, float]:
-        self._show(split)
-        self._shown, self._seen = [], 0
+        shown = [example for part in distributed.gather(self._shown) for example in part]
+        self._show(split, sorted(shown, key=lambda example: str(example["id"])))
+        self._shown = []
         if split == self.setup.config.evaluation_splits()[0]:
             self._show_augmentations()
         return self.metrics.compute()
 
-    def _show(self, split: str) -> None:
-        """Give the writers a table of predictions, and the first one's audio and spectrogram."""
-        if not self._shown:
+    def _show(self, split: str, shown: list[dict[str, Any]]) -> None:
+        """Give the writers a table of predictions, and once a run the audio and spectrogram of each example."""
+        if not shown or not distributed.is_main():
             return
         rows = []
-        for example in self._shown:
+        for example in shown:
             for decoder, text in example["predictions"].items():
                 wer, cer = WER(), CER()
                 wer.update([example["text"]], [text])
@@ -149,13 +144,17 @@ class CTCTrainer(BaseTrainer):
                 rows.append(
                     [example["id"], decoder, example["text"], text, round(wer.compute(), 4), round(cer.compute(), 4)]
                 )
-        writers, first = self.setup.writers, self._shown[0]
-        writers.table(f"{split}/predictions", ["id", "decoder", "target", "prediction", "wer", "cer"], rows, self.step)
+        writers = self.setup.writers
+        if rows:
+            columns = ["id", "decoder", "target", "prediction", "wer", "cer"]
+            writers.table(f"{split}/predictions", columns, rows, self.step)
         features = self.setup.config.features.args
-        writers.audio(f"{split}/audio", first["waveform"], features["sample_rate"], self.step)
         seconds = features["hop_length"] / features["sample_rate"]
-        picture = plots.spectrogram_image(first["spectrogram"], first["text"] or "", seconds, "mel band")
-        writers.image(f"{split}/spectrogram", picture, self.step)
+        for example in shown if self.shows_recordings() else ():
+            name = self.example_name(split, example["speaker"], example["id"])
+            writers.audio(f"{name}/recorded", example["waveform"], features["sample_rate"], self.step)
+            picture = plots.spectrogram_image(example["spectrogram"], example["text"] or "", seconds, "mel band")
+            writers.image(f"{name}/spectrogram", picture, self.step)
 
     def _show_augmentations(self) -> None:
         """Give the writers a training utterance as it is and as this epoch's batch has it, both to hear and to see.

@@ -95,6 +95,19 @@ class Evaluator(TrainingState, ABC):
                 value = as_sum_and_count(torch.as_tensor(value))
             self._meter.add(name, value)
 
+    def shows(self, split: str, utterance_id: str) -> bool:
+        """Whether an utterance is one of the few that the writers are given at every evaluation."""
+        return utterance_id in self.setup.loaders[split].split.examples(self.section.examples)
+
+    def shows_recordings(self) -> bool:
+        """Whether the writers are to be given what never changes; once a run, at its first evaluation."""
+        return self.evaluated_at < 0
+
+    @staticmethod
+    def example_name(split: str, speaker: str | None, utterance_id: str) -> str:
+        """``val/p225/p225_001``: what the writers' names of an utterance's audio and pictures begin with."""
+        return "/".join(part for part in (split, speaker, utterance_id) if part)
+
     def log_name(self, group: str, key: str) -> str:
         """How a value is logged: ``ctc`` where there is one optimizer, ``generator/mel`` where there are several."""
         return key if len(self.optimizations) == 1 else f"{group}/{key}"

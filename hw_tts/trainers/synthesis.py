@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hw_base import distributed
 from hw_base.config.schema import Config, PathText
 from hw_base.nn.losses import SumAndCount
 from hw_base.registry import TRAINERS
@@ -40,7 +41,6 @@ class SynthesisTrainer(BaseTrainer):
         evaluated = [setup.loaders[name].split for name in setup.config.evaluation_splits()]
         self.scores = Scores(setup.metrics, speakers_of(*evaluated))
         self._shown: list[Pair] = []
-        self._sent: set[str] = set()  # recordings that the writers have
 
     def watchers(self) -> list[Watcher]:
         own: list[Watcher] = [Alignment(), Variances()]
@@ -58,26 +58,29 @@ class SynthesisTrainer(BaseTrainer):
         rate = self.features.sample_rate
         for pair in pairs_of(batch, waveforms, rate):
             self.scores.update(pair)
-            if pair.utterance_id in self.setup.loaders[split].split.examples(self.section.examples):
+            if self.shows(split, pair.utterance_id):
                 self._shown.append(pair)
         if self.scores.wants_matched():
             for pair in pairs_of(batch, matched_waveforms(batch, self.vocoder), rate, matched=True):
                 self.scores.update(pair)
 
     def compute_metrics(self, split: str) -> dict[str, float]:
-        self._show(split)
+        shown = [pair for part in distributed.gather(self._shown) for pair in part]
+        self._show(split, sorted(shown, key=lambda pair: pair.utterance_id))
         self._shown = []
         return self.scores.compute()
 
-    def _show(self, split: str) -> None:
-        """Give the writers audio and pictures of the first utterances, and a table of their lengths."""
+    def _show(self, split: str, shown: list[Pair]) -> None:
+        """Give the writers audio and pictures of the examples, and a table of their lengths."""
+        if not distributed.is_main():
+            return
         writers, rate = self.setup.writers, self.features.sample_rate
         rows = []
-        for i, pair in enumerate(sorted(self._shown, key=lambda pair: pair.utterance_id), start=1):
-            writers.audio(f"{split}/{i}_synthesized", pair.synthesized, rate, self.step)
-            if f"{split}/{pair.utterance_id}" not in self._sent:
-                self._sent.add(f"{split}/{pair.utterance_id}")
-                writers.audio(f"{split}/{i}_recorded", pair.reference, rate, self.step)
+        for pair in shown:
+            name = self.example_name(split, pair.speaker, pair.utterance_id)
+            writers.audio(f"{name}/synthesized", pair.synthesized, rate, self.step)
+            if self.shows_recordings():
+                writers.audio(f"{name}/recorded", pair.reference, rate, self.step)
             if min(len(pair.synthesized), len(pair.reference)) >= self.features.min_samples:
                 pictures = {
                     f"synthesized: {pair.text}": self.features(pair.synthesized),
@@ -85,7 +88,7 @@ class SynthesisTrainer(BaseTrainer):
                 }
                 seconds = self.features.hop_length / rate
                 picture = plots.spectrograms_image(pictures, seconds, "mel band")
-                writers.image(f"{split}/{i}_spectrogram", picture, self.step)
+                writers.image(f"{name}/spectrogram", picture, self.step)
             lengths = [len(pair.synthesized) / rate, len(pair.reference) / rate]
             rows.append([pair.utterance_id, pair.speaker, pair.text, *(round(length, 3) for length in lengths)])
         if rows:

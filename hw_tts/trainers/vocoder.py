@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Tensor
 
+from hw_base import distributed
 from hw_base.config.schema import Config, PathText
 from hw_base.metrics import MetricBag
 from hw_base.nn.losses import SumAndCount
@@ -53,7 +54,6 @@ class VocoderTrainer(BaseTrainer):
         self.features = setup.task.features
         self.scores = MetricBag(setup.metrics)
         self._shown: list[Pair] = []
-        self._sent: set[str] = set()  # recordings that the writers have
         for loss in self.loss_modules.values():
             if isinstance(loss, WaveformMelLoss):
                 loss.prepare(self.features)
@@ -93,22 +93,22 @@ class VocoderTrainer(BaseTrainer):
     def update_metrics(self, batch: dict[str, Any], split: str) -> None:
         for pair in vocoder_pairs(batch, batch["waveform_predicted"], self.features.sample_rate):
             self.scores.update(pair)
-            if pair.utterance_id in self.setup.loaders[split].split.examples(self.section.examples):
+            if self.shows(split, pair.utterance_id):
                 self._shown.append(pair)
 
     def compute_metrics(self, split: str) -> dict[str, float]:
-        for i, pair in enumerate(sorted(self._shown, key=lambda pair: pair.utterance_id), start=1):
-            self._show(f"{split}/{i}", pair)
+        shown = [pair for part in distributed.gather(self._shown) for pair in part]
+        for pair in sorted(shown, key=lambda pair: pair.utterance_id) if distributed.is_main() else ():
+            self._show(self.example_name(split, pair.speaker, pair.utterance_id), pair)
         self._shown = []
         return self.scores.compute()
 
     def _show(self, name: str, pair: Pair) -> None:
         """Give the writers the audio and the spectrograms of one utterance."""
         writers, rate = self.setup.writers, self.features.sample_rate
-        writers.audio(f"{name}_synthesized", pair.synthesized, rate, self.step)
-        if f"{name}/{pair.utterance_id}" not in self._sent:
-            self._sent.add(f"{name}/{pair.utterance_id}")
-            writers.audio(f"{name}_recorded", pair.reference, rate, self.step)
+        writers.audio(f"{name}/synthesized", pair.synthesized, rate, self.step)
+        if self.shows_recordings():
+            writers.audio(f"{name}/recorded", pair.reference, rate, self.step)
         features = copy.deepcopy(self.features).cpu()
         if len(pair.reference) >= features.min_samples:
             pictures = {
@@ -116,7 +116,7 @@ class VocoderTrainer(BaseTrainer):
                 "recorded": features(pair.reference),
             }
             picture = plots.spectrograms_image(pictures, features.hop_length / rate, "mel band")
-            writers.image(f"{name}_spectrogram", picture, self.step)
+            writers.image(f"{name}/spectrogram", picture, self.step)
 
 
 def _fitted(waveform: Tensor, n_samples: int) -> Tensor:

@@ -111,3 +111,26 @@ def test_showing_changes_nothing_in_training(trained, tmp_path):
 
 def test_without_augmentations_there_is_nothing_to_compare(tmp_path):
     assert not shown(run(tmp_path / "plain", "augmentations=[]"))
+
+
+def test_each_voice_is_shown_by_name_and_each_recording_sent_once(trained, tmp_path):
+    """Also across a resume, with two voices of three utterances."""
+    voices = '["en-us", "en-us+f3"]'
+    some = [
+        f"data.val.datasets.0.args.voices={voices}",
+        "data.val.datasets.0.args.n_utterances=6",
+        "trainer.examples=3",
+    ]
+    run(tmp_path / "run", *some)
+    sets = [part for change in (*STEPS, *some, "trainer.max_steps=6") for part in ("--set", change)]
+    assert train_script.main(["-d", "cpu", "-r", "auto", "-c", TINY, "--run-dir", str(tmp_path / "run"), *sets]) == 0
+    rows = [row for row in read_rows(tmp_path / "run" / "metrics.jsonl") if row["split"] == "val"]
+    tables = {row["step"]: [cells[0] for cells in row["rows"]] for row in rows if row.get("table") == "predictions"}
+    assert sorted(tables) == [2, 4, 6]
+    assert tables[2] == tables[4] == tables[6]
+    names = [row.get("audio") or row.get("image") for row in rows if "file" in row]
+    assert {row["step"] for row in rows if "file" in row} == {2}
+    expected = [
+        f"{voice}/{name}" for voice, name in zip(("en-us", "en-us+f3", "en-us"), sorted(tables[2]), strict=True)
+    ]
+    assert sorted(names) == sorted(f"{name}/{what}" for name in expected for what in ("recorded", "spectrogram"))
