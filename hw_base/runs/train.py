@@ -178,7 +178,8 @@ def one_batch(experiment: Experiment) -> bool:
             module.p = 0.0
     batch = next(iter(trainer.loader))
     first, best, step = math.nan, math.inf, 0
-    while step < ONE_BATCH_STEPS and not best <= trainer.one_batch_ratio * first * 0.5:
+    # Well learned soon, or just learned after a while.
+    while step < ONE_BATCH_STEPS and not best <= trainer.one_batch_ratio * first * (0.5 if step < 300 else 1.0):
         seen = dict(batch)
         trainer.train_step(seen)
         trainer.guard.read()
