@@ -155,7 +155,7 @@ def test_a_checkpoint_is_tested_and_is_a_vocoder(folder, tmp_path):
     with pytest.raises(ConfigError, match=r"hop_length 128.*hop_length 256"):
         load_vocoder(best, LogMelSpectrogram(**features.constants() | {"hop_length": 256}))
     other = ROOT / "tests" / "data" / "first_edition" / "fastspeech2" / "checkpoint-00000004.pth"
-    with pytest.raises(CheckpointError, match="holds a FastSpeech2, which is no vocoder"):
+    with pytest.raises(CheckpointError, match="holds a FastSpeech2, which is not a vocoder"):
         load_vocoder(other, features)
 
 
