@@ -1,6 +1,6 @@
 """A trained model as other tasks use it: waveforms of any rate in, transcripts and posteriors out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hw_asr.decoders import BaseDecoder, GreedyDecoder
 from hw_asr.models.base import CTCModel
-from hw_asr.transcript import Transcript, words_of
+from hw_asr.transcript import Transcript, Word, words_of
 from hw_base import distributed, trained
 from hw_base.audio import io as audio_io
 from hw_base.audio.mel import LogMelSpectrogram
@@ -30,6 +30,8 @@ BATCH_SIZE = 16
 LONGEST_SECONDS = 300
 WINDOW_SECONDS = 60
 OVERLAP_SECONDS = 10
+# Of a longer recording so much is decoded at a time, so that memory does not grow with it.
+DECODED_SECONDS = 1800
 # Long enough that the edges of a model's convolutions do not count in its stride.
 _MANY_FRAMES = 1 << 20
 
@@ -101,20 +103,63 @@ class CTCRecognizer(Recognizer):
             ConfigError: a waveform without its rate.
         """
         if isinstance(audio, str | Path):
-            waveform, rate = audio_io.load(audio)
+            seconds = audio_io.info(audio).duration
+            transcript = self.decoded(self.parts_of_file(audio), seconds)
         elif rate is None:
             raise ConfigError("transcribe: a waveform needs its sample rate: transcribe(waveform, rate)")
         else:
             waveform = torch.as_tensor(audio)
-        transcript = self._heard(waveform, rate)
+            log_probs, _ = self.posteriors([waveform], rate)
+            transcript = self.decoded([log_probs[0]], len(waveform) / rate)
         return transcript if details else transcript.text
 
-    def _heard(self, waveform: Tensor, rate: int) -> Transcript:
-        """One recording as a whole."""
-        log_probs, length = self.posteriors([waveform], rate)
-        best = self.decoder(log_probs, length)[0][0]
-        words = words_of(best, log_probs[0].cpu(), self.text_encoder, self.frame_seconds)
-        return Transcript(best.text, tuple(words), len(waveform) / rate)
+    def decoded(self, parts: Iterable[Tensor], seconds: float) -> Transcript:
+        """What posteriors say; those of more than `DECODED_SECONDS` are decoded piece by piece, cut at a pause.
+
+        Args:
+            parts: in order, each (T, V), as `parts_of_file` gives them.
+            seconds: length of the audio.
+        """
+        texts: list[str] = []
+        words: list[Word] = []
+        waiting, done = torch.empty(0, len(self.text_encoder)), 0
+        longest, last = (round(s / self.frame_seconds) for s in (DECODED_SECONDS, WINDOW_SECONDS))
+        for part in _and_none(parts):
+            if part is not None:
+                waiting = torch.cat([waiting.to(part.device), part])
+                if len(waiting) <= longest:
+                    continue
+            place = len(waiting) if part is None else len(waiting) - last + _pause(waiting[-last:])
+            piece, waiting = waiting[:place], waiting[place:]
+            if not len(piece):
+                continue
+            best = self.decoder(piece[None], torch.tensor([len(piece)], device=piece.device))[0][0]
+            start = done * self.frame_seconds
+            words += words_of(best, piece.cpu(), self.text_encoder, self.frame_seconds, start)
+            texts.append(best.text)
+            done += len(piece)
+        return Transcript(" ".join(filter(None, texts)), tuple(words), seconds)
+
+    @torch.no_grad()
+    def parts_of_file(self, path: str | Path) -> Iterator[Tensor]:
+        """Posteriors of a recording, (T, V) each, in order; a long one is read and run in windows, one at a time.
+
+        Raises:
+            DataError: the file cannot be read, or ends before its header says.
+        """
+        rate, length = self.features.sample_rate, audio_io.info(path).duration
+        if length <= LONGEST_SECONDS:
+            yield self.posteriors([audio_io.load(path, rate)[0]], rate)[0][0]
+            return
+
+        def read(start: int, end: int) -> Tensor:
+            samples, _ = audio_io.load(path, rate, segment=(start / rate, (end - start) / rate))
+            missing = min(end, int(length * rate)) - start - len(samples)
+            if missing > rate:  # the length of an MP3 is an estimate
+                raise DataError(f"{path}: truncated: {missing / rate:.2f} s less of audio than its header says")
+            return samples
+
+        yield from self._windows(read, round(length * rate))
 
     def transcribe_batch(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[str]:
         """What is said in many recordings; in batches of similar length."""
@@ -141,31 +186,38 @@ class CTCRecognizer(Recognizer):
         if all(len(samples) <= longest for samples in prepared):
             return self._run(prepared)
         parts = [
-            self._windowed(samples) if len(samples) > longest else self._run([samples])[0][0] for samples in prepared
+            torch.cat(list(self._windows(lambda start, end, whole=samples: whole[start:end], len(samples))))  # type: ignore[misc]
+            if len(samples) > longest
+            else self._run([samples])[0][0]
+            for samples in prepared
         ]
         length = torch.tensor([len(part) for part in parts])
         return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True), length.to(self.device)
 
-    def _windowed(self, samples: Tensor) -> Tensor:
-        """Frames (T, V) of a long recording; two windows are joined where they agree most that nothing is said."""
+    def _windows(self, read: Callable[[int, int], Tensor], n_samples: int) -> Iterator[Tensor]:
+        """Frames (T, V) of a long recording; two windows are joined where they agree most that nothing is said.
+
+        Args:
+            read: (first sample, the one behind the last) -> samples at the rate of the features, fewer at the end.
+            n_samples: all that there are.
+        """
         stride = round(self.frame_seconds * self.features.sample_rate)
         window, overlap = (round(seconds / self.frame_seconds) for seconds in (WINDOW_SECONDS, OVERLAP_SECONDS))
-        joined: list[Tensor] = []
         before, cut = torch.empty(0), 0
-        for start in range(0, -(-len(samples) // stride), window - overlap):
-            piece = samples[start * stride : (start + window) * stride]
+        for start in range(0, -(-n_samples // stride), window - overlap):
+            piece = read(start * stride, (start + window) * stride)
             log_probs = self._run([F.pad(piece, (0, max(0, self.features.min_samples - len(piece))))])[0][0]
             if start:
                 begun = start - (window - overlap)
                 shared = before[start - begun :][: len(log_probs)]
                 blank = (shared[:, 0] + log_probs[: len(shared), 0])[len(shared) // 4 : 3 * len(shared) // 4 + 1]
                 after = start + len(shared) // 4 + int(blank.argmax())
-                joined.append(before[cut - begun : after - begun])
+                yield before[cut - begun : after - begun]
                 cut = after
             before = log_probs
-            if (start + window) * stride >= len(samples):
+            if (start + window) * stride >= n_samples:
                 break
-        return torch.cat([*joined, before[cut - start :]])
+        yield before[cut - start :]
 
     def _run(self, prepared: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The model over one padded batch of waveforms at the rate of the features."""
@@ -197,18 +249,42 @@ class CTCRecognizer(Recognizer):
         return samples
 
 
-def load(path: str | Path, device: str = "auto") -> CTCRecognizer:
+def _and_none(parts: Iterable[Tensor]) -> Iterator[Tensor | None]:
+    """The parts, and None behind the last."""
+    yield from parts
+    yield None
+
+
+def _pause(log_probs: Tensor) -> int:
+    """The middle of the longest stretch of frames (T, V) in which nothing is said."""
+    longest, start, begun = 0, 0, None
+    for frame, silent in enumerate([*(log_probs.argmax(dim=1) == 0).tolist(), False]):
+        if silent and begun is None:
+            begun = frame
+        elif not silent and begun is not None:
+            if frame - begun > longest:
+                longest, start = frame - begun, begun
+            begun = None
+    return start + longest // 2 if longest else len(log_probs) // 2
+
+
+def load(path: str | Path, device: str = "auto", decoder: str | None = None) -> CTCRecognizer:
     """Open a checkpoint to recognize speech with it: ``hw_asr.load("model.pth").transcribe("speech.wav")``.
 
     Args:
         path: checkpoint of a recognizer.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:N``.
+        decoder: one of the checkpoint's config; None is its primary one.
 
     Raises:
         CheckpointError: missing, damaged, or not a checkpoint.
-        ConfigError: the checkpoint of another task; or no such device.
+        ConfigError: the checkpoint of another task; or no such device or decoder.
     """
     recognizer = trained.load_recognizer(path, distributed.choose_device(device))
     if not isinstance(recognizer, CTCRecognizer):
         raise ConfigError(f"{path}: a {type(recognizer).__name__}, which hw_asr does not know")
+    if decoder is not None:
+        if decoder not in recognizer.config.decoders:
+            raise ConfigError(f"{path}: no decoder {decoder!r}; its config has {', '.join(recognizer.config.decoders)}")
+        recognizer.config = recognizer.config.model_copy(update={"decoder": decoder})
     return recognizer
