@@ -133,7 +133,7 @@ class MultiWriter(Writer):
             log.error("%s: %s failed, training continues: %s: %s", name, what, type(error).__name__, error)
             log.debug("the failure of %s in full", name, exc_info=error)
         if self._failures[name] == self.patience and name not in self.active:
-            log.error("%s failed %d times in a row and gets nothing more", name, self.patience)
+            log.error("%s failed %d times in a row and is disabled", name, self.patience)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """To every writer."""

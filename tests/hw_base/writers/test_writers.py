@@ -303,7 +303,7 @@ def test_a_writer_that_raises_never_stops_the_others(caplog):
     assert len(errors) == 2
     assert "Remembering: scalars failed" in errors[0]
     assert "no connection" in errors[0]
-    assert errors[1] == "Remembering failed 3 times in a row and gets nothing more"
+    assert errors[1] == "Remembering failed 3 times in a row and is disabled"
     assert writer.active == ["Remembering 2"]
     assert [call[2] for call in good.calls] == [0, 1, 2, 3, 4]
     bad.fails = False

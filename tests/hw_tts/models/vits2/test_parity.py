@@ -111,7 +111,7 @@ def test_speech_without_noise(model, numbers, given, name, speed):
     assert made["waveform"].shape == expected.shape
     for row, length in enumerate(made["waveform_length"]):
         close(made["waveform"][row, :length], expected[row, :length])
-        assert not made["waveform"][row, length:].any()  # where the reference goes on with what zeros decode to
+        assert not made["waveform"][row, length:].any()  # where the reference continues with what zeros decode to
 
 
 def test_the_durations_of_speech(model, numbers, given):
