@@ -166,6 +166,9 @@ def test_a_model_and_a_trainer_of_ones_own_run_as_contributing_shows_them(tmp_pa
     command = [sys.executable, "-c", code, str(ROOT / "configs" / "tiny" / "ds2.json")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    shown = {re.sub(r"\d{8}", "N", name) for name in re.findall(r"^    [├└]── ([\w.-]+)", README, re.MULTILINE)}
+    left = {re.sub(r"\d{8}", "N", path.name) for path in (tmp_path / "run").iterdir() if path.name != ".lock"}
+    assert shown - {"diagnosis.jsonl", "git_commit.txt"} <= left <= shown
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all("frames" in row for row in rows if row["split"] == "train" and "ctc" in row)
     assert any("frames" in row for row in rows if row["split"] == "val")
