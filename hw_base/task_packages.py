@@ -9,6 +9,9 @@ PACKAGES = {"asr": "hw_asr", "tts": "hw_tts", "vocoder": "hw_tts"}
 # Where each task says how its submissions are graded, see `hw_base.grading.contract`.
 GRADING = {"asr": "hw_asr.evaluation.grading", "tts": "hw_tts.evaluation.grading"}
 
+# Where each task says what a report shows of its runs, see `hw_base.reports.contract`.
+REPORTS = {"asr": "hw_asr.evaluation.report", "tts": "hw_tts.evaluation.report", "vocoder": "hw_tts.evaluation.report"}
+
 
 def import_task(name: object) -> None:
     """Import the package of a task, which fills the registries; a name that is no task's imports nothing."""

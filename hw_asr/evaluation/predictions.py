@@ -73,6 +73,7 @@ def _about(arguments: Namespace, state: dict[str, Any], config: Config, primary:
         "step": state.get("step"),
         "decoder": primary,
         "normalizers": {name: value for name, value in normalizers.items() if value is not None},
+        "decoders": {name: {"type": decoder.type, "args": decoder.args} for name, decoder in config.decoders.items()},
     }
 
 
@@ -126,6 +127,7 @@ def _recognize(
         for i, utterance in enumerate(batch["utterance_id"]):
             best = {key: lists[i] for key, lists in n_best.items()}
             about = {"id": utterance, "split": split.name, "audio_path": batch["audio_path"][i]}
+            about["speaker"] = batch["speaker"][i]
             rows[utterance] = about | _texts(experiment.config, batch["text"][i], best)
     return outputs.in_order(list(rows.values()), split)
 

@@ -68,11 +68,11 @@ def read_hypotheses(
     if not any(key in row for row in rows.values()):
         raise DataError(f"{path}: no utterance has {key!r}; decoders with predictions: {', '.join(known) or 'none'}")
     return {
-        utterance_id: _checked(_best(row.get(key)), path, utterance_id, key) for utterance_id, row in rows.items()
+        utterance_id: _checked(best(row.get(key)), path, utterance_id, key) for utterance_id, row in rows.items()
     }, decoder
 
 
-def _best(value: Any) -> Any:
+def best(value: Any) -> Any:
     """The text of a prediction, or of the first of ``[[text, score], ...]``; no prediction is the empty text."""
     if isinstance(value, list):
         value = value[0] if value else ""

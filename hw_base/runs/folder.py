@@ -4,14 +4,19 @@ import contextlib
 import fcntl
 import logging
 import os
+import platform
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hw_base import checkpoint
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.storage import write_json
+from hw_base.writers.base import without_home
 
 log = logging.getLogger(__name__)
 
@@ -154,9 +159,11 @@ class RunFolder:
             )
         checkpoint.sweep(path)
 
-    def describe(self, config: dict[str, Any]) -> None:
-        """Write ``config.json`` and, where there is one, the git commit."""
+    def describe(self, config: dict[str, Any], device: torch.device) -> None:
+        """Write ``config.json``, ``machine.json`` (how and where the run began) and the git commit, if there is one."""
         write_json(self.path / "config.json", config, option="--run-dir")
+        if not (self.path / "machine.json").exists():  # a resumed run keeps what it began with
+            write_json(self.path / "machine.json", _machine(device), option="--run-dir")
         commit = _git_commit()
         if commit:
             with contextlib.suppress(OSError):  # the disk is full, which the first checkpoint will say
@@ -168,6 +175,24 @@ class RunFolder:
             _locks.discard(self._lock.fileno())
             with contextlib.suppress(OSError):
                 self._lock.close()
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    """What a report says of hardware, versions and the command; no names of hosts or users."""
+    found: dict[str, Any] = {
+        "device": str(device),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "cpu": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "command": without_home(sys.argv) if Path(sys.argv[0]).name == "train.py" else None,
+    }
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        found["cpu"] = names[0] if names else found["cpu"]
+    return found
 
 
 def _git_commit() -> str | None:

@@ -113,7 +113,7 @@ def run(experiment: Experiment, path: Path, source: Path | None, anew: bool = Fa
     handler = logs.to_file(path / "train.log") if folder else None
     try:
         if folder:
-            folder.describe(as_dict(experiment.config))
+            folder.describe(as_dict(experiment.config), experiment.device)
         log.info("run folder: %s", path)
         trainer = experiment.trainer(path)
         if source is not None and experiment.state is not None:

@@ -1,0 +1,174 @@
+"""What a report shows of runs of speech synthesis and vocoders."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hw_base.reports.blocks import Block, Cell, Clip, Code, Example, Paragraph, Section, Stages, Table
+from hw_base.reports.contract import Page, TaskReport
+from hw_base.reports.language import Language
+from hw_base.reports.record import Media, Run, finite
+
+_MOST_STAGES = 5
+_SHOWN_METRICS = 6
+_RECORDED = "recorded"
+
+
+class TTSReport(TaskReport):
+    """See `TaskReport`."""
+
+    main_metrics = ("mcd", "mel", "log_mel_l1")
+
+    def sections(self, runs: Sequence[Run], page: Page) -> list[Section]:
+        """Figures of the tests, stages of training, speakers, what ``test.py`` synthesized."""
+        return [
+            _figures(runs, page.say),
+            _speakers(runs, page.say),
+            _stages(runs, page),
+            _tested(runs, page),
+        ]
+
+
+REPORT = TTSReport()
+
+
+def _test_values(run: Run) -> list[tuple[str, str, dict[str, float]]]:
+    """Output file, split and its figures."""
+    found = []
+    for output in run.outputs:
+        splits = output.about.get("splits")
+        for split, values in splits.items() if isinstance(splits, dict) else ():
+            if isinstance(values, dict):
+                figures = {key: number for key, value in values.items() if (number := finite(value)) is not None}
+                found.append((output.path.name, str(split), figures))
+    return found
+
+
+def _figures(runs: Sequence[Run], say: Language) -> Section:
+    """One row for each run and test split."""
+    entries = [(run, file, split, values) for run in runs for file, split, values in _test_values(run)]
+    title = say("Metrics of the test splits")
+    if not entries:
+        missing = Paragraph(say("No output of test.py lies in the run folders. Make one:"))
+        return Section(
+            title, [missing, Code("\n".join(f"python test.py -r {run.path} -o {run.path}/output.json" for run in runs))]
+        )
+    names = list(dict.fromkeys(key for *_, values in entries for key in values if "/" not in key))
+    rows: list[list[Cell]] = [
+        [run.name, file, split, *(values.get(name) for name in names)] for run, file, split, values in entries
+    ]
+    about = say(
+        "Lower is better for distances and error rates; metrics of utterances are not kept, so there is no paired test."
+    )
+    return Section(title, [Paragraph(about), Table([say("run"), say("file"), say("split"), *names], rows)])
+
+
+def _speakers(runs: Sequence[Run], say: Language) -> Section:
+    """Metrics ``name/speaker``: of the tests, else of the last evaluation."""
+    rows: list[tuple[str, str, str, dict[str, float]]] = []
+    for run in runs:
+        tested = _test_values(run)
+        if not tested:
+            splits = dict.fromkeys(split for curve in run.curves.values() for split in curve if split != "train")
+            last = {s: {k: run.last(s, k) for k in run.curves if "/" in k} for s in splits}
+            tested = [("", s, {k: v for k, v in values.items() if v is not None}) for s, values in last.items()]
+        for _, split, values in tested:
+            speakers = dict.fromkeys(key.partition("/")[2] for key in values if "/" in key)
+            for speaker in speakers:
+                own = {k.partition("/")[0]: v for k, v in values.items() if k.partition("/")[2] == speaker}
+                rows.append((run.name, split, speaker, own))
+    title = say("Per speaker")
+    if not rows:
+        return Section(title, [Paragraph(say("No metric is of a single speaker."))])
+    names = list(dict.fromkeys(key for *_, values in rows for key in values))
+    cells: list[list[Cell]] = [[*place, *(values.get(name) for name in names)] for *place, values in rows]
+    return Section(title, [Table([say("run"), say("split"), say("speaker"), *names], cells)])
+
+
+def _stages(runs: Sequence[Run], page: Page) -> Section:
+    """The same utterances at several steps: recording once, then sound, pictures and metrics of each step."""
+    say = page.say
+    blocks: list[Block] = []
+    for run in runs:
+        groups: dict[tuple[str, str], list[Media]] = {}
+        for medium in run.media:
+            groups.setdefault((medium.split, medium.example), []).append(medium)
+        for (split, example), media in list(groups.items())[: page.most]:
+            recorded = next((m for m in media if m.what == _RECORDED), None)
+            steps = sorted({m.step for m in media if m.what != _RECORDED})
+            examples = []
+            if recorded is not None:
+                clip = page.media.sound(recorded.path, say("recording"))
+                picture = page.media.spectrogram(recorded.path, say("spectrogram"))
+                examples.append(Example(say("recording"), clips=[c for c in (clip, picture) if c is not None]))
+            for step in _spread(steps, _MOST_STAGES):
+                clips = [_clip(m, page) for m in media if m.step == step and m.what != _RECORDED]
+                details = _metrics_at(run, split, step)
+                examples.append(Example(say("step {n}", n=step), details, clips=[c for c in clips if c is not None]))
+            heading = say(
+                "{run}, {split}, example {name}: {text}",
+                run=run.name,
+                split=split,
+                name=example,
+                text=_text_of(run, split, example),
+            )
+            blocks.append(Stages(heading, examples))
+    return Section(say("Synthesis by stage of training"), blocks or [Paragraph(say("None."))])
+
+
+def _clip(medium: Media, page: Page) -> Clip | None:
+    make = page.media.sound if medium.path.suffix == ".wav" else page.media.picture
+    return make(medium.path, page.say(medium.what))
+
+
+def _text_of(run: Run, split: str, example: str) -> str:
+    """What is said in the example, by the table of the same evaluation."""
+    tables = [table for table in run.tables("synthesis") if table.get("split") == split]
+    rows = tables[-1]["rows"] if tables else []
+    columns = tables[-1].get("columns") if tables else []
+    columns = [str(column) for column in columns] if isinstance(columns, list) else []
+    name = example.rpartition("/")[2]
+    for place, cells in enumerate(rows, start=1):
+        row = dict(zip(columns, cells, strict=False)) if isinstance(cells, list) else {}
+        # Older records number their examples.
+        if name in (row.get("id"), str(place)):
+            return ", ".join(str(row[key]) for key in ("id", "speaker", "text") if row.get(key) is not None)
+    return example
+
+
+def _metrics_at(run: Run, split: str, step: int) -> list[tuple[str, str]]:
+    found = []
+    for metric, splits in run.curves.items():
+        steps, values = splits.get(split, ([], []))
+        if step in steps and "/" not in metric:
+            found.append((metric, f"{values[steps.index(step)]:.4g}"))
+    # The losses come first in the record, the metrics behind them say more.
+    return found[-_SHOWN_METRICS:]
+
+
+def _tested(runs: Sequence[Run], page: Page) -> Section:
+    """Some of what ``test.py`` synthesized, to hear and to see."""
+    say = page.say
+    blocks: list[Block] = []
+    for run in runs:
+        for output in run.outputs:
+            examples = []
+            for row in output.rows[: page.most]:
+                name = row.get("audio_path")
+                if not isinstance(name, str) or "\0" in name:
+                    continue
+                path = Path(name)
+                if not path.is_file():  # the folder was moved since
+                    path = output.path.with_name(f"{output.path.stem}_wavs") / str(row.get("split", "")) / path.name
+                made = [page.media.sound(path, say("synthesized")), page.media.spectrogram(path, say("spectrogram"))]
+                details = [(say(key), str(row[key])) for key in ("speaker", "text") if row.get(key) is not None]
+                examples.append(Example(str(row["id"]), details, clips=[clip for clip in made if clip is not None]))
+            if examples:
+                blocks.append(Stages(f"{run.name}, {output.path.name}", examples))
+    return Section(say("Synthesis of the test splits"), blocks or [Paragraph(say("None."))])
+
+
+def _spread(steps: Sequence[int], most: int) -> list[int]:
+    """First, last and some between."""
+    if len(steps) <= most:
+        return list(steps)
+    return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
