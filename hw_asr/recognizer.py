@@ -282,7 +282,7 @@ def load(path: str | Path, device: str = "auto", decoder: str | None = None) -> 
     """
     recognizer = trained.load_recognizer(path, distributed.choose_device(device))
     if not isinstance(recognizer, CTCRecognizer):
-        raise ConfigError(f"{path}: a {type(recognizer).__name__}, which hw_asr does not know")
+        raise ConfigError(f"{path}: a {type(recognizer).__name__}, which hw_asr cannot use")
     if decoder is not None:
         if decoder not in recognizer.config.decoders:
             raise ConfigError(f"{path}: no decoder {decoder!r}; its config has {', '.join(recognizer.config.decoders)}")

@@ -58,7 +58,7 @@ def _checked(arguments: argparse.Namespace) -> Iterator[tuple[str, list[Outcome]
         yield f"{arguments.kind} {arguments.name}", check(arguments.kind, arguments.name, given)
         return
     if given is not None:
-        raise ConfigError("--args: whose? Name the component")
+        raise ConfigError("--args: name the component that they belong to")
     for kind in CHECKS if arguments.kind == ALL else [arguments.kind]:
         for name in names(kind):
             yield f"{kind} {name}", check(kind, name, None)

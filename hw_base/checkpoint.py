@@ -346,7 +346,7 @@ def load_weights(model: torch.nn.Module, weights: Mapping[str, Any], path: str |
     """
     own = model.state_dict()
     if not isinstance(weights, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
-        raise CheckpointError(f"{path}: malformed, its weights are no mapping of names to tensors")
+        raise CheckpointError(f"{path}: malformed, its weights are not a mapping of names to tensors")
     problems = [f"missing {name}" for name in own.keys() - weights.keys()]
     problems += [f"unexpected {name}" for name in weights.keys() - own.keys()]
     shared = own.keys() & weights.keys()

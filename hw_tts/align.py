@@ -45,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     source.add_argument("--audio", metavar="DIR", help="folder with audio/ and transcriptions/, or with both in it")
     parser.add_argument("--split", default=TRAIN_SPLIT, help=f"of the config; default: {TRAIN_SPLIT}")
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="where the alignments go")
-    parser.add_argument("--min-score", type=float, default=-1.0, help="lower ones are listed; default: -1.0")
+    parser.add_argument(
+        "--min-score", type=float, default=-1.0, help="alignments with a lower score are listed; default: -1.0"
+    )
     parser.add_argument("-b", "--batch-size", type=cli.positive(int), default=8, help="default: 8")
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
     cli.add_set(parser)

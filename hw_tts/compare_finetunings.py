@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="config of a fine-tuning, with init_from")
-    parser.add_argument("-s", "--strategies", metavar="A,B", default=",".join(DEFAULT), help="which, by name")
+    parser.add_argument("-s", "--strategies", metavar="A,B", default=",".join(DEFAULT), help="strategies to compare")
     parser.add_argument("--more", metavar="FILE", help='JSON of further strategies: {"name": ["key=value", ...]}')
     cli.add_set(parser, "change a key for all of them")
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")

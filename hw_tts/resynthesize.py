@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(
         prog="hw_tts.resynthesize",
-        description="Turn recordings into mel spectrograms and back, to hear what a vocoder makes of them.",
+        description="Turn recordings into mel spectrograms and back, to listen to a vocoder.",
         allow_abbrev=False,
     )
     parser.add_argument(

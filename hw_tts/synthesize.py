@@ -56,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("speed", "pitch", "energy"):
         parser.add_argument(f"--{name}", type=cli.positive(float), help="factor (default: 1)")
     for name in ("noise", "duration-noise"):
-        parser.add_argument(f"--{name}", type=_deviation, help="of models that draw at random; 0 always says the same")
+        parser.add_argument(
+            f"--{name}", type=_deviation, help="deviation of random draws; 0 gives the same speech every time"
+        )
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="where <id>.wav and <id>.png go")
     cli.add_import(parser)
@@ -165,7 +167,7 @@ def _texts(arguments: argparse.Namespace) -> dict[str, str]:
             if line.strip():
                 identifier, text = (identifier.strip(), text) if bar else (f"{i:04d}", line)
                 if identifier in texts:
-                    raise ConfigError(f"--file {arguments.file}, line {i}: the id {identifier!r} stands there twice")
+                    raise ConfigError(f"--file {arguments.file}, line {i}: the id {identifier!r} appears twice")
                 texts[identifier] = _said(text, f"--file {arguments.file}, line {i}")
     else:
         folder = Path(arguments.transcriptions)

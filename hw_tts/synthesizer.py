@@ -88,7 +88,7 @@ class Synthesizer:
         speaks = model.trains_on_waveform
         model.prepare_for_inference()
         if speaks and vocoder is not None:
-            raise ConfigError(f"{path}: {opened.config.model.type} makes audio itself and has no use for a vocoder")
+            raise ConfigError(f"{path}: {opened.config.model.type} makes audio itself and needs no vocoder")
         made = None if speaks else load_vocoder(vocoder, opened.task.features, device)
         return cls(model.to(device), opened.task, made)
 
@@ -246,7 +246,9 @@ class Synthesizer:
             if unknown:
                 words = list(dict.fromkeys(encoder.words_with(sentence, unknown)))[:10]
                 named = f" (in {', '.join(map(repr, words))})" if words else ""
-                raise DataError(f"the text {sentence[:60]!r} has symbols that training had not: {unknown[:10]}{named}")
+                raise DataError(
+                    f"the text {sentence[:60]!r} has symbols that were not in the training data: {unknown[:10]}{named}"
+                )
 
     def _check(self, controls: Mapping[str, Any]) -> None:
         known = inspect.signature(self.model.synthesize).parameters

@@ -21,10 +21,10 @@ class SpecAugment(BaseAugmentation):
 
     Args:
         n_freq_masks: frequency masks.
-        freq_width: a frequency mask covers 0 to so many bins.
+        freq_width: a frequency mask covers 0 to this many bins.
         n_time_masks: time masks.
         time_share: a time mask covers 0 to so large a share of the frames.
-        time_warp: a frame is moved by at most so many frames; 0 warps nothing.
+        time_warp: a frame is moved by at most this many frames; 0 warps nothing.
         fill: what masked bins become: the ``mean`` of the utterance, or ``zero`` (the mean where features are
             normalized to mean 0).
         p: probability with which an utterance is changed.

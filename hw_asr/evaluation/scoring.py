@@ -127,7 +127,7 @@ def _read_output(path: Path, split: str | None = None) -> dict[str, dict[str, An
         if row["id"] in found:
             splits = {str(one.get("split")) for one in (found[row["id"]], row)}
             help_ = f"choose one with --split: {', '.join(sorted(splits))}" if len(splits) > 1 else "keep one"
-            raise DataError(f"{path}: the utterance {row['id']!r} is there twice; {help_}")
+            raise DataError(f"{path}: the utterance {row['id']!r} appears twice; {help_}")
         found[row["id"]] = row
     if not found:
         raise DataError(f"{path}: no utterance is of the split {split!r}")

@@ -16,7 +16,7 @@ class CTCModel(BaseModel):
     required = ("forward", "output_lengths")
 
     def output_lengths(self, length: Tensor) -> Tensor:
-        """Frames of ``log_probs`` for so many frames of the spectrogram.
+        """Frames of ``log_probs`` for a number of frames of the spectrogram.
 
         Args:
             length (Tensor): frames of spectrograms, int64, any shape.

@@ -41,7 +41,7 @@ class DeepSpeech(CTCModel):
         n_hidden: units of every layer; the paper has 2048.
         dropout: after every layer that is not recurrent; the paper has 0.05 to 0.1.
         n_context: frames before and behind each that the first layer sees with it; the paper has 5 to 9.
-        stride: every so many-th frame is used (section 3.3 has 2); 1 leaves lengths unchanged.
+        stride: frames are taken at this distance (section 3.3 has 2); 1 leaves lengths unchanged.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ _STEP_SECONDS = 0.005
 def speech_bounds(waveform: Tensor, sample_rate: int, threshold_db: float, margin: float) -> tuple[int, int]:
     """The first sample to keep, and the one behind the last.
 
-    Windows of 20 ms, every 5 ms, are silent where their mean square is more than so many decibels below the loudest.
+    Windows of 20 ms, every 5 ms, are silent where their mean square is more than this many decibels below the loudest.
 
     Args:
         waveform: (S,).

@@ -115,7 +115,7 @@ def _list_places(node: list[Any], key: str, here: Path) -> list[int]:
     if key == "*":
         return list(range(len(node)))
     if not (key.isascii() and key.isdigit()) or len(key) > 9 or int(key) >= len(node):
-        raise ConfigError(f"{place(here)} is a list of {len(node)}; a place in it is a number from 0, or *")
+        raise ConfigError(f"{place(here)} is a list of {len(node)}; use a number from 0, or *")
     return [int(key)]
 
 

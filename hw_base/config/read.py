@@ -34,7 +34,7 @@ def read(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: a config is a .json, .yaml or .yml file")
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_BYTES // 2**20} MiB, which no config is")
+            raise ConfigError(f"{path}: larger than {MAX_BYTES // 2**20} MiB, the limit for a config")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
@@ -104,7 +104,7 @@ def parse_yaml(text: str, where: str, alone: bool = False) -> Any:
         node: Any = loader.get_node()
         if loader.check_node():
             second: Any = loader.peek_event()  # type: ignore[no-untyped-call]
-            raise ConfigError(f"{_at(second, where)}: a second document; one a file")
+            raise ConfigError(f"{_at(second, where)}: a second document; a file holds one")
         rest = text[node.end_mark.index :].strip()
         if alone and rest:
             raise ConfigError(f"{where}: {rest[:40]!r} is left over; put the whole value in quotation marks")

@@ -152,7 +152,7 @@ class SplitSection(Section):
         jitter: how far training batches may mix durations, as a fraction; padding grows by about as much.
         workers: processes that read audio; 0 reads in the training process.
         min_seconds: shorter utterances are dropped, as are those beyond the next two limits; drops are reported.
-        limit: keep so many utterances, picked at random, always the same.
+        limit: keep this many utterances, picked at random, always the same.
         on_bad_data: whether a file that cannot be used ends the run or is left out, counted and named.
     """
 
@@ -183,7 +183,7 @@ class TrainerSection(Component):
         eval_first: evaluate before the first step too, which shows what fine-tuning starts from.
         save_every: steps or epochs between checkpoints; at each evaluation if not given.
         keep: newest checkpoints that are kept; the best one is kept besides, as ``model_best.pth``.
-        keep_best: so many of the best are kept too, for ``python -m hw_base.average``.
+        keep_best: how many of the best are kept too, for ``python -m hw_base.average``.
         monitor: what the best checkpoint is chosen by, ``min val/wer``.
         early_stop: evaluations without improvement after which training ends.
         max_bad_steps: updates in a row with a non-finite loss or gradient after which training ends.

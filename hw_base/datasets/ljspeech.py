@@ -111,6 +111,6 @@ def _texts(file: Path) -> dict[str, str]:
         if not versions or not name or Path(name).name != name:
             raise DataError(f"LJSpeech: {file}, line {number}: expected <id>|<text>|<text>, found {line[:60]!r}")
         if name in texts:
-            raise DataError(f"LJSpeech: {file}, line {number}: the id {name!r} stands there twice")
+            raise DataError(f"LJSpeech: {file}, line {number}: the id {name!r} appears twice")
         texts[name] = versions[-1] or versions[0]
     return texts

@@ -43,7 +43,7 @@ class VCTK(BaseDataset):
         speakers: keep these only, such as ``["p225", "p226"]``, in this order.
         sentences: keep these numbers only, such as ``[1, 24]``: to divide a part of the corpus as one likes.
         microphone: 1 or 2; p280 and p315 have only the first.
-        trim_db: cut silence off both ends, that is, what is so many decibels below the loudest 20 ms; None keeps it.
+        trim_db: cut silence off both ends, that is, what is this many decibels below the loudest 20 ms; None keeps it.
         trim_margin: seconds of silence that stay at either end.
 
     Raises:

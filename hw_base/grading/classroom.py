@@ -80,7 +80,7 @@ def _entries(folder: Path) -> dict[str, Path]:
 
 
 class _Class:
-    """Submissions on their way through so many processes."""
+    """Submissions graded by a number of processes at a time."""
 
     def __init__(self, entries: dict[str, Path], request: Request, output: Path, jobs: int) -> None:
         self.entries, self.request, self.output, self.jobs = entries, request, output, jobs

@@ -75,7 +75,7 @@ class Settings(_Strict):
         floor: points of a submission that reaches no row.
         max_score: points at most.
         threshold: points below which the exit code is 1.
-        adjustments: name -> points that staff may give or take by ``--adjustments``, at most so many.
+        adjustments: name -> points that staff may give or take by ``--adjustments``, at most this many.
         checks: see `Checks`.
     """
 

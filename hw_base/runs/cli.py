@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 def train_main(argv: Sequence[str] | None = None) -> int:
     """``train.py``; the exit code."""
     parser = argparse.ArgumentParser(
-        prog="train.py", description="Train a model from a config, or go on from a checkpoint.", allow_abbrev=False
+        prog="train.py", description="Train a model from a config, or resume from a checkpoint.", allow_abbrev=False
     )
     _common(parser)
     parser.add_argument(
@@ -72,7 +72,9 @@ def evaluate_main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("-b", "--batch-size", type=positive(int), help="evaluation batch size")
     parser.add_argument("-j", "--jobs", type=int, help="processes that read audio")
-    parser.add_argument("--decoder", metavar="NAME", help="whose texts are the result (default: as the config says)")
+    parser.add_argument(
+        "--decoder", metavar="NAME", help="decoder whose texts are the result (default: as the config says)"
+    )
     parser.add_argument("--predictions", metavar="DIR", help="also write one <id>.txt for each utterance")
     arguments = parser.parse_args(argv)
 

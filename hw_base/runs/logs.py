@@ -64,7 +64,9 @@ class _File(logging.FileHandler):
         try:
             super().close()
         except OSError as error:
-            print(f"warning: {self.baseFilename}: its end could not be written: {error.strerror}", file=sys.stderr)
+            print(
+                f"warning: {self.baseFilename}: its last lines could not be written: {error.strerror}", file=sys.stderr
+            )
 
 
 def to_file(path: Path) -> Any:

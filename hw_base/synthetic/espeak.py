@@ -106,7 +106,7 @@ class Speaker:
         assert self._process.stdout is not None
         raw = self._process.stdout.read(header["n_bytes"])
         if len(raw) != header["n_bytes"]:
-            raise DataError(f"the process that speaks has ended in the middle of {utterance}")
+            raise DataError(f"the espeak-ng process has ended in the middle of {utterance}")
         pcm = _amplified(np.frombuffer(raw, dtype=np.int16), utterance.level)
         return Speech(pcm, tuple((str(s), int(at)) for s, at in header["phones"]))
 
@@ -165,14 +165,14 @@ class Speaker:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         except OSError as error:
-            raise DataError(f"the process that speaks has ended: {error}") from error
+            raise DataError(f"the espeak-ng process has ended: {error}") from error
         return self._read_header()
 
     def _read_header(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line.endswith(b"\n"):
-            raise DataError("the process that speaks has ended without an answer")
+            raise DataError("the espeak-ng process has ended without an answer")
         header: dict[str, Any] = json.loads(line)
         return header
 

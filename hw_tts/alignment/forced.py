@@ -55,7 +55,7 @@ def align(recognizer: Recognizer, text: str, log_probs: Tensor, duration: float,
         raise MissingPackageError("the alignment by a recognizer", "torchaudio") from error
     tokens = recognizer.encode(recognizer.normalize(text))
     if not tokens:
-        raise DataError(f"the recognizer knows nothing of the text {text[:40]!r}")
+        raise DataError(f"the recognizer's vocabulary lacks every character of the text {text[:40]!r}")
     repeats = sum(a == b for a, b in itertools.pairwise(tokens))
     if len(tokens) + repeats > len(log_probs):
         raise DataError(f"its {len(tokens)} tokens do not fit into {len(log_probs)} frames of the recognizer")

@@ -80,7 +80,9 @@ class TTSItemMaker:
                 return {"tokens": torch.tensor(self.front_end.encode(record.text), dtype=torch.int64)}
             unknown = self.front_end.unknown_symbols([symbol for symbol, _, _ in phones])
             if unknown:
-                raise DataError(f"its alignment has symbols that training had not: {sorted(set(unknown))[:10]}")
+                raise DataError(
+                    f"its alignment has symbols that were not in the training data: {sorted(set(unknown))[:10]}"
+                )
             tokens = self.front_end.encode_symbols([symbol for symbol, _, _ in phones])
         except DataError as error:
             raise DataError(f"utterance {record.utterance_id!r}: {error}") from None

@@ -125,7 +125,7 @@ def vocoder_for(model: SynthesisModel, path: str | None, features: Any, device: 
     if not model.trains_on_waveform:
         return load_vocoder(path, features, device)
     if path is not None:
-        raise ConfigError("trainer.args.vocoder: this model makes audio itself and has no use for a vocoder")
+        raise ConfigError("trainer.args.vocoder: this model makes audio itself and needs no vocoder")
     return None
 
 

@@ -299,7 +299,7 @@ def bad_inputs():
         (raw("o.json", b"{}"), "expected a list"),
         (raw("o.json", b"[]"), "expected a list"),
         (rows(good, 3), "entry 1 must be an object with an 'id'"),
-        (rows(good, good), "'a' is there twice"),
+        (rows(good, good), "'a' appears twice"),
         (rows(good | {"ground_truth": 3}), "'a': ground_truth must be a text, found int"),
         (rows(good | {"ground_truth": None}), "no utterance has a 'ground_truth'"),
         (rows(good | {"pred_text_argmax": {"x": 1}}), "pred_text_argmax must be a text, found dict"),

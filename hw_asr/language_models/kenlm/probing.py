@@ -108,7 +108,7 @@ def _find(binary: KenlmBinary, shorter: np.ndarray, keys: np.ndarray, wanted: np
         found[place] = True
         start = stop
     if not found.all():
-        raise DataError(f"{binary.path}: {int((~found).sum())} {order}-grams are made of no shorter ones: damaged?")
+        raise DataError(f"{binary.path}: {int((~found).sum())} {order}-grams lack their shorter n-grams: damaged?")
     return words
 
 

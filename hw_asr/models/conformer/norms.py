@@ -1,4 +1,4 @@
-"""Normalization in the convolution module, blind to padding."""
+"""Normalization in the convolution module, unaffected by padding."""
 
 from typing import Literal
 

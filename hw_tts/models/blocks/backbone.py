@@ -46,7 +46,7 @@ class TextEncoder(nn.Module):
         hidden = self.stack(self.positions(self.embedding(tokens), tokens_length), mask)
         if self.speakers is not None:
             if speaker_id is None:
-                raise ConfigError(f"the model has {self.speakers.num_embeddings} voices; say which speaker is to speak")
+                raise ConfigError(f"the model has {self.speakers.num_embeddings} voices; choose a speaker")
             hidden = (hidden + self.speakers(speaker_id)[:, None]).masked_fill(~mask[..., None], 0.0)
         return hidden, mask
 

@@ -157,7 +157,7 @@ class Variance(nn.Module):
             raise ConfigError(f"statistics of {self.name}: {missing} missing; found {sorted(statistics)}")
         mean, std = given["mean"], given["std"]
         if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
-            raise ConfigError(f"statistics of {self.name}: mean {mean} and deviation {std}; is it the same everywhere?")
+            raise ConfigError(f"statistics of {self.name}: mean {mean} and deviation {std}; is the value constant?")
         low, high = given.get("min", mean - 4 * std), given.get("max", mean + 4 * std)
         if self.log:
             spread = math.log1p((std / mean) ** 2) if mean > 0 else 1.0

@@ -71,7 +71,7 @@ def test_a_class_is_found_by_its_module_too(homework, capsys):
         (["models", "DeepSpeech2", "--args", "{n: 1}"], "--args: not JSON"),
         (["models", "DeepSpeech2", "--args", "[1]"], "expected an object in braces"),
         (["models", "X", "--import", "no_such_package"], "no_such_package"),
-        (["metrics", "--args", "{}"], "Name the component"),
+        (["metrics", "--args", "{}"], "name the component"),
     ],
 )
 def test_wrong_usage_is_said_in_one_line(arguments, message, capsys):

@@ -218,7 +218,7 @@ def test_overrides():
         ("trainer.max_stepz=5", "trainer.max_stepz: unknown key. Did you mean 'max_steps'?"),
         ("trainer", "--set trainer: expected KEY=VALUE"),
         ("data.train.datasets.7.type=X", "--set data.train.datasets.7.type: data.train.datasets is a list of 1"),
-        ("data.train.datasets.first.type=X", "a place in it is a number from 0"),
+        ("data.train.datasets.first.type=X", "use a number from 0"),
         ("seed.x=1", "--set seed.x: seed is 1, which has no keys"),
         ("trainer.max_steps=[1", "--set trainer.max_steps:1:3: not YAML"),
     ],

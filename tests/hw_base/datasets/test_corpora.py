@@ -170,7 +170,7 @@ def test_ljspeech_faults(tmp_path):
     for content, message in [
         (b"LJ001-0001|a|b\nnonsense\n", "line 2: expected <id>"),
         (b"id|a|b\n", "'id' does not end in a number"),
-        (b"LJ001-0001|a|b\nLJ001-0001|a|b\n", "line 2: the id 'LJ001-0001' stands there twice"),
+        (b"LJ001-0001|a|b\nLJ001-0001|a|b\n", "line 2: the id 'LJ001-0001' appears twice"),
         (b"\xff\xfe\x00", "cannot be read"),
     ]:
         metadata.write_bytes(content)

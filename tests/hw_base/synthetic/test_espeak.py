@@ -148,7 +148,7 @@ def test_a_killed_process_is_an_error_and_not_a_hang():
         doomed.say(Utterance("hello", "en-us"))
         os.kill(doomed._process.pid, signal.SIGKILL)
         doomed._process.wait()
-        with pytest.raises(DataError, match="the process that speaks has ended"):
+        with pytest.raises(DataError, match="the espeak-ng process has ended"):
             doomed.say(Utterance("hello", "en-us"))
 
 

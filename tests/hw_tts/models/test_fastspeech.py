@@ -128,5 +128,5 @@ def test_what_the_data_lacks_is_said():
     del batch["durations"]
     with pytest.raises(ConfigError, match="name alignments in the data section"):
         fastspeech()(**batch)
-    with pytest.raises(ConfigError, match="2 voices; say which speaker"):
+    with pytest.raises(ConfigError, match="2 voices; choose a speaker"):
         fastspeech(n_speakers=2).synthesize(batch["tokens"], batch["tokens_length"])

@@ -163,7 +163,7 @@ def test_speakers_sound_different():
     network, batch = talkative(n_speakers=3).eval(), make_batch(([2, 3, 1],))
     outs = [network.synthesize(batch["tokens"], batch["tokens_length"], torch.tensor([s])) for s in range(3)]
     assert not torch.equal(outs[0]["pitch"], outs[1]["pitch"])
-    with pytest.raises(ConfigError, match="3 voices; say which speaker"):
+    with pytest.raises(ConfigError, match="3 voices; choose a speaker"):
         network.synthesize(batch["tokens"], batch["tokens_length"])
 
 

@@ -121,7 +121,7 @@ def test_statistics_travel_in_the_state():
     ("statistics", "message"),
     [
         ({"pitch_mean": 1.0}, r"statistics of pitch: \['std'\] missing; found \['pitch_mean'\]"),
-        ({"pitch_mean": 1.0, "pitch_std": 0.0}, "the same everywhere"),
+        ({"pitch_mean": 1.0, "pitch_std": 0.0}, "is the value constant"),
         ({"pitch_mean": math.nan, "pitch_std": 1.0}, "mean nan"),
     ],
 )
