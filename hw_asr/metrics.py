@@ -37,5 +37,5 @@ class CER(NormalizedEditRate):
     """Character error rate of a corpus: edits over reference characters, spaces between words included."""
 
     def units(self, text: str) -> Sequence[str]:
-        """Characters, without white space at the ends."""
+        """Characters; every normalizer drops white space at the ends and makes any other stretch of it one space."""
         return self._normalize(text)

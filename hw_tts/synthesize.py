@@ -10,7 +10,7 @@ from typing import Any
 
 from hw_base import distributed
 from hw_base.audio import io as audio
-from hw_base.errors import ConfigError
+from hw_base.errors import ConfigError, DataError
 from hw_base.runs import cli, outputs
 from hw_base.text_files import read_lines, read_transcript, transcript_files
 from hw_base.writers import plots
@@ -162,7 +162,7 @@ def _texts(arguments: argparse.Namespace) -> dict[str, str]:
         return {"speech": _said(arguments.text, "--text")}
     if arguments.file is not None:
         texts: dict[str, str] = {}
-        for i, line in enumerate(read_lines(arguments.file), start=1):
+        for i, line in enumerate(_lines(arguments.file), start=1):
             identifier, bar, text = line.partition("|")
             if line.strip():
                 identifier, text = (identifier.strip(), text) if bar else (f"{i:04d}", line)
@@ -177,6 +177,13 @@ def _texts(arguments: argparse.Namespace) -> dict[str, str]:
     if not texts:
         raise ConfigError(f"nothing to say: no text in {arguments.file or arguments.transcriptions}")
     return texts
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return read_lines(path)
+    except DataError as error:
+        raise ConfigError(f"--file {error}") from None
 
 
 def _said(text: str, where: str) -> str:
