@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from hw_base import disk_space
+from hw_base import disk_space, storage
 from hw_base.checkpoint_checks import check_archive, check_state, check_values, misfit
 from hw_base.errors import CheckpointError, HwError
 
@@ -72,23 +72,18 @@ def save(path: Path, state: dict[str, Any]) -> None:
     Raises:
         CheckpointError: it could not be written, for example because the disk is full; the temporary file is removed.
     """
-    scratch = path.with_name(path.name + ".tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"format": FORMAT, **state}, scratch)
-        _seal(scratch)
-        os.replace(scratch, path)
-        _sync_folder(path.parent)
+        with storage.replacing(path) as scratch:
+            torch.save({"format": FORMAT, **state}, scratch)
+            _seal(scratch)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
         free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
         space = f"{disk_space.mib(disk_space.size_of(state))} are needed, {free / 2**20:.0f} MiB are free there"
         raise CheckpointError(f"{path}: not written ({space}): {_first_line(error)}") from error
 
 
 def _seal(path: Path) -> None:
-    """Append the digest as the archive's comment and flush everything to the disk."""
+    """Append the digest as the archive's comment."""
     with open(path, "r+b") as file:
         file.seek(-2, os.SEEK_END)
         if file.read(2) != b"\0\0":
@@ -96,8 +91,6 @@ def _seal(path: Path) -> None:
         digest = _digest(path, path.stat().st_size - 2)
         file.seek(-2, os.SEEK_END)
         file.write(struct.pack("<H", _COMMENT_SIZE) + _MARK + digest.encode())
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _digest(path: Path, size: int) -> str:
@@ -108,14 +101,6 @@ def _digest(path: Path, size: int) -> str:
             hasher.update(block)
             size -= len(block)
     return hasher.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def verify(path: Path) -> None:
@@ -270,20 +255,13 @@ def mark_best(checkpoint: Path, folder: Path | None = None) -> None:
         CheckpointError: it could not be written; what was there is unchanged.
     """
     best = (folder or checkpoint.parent) / BEST
-    scratch = best.with_name(BEST + ".tmp")
     try:
-        scratch.unlink(missing_ok=True)
-        try:
-            os.link(checkpoint, scratch)
-        except OSError:  # a file system without hard links, or another one
-            shutil.copyfile(checkpoint, scratch)
-            with open(scratch, "rb") as file:
-                os.fsync(file.fileno())
-        os.replace(scratch, best)
-        _sync_folder(best.parent)
+        with storage.replacing(best) as scratch:
+            try:
+                os.link(checkpoint, scratch)
+            except OSError:  # a file system without hard links, or another one
+                shutil.copyfile(checkpoint, scratch)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
         raise CheckpointError(
             f"{best}: not written: {error.strerror}{disk_space.said(best.parent, checkpoint)}"
         ) from error
@@ -334,7 +312,7 @@ def set_aside(folder: Path, step: int) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove what a killed process left half written."""
-    for path in folder.glob("*.pth.tmp"):
+    for path in folder.glob(f"*.pth*{storage.TEMPORARY}"):
         path.unlink(missing_ok=True)
 
 

@@ -3,8 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 import zipfile
 from pathlib import Path
 
@@ -14,13 +12,9 @@ from hw_asr.language_models.arpa import read_arpa
 from hw_asr.language_models.kenlm.binary import is_kenlm_binary, read_kenlm
 from hw_asr.language_models.ngram import NgramArrays, NgramModel
 from hw_base.errors import DataError
+from hw_base.storage import cache_folder, replacing
 
 _FORMAT = 2
-
-
-def cache_folder() -> Path:
-    """Where binary models are kept: ``$XDG_CACHE_HOME/hw_asr``, by default ``~/.cache/hw_asr``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hw_asr"
 
 
 def open_ngram(path: "str | Path", use_cache: bool = True) -> NgramModel:
@@ -52,7 +46,7 @@ def _cache_path(path: Path) -> Path:
     except OSError as error:
         raise DataError(f"{path}: cannot read the language model: {error}") from error
     key = json.dumps([_FORMAT, str(path.resolve()), facts.st_size, facts.st_mtime_ns])
-    return cache_folder() / f"{path.name}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+    return cache_folder() / "language_models" / f"{path.name}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
 
 
 def _load(path: Path) -> NgramModel:
@@ -64,14 +58,7 @@ def _load(path: Path) -> NgramModel:
 
 
 def _save(model: NgramModel, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     header = np.array([model.order, model.levels, model.start_state])
     vocabulary = np.frombuffer("\n".join(model.vocabulary).encode(), np.uint8)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=".npz")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, header=header, vocabulary=vocabulary, **model.arrays._asdict())
-        os.replace(name, path)
-    except OSError:
-        os.unlink(name)
-        raise
+    with replacing(path, durable=False) as scratch, open(scratch, "wb") as file:
+        np.savez(file, header=header, vocabulary=vocabulary, **model.arrays._asdict())

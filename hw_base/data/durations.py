@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +13,7 @@ from typing import Any
 from hw_base.audio import io as audio
 from hw_base.data.dataset import Record
 from hw_base.errors import DataError
-from hw_base.storage import cache_folder
+from hw_base.storage import cache_folder, replacing
 
 log = logging.getLogger(__name__)
 
@@ -90,14 +89,8 @@ def _digest(facts: dict[str, list[float]]) -> str:
 def _write(cache: Path, facts: dict[str, list[float]]) -> None:
     """Under a temporary name first, so that two runs that start together cannot mix their files."""
     try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=cache.parent, prefix=cache.stem, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                json.dump({"format": _FORMAT, "digest": _digest(facts), "files": facts}, stream)
-            os.replace(temporary, cache)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with replacing(cache, durable=False) as scratch:
+            content = {"format": _FORMAT, "digest": _digest(facts), "files": facts}
+            scratch.write_text(json.dumps(content), encoding="utf-8")
     except OSError as error:
         log.warning("%s: the durations cannot be remembered (%s)", cache, error.strerror)

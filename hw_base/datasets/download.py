@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+from hw_base import storage
 from hw_base.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -123,9 +124,7 @@ class _Part:
         self.note.write_text(json.dumps({"url": self.url, "validator": validator}), encoding="utf-8")
 
     def finish(self) -> None:
-        with open(self.path, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(self.path, self.target)
+        storage.move(self.path, self.target)
         self.note.unlink(missing_ok=True)
 
     def _read_note(self) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def _write_tables(output: Path, reports: Mapping[str, Mapping[str, Any]], isolat
     numbers = ["exit_code", "score", "max_score", *metrics, "seconds", "peak_memory_mb", "parameters"]
     columns = ["submission", "status", *numbers, "findings", "reason"]
     rows = [_row(name, report) for name, report in reports.items()]
-    formats.write_text(output / "table.csv", formats.table(columns, rows))
+    storage.write_text(output / "table.csv", formats.table(columns, rows))
     graded = sum(report["exit_code"] in (0, 1) for report in reports.values())
     page_of(
         "class.html",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hw_base.grading.outcome import ExitCode
-from hw_base.storage import write_json
+from hw_base.storage import write_json, write_text
 
 Format = Literal["gradescope", "classroom50", "otter"]
 FILES: dict[str, str] = {"gradescope": "results.json", "classroom50": "result.json", "otter": "final_grades.csv"}
@@ -99,13 +99,6 @@ def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         writer.writerow([_harmless(row.get(name, "")) for name in columns])
     return buffer.getvalue()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    scratch = path.with_name(path.name + ".tmp")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
 
 
 def exit_code(kind: str | None, report: Mapping[str, Any]) -> int:

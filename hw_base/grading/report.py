@@ -78,9 +78,7 @@ def page_of(template: str, path: Path, **values: Any) -> None:
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(loader=FileSystemLoader(_HERE / "templates"), autoescape=True, trim_blocks=True)
-    scratch = path.with_name(path.name + ".tmp")
-    scratch.write_text(environment.get_template(template).render(**values), encoding="utf-8")
-    scratch.replace(path)
+    storage.write_text(path, environment.get_template(template).render(**values))
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,6 @@
 """The folder of one run: made or found, never emptied, written to by one process at a time."""
 
 import contextlib
-import fcntl
 import logging
 import os
 import platform
@@ -15,7 +14,7 @@ import torch
 
 from hw_base import checkpoint
 from hw_base.errors import CheckpointError, ConfigError
-from hw_base.storage import write_json
+from hw_base.storage import lock, write_json
 from hw_base.writers.base import without_home
 
 log = logging.getLogger(__name__)
@@ -143,14 +142,9 @@ class RunFolder:
         except OSError as error:
             raise ConfigError(f"--run-dir {path}: cannot be written to: {error.strerror}") from None
         _locks.add(self._lock.fileno())
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if lock(self._lock, f"--run-dir {path}", wait=False) == "busy":
             self.close()
-            raise ConfigError(f"--run-dir {path}: another process is training in this folder") from None
-        except OSError as error:
-            reason = f"its file system cannot lock files ({error.strerror})"
-            log.warning("--run-dir %s: %s; make sure that no other process trains there", path, reason)
+            raise ConfigError(f"--run-dir {path}: another process is training in this folder")
         self.holds_run = (path / "metrics.jsonl").exists() or bool(checkpoint.numbered(path))
         if self.holds_run and not resuming:
             self.close()

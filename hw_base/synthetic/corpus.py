@@ -10,7 +10,7 @@ import random
 import shutil
 import tempfile
 import wave
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from hw_base import storage
 from hw_base.config.schema import PathText, Threads
 from hw_base.data.dataset import BaseDataset, Record
 from hw_base.errors import ConfigError, DataError
@@ -156,9 +157,7 @@ def _key(plan: Sequence[Utterance], sample_rate: int) -> str:
 def _cache_root(cache_dir: str | None) -> Path:
     if cache_dir is not None:
         return Path(cache_dir).absolute()
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # The standard of these folders says that a relative path is to be ignored.
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "hw_speech"
+    return storage.cache_folder()
 
 
 def _n_cores() -> int:
@@ -201,9 +200,11 @@ def _content_digest(folder: Path, index: list[dict[str, Any]]) -> str:
 
 def _make(folder: Path, plan: Sequence[Utterance], sample_rate: int, n_processes: int) -> list[dict[str, Any]]:
     """Make the corpus in a temporary folder, then rename it: a folder with the final name is complete."""
+    waiting = f"{folder}: another process is making this corpus; waiting for it"
+    lock = folder.with_name(f".{folder.name}.lock")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(folder) as alone:
+        with storage.exclusive(lock, waiting, "; set cache_dir") as alone:
             index = _read_index(folder)
             if index is not None:
                 return index
@@ -234,27 +235,6 @@ def _publish(building: Path, folder: Path) -> None:
         # Without a lock another process may have been first, with the same bytes.
         if _read_index(folder) is None:
             raise
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-    """Let one process make the corpus while the others wait; the lock ends with the process, however it ends.
-
-    Yields:
-        whether there is a lock: some network file systems have none, and then several processes make the corpus.
-    """
-    import fcntl
-
-    with open(folder.with_name(f".{folder.name}.lock"), "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("%s: another process is making this corpus; waiting for it", folder)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            yield False
-            return
-        yield True
 
 
 def _speak_all(folder: Path, plan: Sequence[Utterance], sample_rate: int, n_processes: int) -> list[dict[str, Any]]:

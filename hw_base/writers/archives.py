@@ -5,6 +5,8 @@ import shutil
 import zipfile
 from pathlib import Path
 
+from hw_base.storage import replacing
+
 _EMPTY_ZIP_SIZE = 22  # Comet makes an empty archive at the start and fills it at the end
 
 
@@ -54,12 +56,10 @@ def archive_fragment(fragment: Path) -> Path | None:
 
 def _zip(scratch: Path, target: Path) -> None:
     """Zip what a killed process left; the last message counts only if it is a whole line."""
-    temporary = target.with_suffix(".tmp")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    with replacing(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(scratch.iterdir()):
             if path.name == "messages.json":
                 messages = path.read_bytes()
                 archive.writestr(path.name, messages[: messages.rfind(b"\n") + 1])
             elif path.is_file():
                 archive.write(path, path.name)
-    os.replace(temporary, target)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hw_base.errors import MissingPackageError
+from hw_base.storage import replacing
 from hw_base.writers.base import Cell, Writer
 from hw_base.writers.media import png_bytes, wav_bytes
 
@@ -115,12 +116,8 @@ class JsonlWriter(Writer):
         if not self.path.exists():
             return
         kept = [line for line, row in _lines(self.path) if row is not None and row.get("step", 0) <= step]
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        with open(temporary, "wb") as file:
-            file.writelines(kept)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+        with replacing(self.path) as scratch:
+            scratch.write_bytes(b"".join(kept))
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
         """Go on after the rows of `step`."""

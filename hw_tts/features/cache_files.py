@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import struct
-import tempfile
 import threading
 import time
 import zlib
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hw_base.errors import DataError
+from hw_base.storage import replacing
 
 log = logging.getLogger(__name__)
 
@@ -138,15 +138,8 @@ class Digests:
 
 def _replace(path: Path, content: bytes) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with replacing(path, durable=False) as scratch:
+            scratch.write_bytes(content)
     except OSError as error:
         raise CannotWriteError(
             f"{path}: cannot be written ({error.strerror}); set XDG_CACHE_HOME to a folder with space"

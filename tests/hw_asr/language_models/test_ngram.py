@@ -8,10 +8,11 @@ import torch
 from hw_asr.decoders.tensor.ngram import TensorNgram
 from hw_asr.language_models import ngram
 from hw_asr.language_models.arpa import Arpa, Grams, read_arpa, write_arpa
-from hw_asr.language_models.cache import cache_folder, open_ngram
+from hw_asr.language_models.cache import open_ngram
 from hw_asr.language_models.ngram import NgramModel
 from hw_asr.language_models.pair_table import build_pair_table, places
 from hw_base.errors import DataError
+from hw_base.storage import cache_folder
 
 SMALL = """
 a line that is no part of the model
@@ -159,13 +160,13 @@ def test_what_is_written_reads_the_same(small, tmp_path):
 
 def test_the_cache_gives_the_same_model_and_notices_changes(small):
     fresh = open_ngram(small)
-    assert len(list(cache_folder().iterdir())) == 1
+    assert len(list((cache_folder() / "language_models").iterdir())) == 1
     cached = open_ngram(small)
     assert (cached.order, cached.vocabulary, cached.levels) == (fresh.order, fresh.vocabulary, fresh.levels)
     assert all(np.array_equal(a, b) for a, b in zip(fresh.arrays, cached.arrays, strict=True))
     small.write_text(SMALL.replace("-0.15", "-0.95"))
     assert open_ngram(small).score("an ox") == pytest.approx((-0.5 - 0.2 - 0.95) * math.log(10))
-    for path in cache_folder().iterdir():
+    for path in (cache_folder() / "language_models").iterdir():
         path.write_bytes(path.read_bytes()[:100])
     assert open_ngram(small).score("an ox") == pytest.approx((-0.5 - 0.2 - 0.95) * math.log(10))
 
@@ -212,7 +213,7 @@ def test_a_million_ngrams_take_less_than_100_megabytes():
 
 def test_a_flipped_bit_anywhere_in_the_cache_changes_nothing(small):
     fresh = open_ngram(small)
-    [cached] = cache_folder().iterdir()
+    [cached] = (cache_folder() / "language_models").iterdir()
     raw = cached.read_bytes()
     for place in [*range(0, 64), *range(64, len(raw), max(1, len(raw) // 150))]:
         damaged = bytearray(raw)
