@@ -123,11 +123,12 @@ def run(experiment: Experiment, path: Path, source: Path | None, anew: bool = Fa
                 checkpoint.set_aside(path, trainer.step)
             trainer.repair_best(source)
             log.info("resumed from %s, step %d", source, trainer.step)
-        elif trainer.section.preflight and not distributed.active():
-            preflight(trainer)
-        elif folder is not None and folder.holds_run:
-            log.info("the run there ended before its first checkpoint: it is started again")
-            trainer.setup.writers.load_state_dict({}, -1)
+        else:
+            if trainer.section.preflight and not distributed.active():
+                preflight(trainer)
+            if folder is not None and folder.holds_run:
+                log.info("the run there ended before its first checkpoint: it is started again")
+                trainer.setup.writers.load_state_dict({}, -1)
         trainer.check_space()
         try:
             values = trainer.train()
