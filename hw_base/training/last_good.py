@@ -90,9 +90,7 @@ class LastGood:
             self._good, self._candidate = self._candidate, self._good
             self._proposed = False
 
-    def restore(self) -> bool:
-        """Give the model the last good weights; false if there were none yet."""
-        if not self._good:
-            return False
-        torch._foreach_copy_(self.tensors, self._good)
-        return True
+    def restore(self) -> None:
+        """Give the model the last good weights, if there were any."""
+        if self._good:
+            torch._foreach_copy_(self.tensors, self._good)
