@@ -51,7 +51,7 @@ FLOORS = {
         "training",
         "doctor reports",
         "runs",
-        "average list check grade report",
+        "average list check grade report upload",
     ),
     "hw_asr": (
         "augmentations language_models losses models text_encoders",

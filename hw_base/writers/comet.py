@@ -1,14 +1,12 @@
 """Comet: offline unless asked otherwise, without an account, a network or a question."""
 
-import json
 import logging
 import os
 import shlex
+import shutil
 import tempfile
-import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +17,6 @@ from torch import Tensor
 
 from hw_base.errors import ConfigError, MissingPackageError
 from hw_base.registry import WRITERS
-from hw_base.writers.archives import archive_fragment, new_fragment
 from hw_base.writers.base import Cell, Writer, without_home
 from hw_base.writers.media import png_bytes, wav_bytes
 
@@ -44,8 +41,8 @@ class CometWriter(Writer):
     """An experiment of Comet.
 
     Offline, each process that works on the run leaves one archive, ``comet/000.zip`` and so on in the run folder, all
-    of the same experiment. Until its end the messages lie in a folder beside them, so that a killed run loses nothing:
-    the next process, or ``python -m hw_base.writers.recover RUN_DIR``, makes the archive.
+    of the same experiment. Comet makes it at the end, so a killed process leaves none: then ``python -m hw_base.upload
+    RUN_DIR --to comet`` sends the whole run from its record.
 
     Args:
         run_dir: the run folder.
@@ -86,27 +83,38 @@ class CometWriter(Writer):
 
     def _started(self) -> Any:
         if self._experiment is None:
-            self._fragment = new_fragment(self.folder)
-            with _temporary_files_in(self._fragment):  # where Comet keeps the messages until the end
-                self._experiment = self._comet.start(
-                    project_name=self.project,
-                    workspace=self.workspace,
-                    experiment_key=self._key,
-                    online=self.online,
-                    mode="get_or_create" if self._resumed else "create",
-                    experiment_config=self._settings(),
-                )
-            if not self.online:
-                self._describe(Path(self._experiment.tmpdir))
+            self._fragment = self._new_fragment()
+            self._experiment = self._comet.start(
+                project_name=self.project,
+                workspace=self.workspace,
+                experiment_key=self._key,
+                online=self.online,
+                mode="get_or_create" if self._resumed else "create",
+                experiment_config=self._settings(),
+            )
             self._write_instructions()
-            if not self._resumed:
-                shown = without_home(self.config)
-                about = shown.pop("about", "")  # a parameter of more than 2,000 characters is cut with a warning
-                self._experiment.log_parameters(shown)
-                if about:
-                    text = about if isinstance(about, str) else "\n".join(about)
-                    self._experiment.log_text(text, metadata={"name": "about"})
+            shown = without_home(self.config)
+            about = shown.pop("about", "")  # a parameter of more than 2,000 characters is cut with a warning
+            self._experiment.log_parameters(shown)  # again after a resume: the process before may have been killed
+            if about and not self._resumed:
+                text = about if isinstance(about, str) else "\n".join(about)
+                self._experiment.log_text(text, metadata={"name": "about"})
         return self._experiment
+
+    def _new_fragment(self) -> Path:
+        """The folder in which this process's archive grows; what a killed process left is of no use and goes."""
+        taken = [path for path in self.folder.glob("*") if path.stem.isdigit()]
+        for folder in filter(Path.is_dir, taken):
+            log.warning("an earlier process was killed before Comet made its archive: %s", self._send_everything)
+            shutil.rmtree(folder)
+        fragment = self.folder / f"{max((int(path.stem) for path in taken), default=-1) + 1:03d}"
+        fragment.mkdir(parents=True)
+        return fragment
+
+    @property
+    def _send_everything(self) -> str:
+        run_dir = shlex.quote(str(self.folder.parent.absolute()))
+        return f"python -m hw_base.upload {run_dir} --to comet"
 
     def _settings(self) -> Any:
         switches: dict[str, bool] = dict.fromkeys(_AUTOMATIC, False)
@@ -116,34 +124,15 @@ class CometWriter(Writer):
             name=self.run_name, offline_directory=directory, display_summary_level=0, **switches
         )
 
-    def _describe(self, scratch: Path) -> None:
-        """What Comet writes at the end only, already now: with it, the folder can be archived after a kill."""
-        now = int(time.time() * 1000)
-        description: dict[str, Any] = {
-            "offline_id": self._key,
-            "project_name": self.project,
-            "workspace": self.workspace,
-            "start_time": now,
-            "stop_time": now,
-            "tags": [],
-            "resume_strategy": "get_or_create" if self._resumed else "create",
-            "customer_error_reported": False,
-            "customer_error_message": None,
-            "user_provided_experiment_key": True,
-            "comet_start_sourced": True,
-        }
-        (scratch / "experiment.json").write_text(json.dumps(description), encoding="utf-8")
-
     @property
     def upload_command(self) -> str:
         """The one command that sends an offline run."""
         return f"comet upload {shlex.quote(str(self.folder.absolute()))}/*.zip"
 
     def _write_instructions(self) -> None:
-        run_dir = shlex.quote(str(self.folder.parent.absolute()))
         (self.folder / "upload.txt").write_text(
             f"Send this run to comet.com:\n\n    {self.upload_command}\n\n"
-            f"If it was killed, first:\n\n    python -m hw_base.writers.recover {run_dir}\n",
+            f"If it was killed, instead:\n\n    {self._send_everything}\n",
             encoding="utf-8",
         )
 
@@ -187,8 +176,11 @@ class CometWriter(Writer):
         try:
             experiment.end()
         finally:
-            archived = archive_fragment(self._fragment)
-        if archived is not None:
+            archives = list(self._fragment.glob("*.zip"))
+            if archives:
+                os.replace(archives[0], self._fragment.with_suffix(".zip"))
+            shutil.rmtree(self._fragment)
+        if archives:
             log.info("to send this run to comet.com: %s", self.upload_command)
         self._resumed = True  # whatever is reported later belongs to the same experiment
 
@@ -203,13 +195,3 @@ def _import_comet(component: str) -> Any:
         raise MissingPackageError(component, "comet-ml") from error
     logging.getLogger("comet_ml").setLevel(logging.WARNING)
     return comet_ml
-
-
-@contextmanager
-def _temporary_files_in(folder: Path) -> Iterator[None]:
-    before = tempfile.tempdir
-    tempfile.tempdir = str(folder.absolute())
-    try:
-        yield
-    finally:
-        tempfile.tempdir = before
