@@ -26,6 +26,9 @@ from hw_base.writers import plots
 
 log = logging.getLogger(__name__)
 
+# Examples of an evaluation that the log shows.
+_ON_CONSOLE = 2
+
 
 class CorpusMetrics:
     """Every metric for every decoder: ``wer_argmax``; and ``wer``, which is that of the primary decoder.
@@ -118,6 +121,7 @@ class CTCTrainer(BaseTrainer):
             "speaker": batch["speaker"][i],
             "text": batch["text"][i],
             "predictions": texts,
+            "blank_share": _blank_share(batch["log_probs"][i, : int(batch["log_probs_length"][i])]),
             "spectrogram": batch["spectrogram"][i, :, :frames].cpu(),
             "waveform": batch["waveform"][i, :samples].cpu(),
         }
@@ -135,6 +139,10 @@ class CTCTrainer(BaseTrainer):
         """Give the writers a table of predictions, and once a run the audio and spectrogram of each example."""
         if not shown or not distributed.is_main():
             return
+        for example in self._shown[:_ON_CONSOLE]:
+            prediction, share = next(iter(example["predictions"].values())), example["blank_share"]
+            log.info("  %s: %r", example["id"], example["text"])
+            log.info("  recognized, blanks in %.0f %% of the frames: %r", 100 * share, prediction)
         rows = []
         for example in shown:
             for decoder, text in example["predictions"].items():
@@ -179,3 +187,8 @@ class CTCTrainer(BaseTrainer):
         shown = {f"{name}: original": features(original), f"{name}: augmented": spectrogram}
         picture = plots.spectrograms_image(shown, features.hop_length / features.sample_rate, "mel band")
         writers.image("train/spectrogram_augmentation", picture, self.step)
+
+
+def _blank_share(log_probs: Tensor) -> float:
+    """Share of the frames whose best token is the blank; log_probs (T, V)."""
+    return float((log_probs.argmax(-1) == 0).float().mean())

@@ -13,6 +13,8 @@ from hw_base.watch.diagnosis import Diagnosis, InARow, Seen, Watcher
 
 # Updates after the learning rate's peak during which a CTC model may emit blanks alone.
 BLANK_PHASE = 300
+# No letter is said in so many frames by a model that uses blanks.
+LETTER_SHARE = 0.4
 
 
 class Features(Watcher):
@@ -126,15 +128,14 @@ class Posteriors(Watcher):
 
     def _collapsed(self, measured: dict[str, float], step: int) -> Iterator[Diagnosis]:
         best, share = int(measured["commonest"]), measured["share"]
-        alone = share > 0.97
         evidence: dict[str, Any] = {"share": share, "symbols": int(measured["symbols"]), "entropy": measured["entropy"]}
-        if self.symbol(alone and best != 0 and step >= 40):
+        if self.symbol(best != 0 and share > LETTER_SHARE and step >= 30):
             shown = self.spell([best])
             causes = ["the loss takes another token than 0 for the blank", "targets that are all alike"]
             sentence = f"{share:.0%} of the frames say {shown!r}: the model emits one letter where blanks belong"
             yield Diagnosis("one_symbol", sentence, evidence, causes, "let loss, encoder and decoder agree: blank 0")
         normal = self.peak + BLANK_PHASE
-        if self.blank(alone and best == 0 and step > normal):
+        if self.blank(share > 0.97 and best == 0 and step > normal):
             causes = ["the learning rate is too high", "transcripts belong to other audio", "features carry no speech"]
             sentence = f"the model says nothing but blanks; that is normal in the first {normal} steps, no longer"
             yield Diagnosis("only_blanks", sentence, evidence, causes, "try --one-batch, then another learning rate")

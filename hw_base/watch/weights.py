@@ -74,7 +74,7 @@ class LearningRate(Watcher):
     Only matrices count: biases begin at 0.
     """
 
-    too_high, too_low = 0.3, 2e-4
+    too_high, too_low = 0.15, 2e-4
 
     def __init__(self) -> None:
         self.high = InARow(2)

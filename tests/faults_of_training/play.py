@@ -3,7 +3,8 @@
 import contextlib
 import copy
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,12 @@ import torch
 
 import hw_asr  # noqa: F401 - fills the registries
 import hw_tts  # noqa: F401
+from hw_asr.task import RecognitionTask
+from hw_base.check import check
 from hw_base.config.resolve import resolve
+from hw_base.doctor import data
+from hw_base.doctor.examine import preflight
+from hw_base.doctor.findings import Finding
 from hw_base.errors import HwError
 from hw_base.runs.experiment import Experiment
 from hw_base.training.trainer import BaseTrainer
@@ -23,7 +29,7 @@ RECOGNITION: dict[str, Any] = {
     "name": "faults",
     "seed": 1,
     "data": {
-        "train": {"datasets": [{**SPEECH, "args": {"part": "train", "n_utterances": 48}}], "batch_size": 8},
+        "train": {"datasets": [{**SPEECH, "args": {"part": "train", "n_utterances": 48}}], "batch_size": 6},
         "val": {"datasets": [{**SPEECH, "args": {"part": "val", "n_utterances": 6}}], "batch_size": 6},
     },
     "text_encoder": "CharTextEncoder",
@@ -48,7 +54,7 @@ RECOGNITION: dict[str, Any] = {
             "clip_norm": 5.0,
         }
     },
-    "trainer": {"max_steps": 100, "log_every": 5, "eval_every": 1000, "amp": "off", "examples": 0},
+    "trainer": {"max_steps": 60, "log_every": 4, "eval_every": 1000, "amp": "off", "examples": 0},
 }
 
 SYNTHESIS: dict[str, Any] = {
@@ -57,7 +63,9 @@ SYNTHESIS: dict[str, Any] = {
     "seed": 1,
     "data": {
         split: {
-            "datasets": [{**SPEECH, "args": {"part": split, "n_utterances": n, "sample_rate": 22050}}],
+            "datasets": [
+                {**SPEECH, "args": {"part": split, "n_utterances": n, "voices": ["en-us"], "sample_rate": 22050}}
+            ],
             "batch_size": min(n, 4),
         }
         for split, n in (("train", 12), ("val", 2))
@@ -86,38 +94,76 @@ def changed(config: dict[str, Any], **values: Any) -> dict[str, Any]:
     return config
 
 
-@contextlib.contextmanager
-def nothing(*unused: Any) -> Iterator[None]:
-    """No patch."""
-    yield
+@dataclass(frozen=True)
+class Said:
+    """One finding of a played run.
+
+    Attributes:
+        by: ``config``, ``doctor``, ``check``, ``watcher`` or ``end``, the error that ends the run.
+        step: of training; 0 before it.
+        name: of the finding.
+        sentence: for people.
+    """
+
+    by: str
+    step: int
+    name: str
+    sentence: str
 
 
 def run(
     config: dict[str, Any],
-    patch: Callable[[], contextlib.AbstractContextManager[Any]] = nothing,
-    mend: Callable[[BaseTrainer], None] = lambda trainer: None,
+    patch: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+    change: Callable[[BaseTrainer], None] = lambda trainer: None,
+    component: str | None = None,
     folder: Path | None = None,
-) -> list[tuple[int, str]]:
-    """Train with a fault; what was said: step and name of each finding, the error that ended it last.
+) -> list[Said]:
+    """Examine and train with a fault.
 
     Args:
         config: of the run.
-        patch: surrounds everything.
-        mend: changes the trainer before it starts; a fault in what was built.
+        patch: surrounds everything: a fault in code.
+        change: is given the trainer before it starts: a fault in what was built.
+        component: a model that `hw_base.check` looks at too, with the arguments of the config.
         folder: of the run; a temporary one if not given.
+
+    Returns:
+        What was said, in this order.
     """
     with tempfile.TemporaryDirectory() as temporary, patch():
-        path = folder or Path(temporary)
+        said = []
+        if component is not None:
+            outcomes = check("models", component, config["model"]["args"])
+            said = [Said("check", 0, one.name, one.found) for one in outcomes if one.holds is False]
         try:
-            trainer = Experiment(resolve(config, []), torch.device("cpu")).trainer(path)
+            trainer = Experiment(resolve(config, []), torch.device("cpu")).trainer(folder or Path(temporary))
         except HwError as error:
-            return [(0, f"refused: {error}")]
-        mend(trainer)
-        said: list[tuple[int, str]] = []
+            return [*said, Said("config", 0, type(error).__name__, str(error))]
+        change(trainer)
+        said += _before(trainer)
+        end = []
         try:
             trainer.train()
         except HwError as error:
-            said = [(trainer.step, f"{type(error).__name__}: {error}")]
+            end = [Said("end", trainer.step, type(error).__name__, str(error))]
         finally:
             trainer.setup.writers.close()
-        return [(step, one.name) for step, one in trainer.watch.found] + said
+        said += [Said("watcher", step, one.name, one.line()) for step, one in trainer.watch.found]
+        return said + end
+
+
+def _before(trainer: BaseTrainer) -> list[Said]:
+    """What the doctor finds on data and in the first batch."""
+    task = trainer.setup.task
+    assert task is not None
+    findings: list[Finding] = []
+    for loader in trainer.setup.loaders.values():
+        for examination in (data.decodes(loader.split), data.transcripts_belong(loader.split)):
+            findings += examination
+        findings += data.alphabet(loader.split, task)
+    if isinstance(task, RecognitionTask):
+        with contextlib.suppress(Exception):  # training meets it too
+            findings += task.examine(trainer, trainer.loader.sample(4), cheap=False)
+    findings += preflight(trainer)
+    names = dict.fromkeys((f.what, f.evidence) for f in findings if f.level != "ok")
+    return [Said("doctor", 0, what, evidence) for what, evidence in names]
