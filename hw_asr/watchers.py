@@ -51,6 +51,9 @@ def _summary(x: Tensor, length: Tensor) -> list[float]:
     mask = length_mask(length, x.shape[-1])[:, None].expand_as(x)
     valid = x[mask]
     share = (valid == valid.mode().values).float().mean() if valid.numel() < 10**6 else x.new_zeros(())
+    # Normalization gives the floor of each utterance another value.
+    floor = x.masked_fill(~mask, torch.inf).amin((1, 2), keepdim=True)
+    share = torch.maximum(share, ((x - floor < 1e-3) & mask).sum() / mask.sum().clamp(min=1))
     count = mask[:, :1].sum(-1).clamp(min=1)
     mean = (x * mask).sum(-1) / count
     spread = (((x - mean[..., None]) * mask).square().sum(-1) / count).sqrt().amax(0)  # of each bin, its liveliest row
@@ -108,20 +111,26 @@ class Posteriors(Watcher):
         if measured is None:
             return
         low, high = measured["least sum"], measured["largest sum"]
+        if not math.isfinite(measured["entropy"]):  # which is told by the bad update
+            return
         if self.unnormalized(not (low > 0.95 and high < 1.05)):
             causes = ["softmax over the wrong axis", "softmax twice", "no log_softmax at all", "a mask behind it"]
             evidence = {"least sum": low, "largest sum": high}
             sentence = "posteriors do not sum to 1 over the vocabulary"
             yield Diagnosis("posteriors_not_normalized", sentence, evidence, causes, "end with log_softmax(-1)")
             return
-        yield from self._flat(measured, log_probs.shape[-1])
+        yield from self._flat(measured, log_probs.shape[-1], seen.step)
         yield from self._collapsed(measured, seen.step)
 
-    def _flat(self, measured: dict[str, float], n_tokens: int) -> Iterator[Diagnosis]:
+    def _flat(self, measured: dict[str, float], n_tokens: int, step: int) -> Iterator[Diagnosis]:
         bound = math.e / (math.e + n_tokens - 1)  # of a softmax of probabilities, which are at most 1
         evidence = {key: measured[key] for key in ("largest probability", "entropy")}
         evidence["of a uniform one"] = math.log(n_tokens)
-        if self.flat(measured["largest probability"] < 1.05 * bound and measured["entropy"] > 0.9 * math.log(n_tokens)):
+        if self.flat(
+            step >= 30
+            and measured["largest probability"] < 1.05 * bound
+            and measured["entropy"] > 0.9 * math.log(n_tokens)
+        ):
             causes = ["softmax twice", "the learning rate is too low", "no gradient reaches the output"]
             sentence = f"posteriors stay flat: no token ever gets more than {measured['largest probability']:.1%}"
             yield Diagnosis("posteriors_flat", sentence, evidence, causes, "look at the end of the model")

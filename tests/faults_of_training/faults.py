@@ -263,7 +263,7 @@ FAULTS = (
     Fault(
         "validation equal to training",
         ("share utterances",),
-        changed(RECOGNITION, data__val__datasets__0__args={"part": "train", "n_utterances": 6}),
+        changed(RECOGNITION, data__val__datasets__0__args={"part": "train", "n_utterances": 48}, data__val__limit=6),
     ),
     Fault("a layer that gives infinity", ("nan_in_layer",), patch=around(ConvBlock, "forward", _logarithm)),
     Fault(

@@ -68,7 +68,7 @@ SYNTHESIS: dict[str, Any] = {
             ],
             "batch_size": min(n, 4),
         }
-        for split, n in (("train", 12), ("val", 2))
+        for split, n in (("train", 12), ("val", 1))
     },
     "text_encoder": "EspeakPhones",
     "features": "TTSFeatures",
