@@ -12,7 +12,7 @@ import pickle
 import re
 import shutil
 import struct
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from hw_base.errors import CheckpointError, HwError
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 BEST = "model_best.pth"
 # What is needed to use a trained model, and to go on with its training.
 MODEL_PARTS = ("config", "text_encoder", "model")
@@ -138,14 +138,37 @@ def load(path: str | Path, needs: Collection[str] = ()) -> dict[str, Any]:
     path = Path(path)
     verify(path)
     state = load_untrusted(path)
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if not isinstance(state, dict) or state.get("format") not in (*_UPGRADES, FORMAT):
         found = repr(state.get("format")) if isinstance(state, dict) else type(state).__name__
-        raise CheckpointError(f"{path}: checkpoint format {found:.80}; this version reads {FORMAT}")
+        raise CheckpointError(f"{path}: checkpoint format {found:.80}; this version reads {FORMAT} and before")
     missing = sorted(set(needs) - state.keys())
     if missing:
         raise CheckpointError(f"{path}: no {', '.join(missing)} in it; is it the checkpoint of a training run?")
     check_state(path, state)
+    upgraded: dict[str, Any] = state
+    while upgraded["format"] != FORMAT:
+        upgraded = _UPGRADES[upgraded["format"]](upgraded)
+    return upgraded
+
+
+def from_format_1(state: dict[str, Any]) -> dict[str, Any]:
+    """Of the first edition: no components of other packages, and a plateau's direction stood in its config.
+
+    The default ``mode: min`` was written there whatever the monitor said; the direction is now the monitor's.
+    """
+    state = {"packages": [], "task": {}, **state, "format": 2}
+    config = state.get("config")
+    optimizers = config.get("optimizers") if isinstance(config, dict) else None
+    for section in optimizers.values() if isinstance(optimizers, dict) else ():
+        schedule: Any = section.get("scheduler") if isinstance(section, dict) else None
+        plateau = isinstance(schedule, dict) and schedule.get("type") == "ReduceLROnPlateau"
+        if plateau and isinstance(schedule.get("args"), dict):
+            schedule["args"].pop("mode", None)
     return state
+
+
+# Format number -> what makes the state of that format one of the next; names within configs: `hw_base.config.upgrade`.
+_UPGRADES: dict[object, Callable[[dict[str, Any]], dict[str, Any]]] = {1: from_format_1}
 
 
 class _Stub:

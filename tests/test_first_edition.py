@@ -6,7 +6,8 @@ import shutil
 import pytest
 import torch
 
-from hw_base import checkpoint
+from hw_base import checkpoint, trained
+from hw_base.errors import CheckpointError
 from hw_base.runs.cli import evaluate_main, train_main
 from tests.conftest import ROOT
 
@@ -41,6 +42,35 @@ def test_a_checkpoint_is_tested(name, tmp_path):
     path = checkpoint.numbered(FOLDER / name)[0]
     assert evaluate_main(["-r", str(path), "-o", str(output)]) == 0
     assert json.loads(output.read_text())
+
+
+def test_a_stored_direction_of_a_plateau_gives_way_to_the_monitor(tmp_path, monkeypatch):
+    state = checkpoint.load(checkpoint.numbered(FOLDER / "ds2")[0])
+    schedule = {"type": "ReduceLROnPlateau", "args": {"mode": "min", "patience": 3}, "every": "evaluation"}
+    state["config"]["optimizers"]["model"]["scheduler"] = schedule
+    state["config"]["trainer"]["monitor"] = "max val/wer"
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT", 1)
+        checkpoint.save(tmp_path / "old.pth", {key: value for key, value in state.items() if key != "format"})
+    opened = trained.load(tmp_path / "old.pth").config
+    assert opened.optimizers["model"].scheduler.args["patience"] == 3
+    assert opened.optimizers["model"].scheduler.args.get("mode") in (None, "max")
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_checkpoint_has_what_later_ones_have(name):
+    state = checkpoint.load(checkpoint.numbered(FOLDER / name)[0])
+    assert state["format"] == checkpoint.FORMAT == 2
+    assert state["packages"] == []
+
+
+@pytest.mark.parametrize("number", [0, 3, None, "1", [1]])
+def test_an_unknown_format_is_refused(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(checkpoint, "FORMAT", number)
+    checkpoint.save(tmp_path / "other.pth", {"model": {}})
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match=r"checkpoint format .*; this version reads 2 and before"):
+        checkpoint.load(tmp_path / "other.pth")
 
 
 def test_names_that_were_changed_are_accepted_with_one_line(caplog, tmp_path):

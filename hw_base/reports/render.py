@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from hw_base.errors import ConfigError, MissingPackageError
 from hw_base.reports.blocks import Clip, Curves, Pairs, Section, shown
 from hw_base.reports.language import Language
+from hw_base.storage import replacing
 from hw_base.writers import plots
 from hw_base.writers.media import png_bytes
 
@@ -73,10 +73,8 @@ def write(path: Path, text: str, option: str = "-o") -> None:
         ConfigError: it cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(path.name + ".tmp")
-        scratch.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(scratch, path)
+        with replacing(path) as scratch:
+            scratch.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise ConfigError(f"{option} {path}: cannot be written: {error.strerror}") from None
 
