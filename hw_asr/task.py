@@ -1,4 +1,4 @@
-"""Recognition, as the base sees it."""
+"""The task of recognition: defaults, checks, items, tests."""
 
 from argparse import Namespace
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What was heard, with the times of its words and how sure the model is of them."""
+"""A transcript, with the times of its words and the model's confidence in them."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Say a folder of recordings again: ``python -m hw_tts.resynthesize -r CKPT --resynthesize DIR -o OUT``."""
+"""Resynthesize a folder of recordings: ``python -m hw_tts.resynthesize -r CKPT --resynthesize DIR -o OUT``."""
 
 import argparse
 import sys

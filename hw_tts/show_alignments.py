@@ -1,4 +1,4 @@
-"""Alignments over the spectrogram, to be looked at: ``python -m hw_tts.show_alignments -c CONFIG -o DIR``."""
+"""Draw alignments over the spectrogram: ``python -m hw_tts.show_alignments -c CONFIG -o DIR``."""
 
 import argparse
 import functools

@@ -1,4 +1,4 @@
-"""A trained model and a vocoder as one thing that speaks."""
+"""A trained model and a vocoder together: text in, waveform out."""
 
 import inspect
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The beam search of torchaudio (flashlight-text), with its two traps closed.
+"""The beam search of torchaudio (flashlight-text), with two of its pitfalls avoided.
 
 Without ``lm_dict`` torchaudio scores tokens with the language model's words in the order of a hash map, that is at
 random; and flashlight adds KenLM's base-10 logarithms to natural ones.

@@ -1,4 +1,4 @@
-"""The CTC prefix beam search as one writes it after reading the paper: slow, clear, the measure of the fast one."""
+"""The textbook CTC prefix beam search in plain Python: slow, clear, the reference for the fast ones."""
 
 import math
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Monotonic alignment search: the best way to hand out frames to tokens in order, each token at least one frame.
+"""Monotonic alignment search: the best assignment of frames to tokens in order, each token at least one frame.
 
 Kim et al. 2020, "Glow-TTS", section 3.2 and algorithm 1. On equal scores a path stays with its token as long as it can.
 The score of a path is summed in float32, frame after frame, so that the result is the same in all engines, and the

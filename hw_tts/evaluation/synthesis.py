@@ -1,4 +1,4 @@
-"""Listening to a model by measurement: while it is trained, and by ``test.py``."""
+"""Evaluation of synthesized speech: while a model is trained, and by ``test.py``."""
 
 import logging
 from argparse import Namespace

@@ -1,4 +1,4 @@
-"""Measures that are networks of others, with their weights inside the packages: adapters that download nothing."""
+"""Metrics by pretrained networks of other packages, which bring their weights along: nothing is downloaded."""
 
 from collections.abc import Callable
 from functools import cache

@@ -1,4 +1,4 @@
-"""Synthesis, as the base sees it."""
+"""The task of synthesis: defaults, checks, items, tests."""
 
 import json
 import logging

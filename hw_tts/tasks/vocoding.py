@@ -1,4 +1,4 @@
-"""Vocoding, as the base sees it: spectrograms to waveforms, no text needed."""
+"""The task of vocoding: spectrograms to waveforms, no text needed."""
 
 from argparse import Namespace
 from typing import Any

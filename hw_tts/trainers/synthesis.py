@@ -1,4 +1,4 @@
-"""Training acoustic models, and listening to them on the way."""
+"""Training acoustic models, with evaluations of their speech."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Training a vocoder against its discriminators, and listening to it on the way."""
+"""Training a vocoder against its discriminators, with evaluations of its speech."""
 
 import copy
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""HiFi-GAN as the base sees it: one model with two parameter groups."""
+"""HiFi-GAN, one model with two parameter groups."""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace

@@ -1,4 +1,4 @@
-"""Judges of waveforms: one over the samples, and one for each of several periods (HiFi-GAN, section 2.3).
+"""Discriminators of waveforms: one over the samples, and one for each of several periods (HiFi-GAN, section 2.3).
 
 VITS has a single judge over samples, and no judges over smoothed waveforms.
 """
