@@ -12,6 +12,9 @@ GRADING = {"asr": "hw_asr.evaluation.grading", "tts": "hw_tts.evaluation.grading
 # Where each task says what a report shows of its runs, see `hw_base.reports.contract`.
 REPORTS = {"asr": "hw_asr.evaluation.report", "tts": "hw_tts.evaluation.report", "vocoder": "hw_tts.evaluation.report"}
 
+# Where each task says what the demo shows of its checkpoints, see `hw_base.demos`.
+DEMOS = {"asr": "hw_asr.evaluation.demo", "tts": "hw_tts.evaluation.demo"}
+
 
 def import_task(name: object) -> None:
     """Import the package of a task, which fills the registries; a name that is no task's imports nothing."""

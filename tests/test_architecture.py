@@ -49,9 +49,9 @@ FLOORS = {
         "task grading checks",
         "trained",
         "training",
-        "doctor reports",
+        "doctor reports demos",
         "runs",
-        "average list check grade report upload",
+        "average list check grade report demo upload",
     ),
     "hw_asr": (
         "augmentations language_models losses models text_encoders",
