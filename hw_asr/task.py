@@ -93,4 +93,4 @@ class RecognitionTask(BaseTask):
         return CTCRecognizer(model, self.features, self.text_encoder, self.config, device)
 
     def test(self, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
-        return test(self.config, arguments, state, device)
+        return test(self, arguments, state, device)

@@ -95,18 +95,22 @@ def read(path: str | Path, needs: Sequence[str] = checkpoint.MODEL_PARTS) -> dic
     return state
 
 
-def restore_task(config: Config, state: Mapping[str, Any] | None, source: str | Path) -> BaseTask:
+def restore_task(
+    config: Config, state: Mapping[str, Any] | None, source: str | Path, task: BaseTask | None = None
+) -> BaseTask:
     """The task of a config, with what it learned in the run that a checkpoint was written by.
 
     Args:
         config: checked.
         state: of the checkpoint; None is a new task.
         source: names the checkpoint in messages.
+        task: of the config, which the state is given to; built if there is none yet.
 
     Raises:
         CheckpointError: the state does not fit the config.
     """
-    task: BaseTask = TASKS[config.task](config)
+    if task is None:
+        task = TASKS[config.task](config)
     if state is not None:
         with checkpoint.restoring(source):
             task.text_encoder.load_state_dict(state["text_encoder"])

@@ -9,6 +9,7 @@ import torch
 from hw_base import checkpoint, trained
 from hw_base.errors import CheckpointError
 from hw_base.runs.cli import evaluate_main, train_main
+from hw_base.task import BaseTask
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "tests" / "data" / "first_edition"
@@ -37,11 +38,14 @@ def test_a_run_folder_resumes(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_checkpoint_is_tested(name, tmp_path):
+def test_a_checkpoint_is_tested_by_one_task(name, tmp_path, monkeypatch):
+    built, init = [], BaseTask.__init__
+    monkeypatch.setattr(BaseTask, "__init__", lambda self, config: (built.append(self), init(self, config))[1])
     output = tmp_path / "output.json"
     path = checkpoint.numbered(FOLDER / name)[0]
     assert evaluate_main(["-r", str(path), "-o", str(output)]) == 0
     assert json.loads(output.read_text())
+    assert len(built) == 1
 
 
 def test_a_stored_direction_of_a_plateau_gives_way_to_the_monitor(tmp_path, monkeypatch):

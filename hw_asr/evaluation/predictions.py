@@ -19,6 +19,7 @@ from hw_base.errors import ConfigError
 from hw_base.nn.model import BaseModel
 from hw_base.runs import outputs
 from hw_base.runs.experiment import Experiment
+from hw_base.task import BaseTask
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ GREEDY = "Greedy"
 ARGMAX, BEAM_SEARCH = "argmax", "beam_search"
 
 
-def test(config: Config, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
+def test(task: BaseTask, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
     """Evaluate a checkpoint on the config's test splits and write what was recognized.
 
     Returns:
@@ -37,7 +38,8 @@ def test(config: Config, arguments: Namespace, state: dict[str, Any], device: to
     Raises:
         ConfigError: two utterances would write one prediction file, or an output folder cannot be written.
     """
-    experiment = Experiment(config, device, state)
+    config = task.config
+    experiment = Experiment(config, device, state, arguments.resume, task)
     decoders, primary = experiment.decoders(), config.primary_decoder()
     if primary is None:
         raise ConfigError("decoders: recognition needs one, for example --set decoders.argmax=Greedy")

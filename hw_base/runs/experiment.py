@@ -30,6 +30,7 @@ class Experiment:
         device: where the model goes.
         state: a checkpoint's, whose text encoder and weights are taken.
         source: where that lies, for messages.
+        task: of the config, new; built here if not given.
 
     Attributes:
         task: what the config's ``task`` names.
@@ -41,10 +42,11 @@ class Experiment:
         device: torch.device,
         state: dict[str, Any] | None = None,
         source: str | Path = "checkpoint",
+        task: BaseTask | None = None,
     ) -> None:
         self.config, self.device, self.state, self.source = config, device, state, source
         seeding.seed_all(config.seed)
-        self.task: BaseTask = trained.restore_task(config, state, source)
+        self.task: BaseTask = trained.restore_task(config, state, source, task)
         self.origin = None
         if state is None and config.init_from is not None:
             self.origin = trained.read(config.init_from)

@@ -12,7 +12,6 @@ from torch import Tensor
 from hw_base import distributed, storage
 from hw_base.audio import io as audio
 from hw_base.config.resolve import build
-from hw_base.config.schema import Config
 from hw_base.errors import ConfigError
 from hw_base.registry import METRICS
 from hw_base.runs import outputs
@@ -25,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @torch.inference_mode()
-def test(config: Config, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
+def test(task: Any, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
     """``test.py`` for synthesis: speak the config's test splits, write the audio, measure it.
 
     Beside the output file, ``<output>_wavs/<split>/<id>.wav`` hold the audio and ``metrics.json`` the figures.
@@ -36,10 +35,10 @@ def test(config: Config, arguments: Namespace, state: dict[str, Any], device: to
     Raises:
         ConfigError: an output cannot be written.
     """
-    experiment = Experiment(config, device, state)
+    config = task.config
+    experiment = Experiment(config, device, state, arguments.resume, task)
     model = experiment.model().eval()
     assert isinstance(model, SynthesisModel)
-    task: Any = experiment.task
     vocoder = vocoder_for(model, config.trainer.args.get("vocoder"), task.features, device)
     output = Path(arguments.output)
     everything: list[dict[str, Any]] = []

@@ -10,19 +10,19 @@ import torch
 from hw_base import distributed, storage
 from hw_base.audio import io as audio
 from hw_base.config.resolve import build
-from hw_base.config.schema import Config
 from hw_base.errors import ConfigError
 from hw_base.metrics import MetricBag
 from hw_base.registry import METRICS
 from hw_base.runs import outputs
 from hw_base.runs.experiment import Experiment
+from hw_base.task import BaseTask
 from hw_tts.evaluation.scores import vocoder_pairs
 from hw_tts.metrics.base import Pair
 from hw_tts.vocoders.hifigan import HiFiGANVocoder
 
 
 @torch.inference_mode()
-def test(config: Config, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
+def test(task: BaseTask, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
     """Evaluate a checkpoint on the config's test splits.
 
     Beside the output file, ``<output>_wavs/<split>/<id>.wav`` hold the audio and ``metrics.json`` the figures.
@@ -33,7 +33,8 @@ def test(config: Config, arguments: Namespace, state: dict[str, Any], device: to
     Raises:
         ConfigError: an output cannot be written.
     """
-    experiment = Experiment(config, device, state)
+    config = task.config
+    experiment = Experiment(config, device, state, arguments.resume, task)
     features = experiment.task.features
     model: Any = experiment.model()
     vocoder = HiFiGANVocoder(model.generator, features.constants()).to(device)

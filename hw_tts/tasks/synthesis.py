@@ -222,7 +222,7 @@ class SynthesisTask(BaseTask):
         self.origin_step = int(state.get("origin_step", 0))
 
     def test(self, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
-        return test(self.config, arguments, state, device)
+        return test(self, arguments, state, device)
 
 
 def differing_arguments(there: Component, here: Component) -> list[str]:

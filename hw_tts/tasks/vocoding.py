@@ -60,4 +60,4 @@ class VocoderTask(BaseTask):
         return errors
 
     def test(self, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
-        return test(self.config, arguments, state, device)
+        return test(self, arguments, state, device)
