@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from hw_base import checkpoint
+from hw_base import checkpoint, trained
 from hw_base.config import read as config_files
 from hw_base.errors import HwError
 from hw_base.grading import local_paths
@@ -36,7 +36,7 @@ def main() -> int:
 def _predict(job: dict[str, Any]) -> dict[str, Any]:
     grading = grading_of(job["task"])
     path, submission = Path(job["submission"]) / job["checkpoint"], Path(job["submission"])
-    state = _converted(grading, path) if job["kind"] == "old template" else checkpoint.load(path)
+    state = _converted(grading, path) if job["kind"] == "old template" else trained.read(path, ())
     config = state.get("config")
     if not isinstance(config, dict) or not isinstance(config.get("task"), str):
         raise SubmissionError(ExitCode.INVALID, f"{path.name}: no config of this project in it")
