@@ -239,7 +239,8 @@ class Optimization:
         Raises:
             CheckpointError: the state is of another optimizer, or of other parameters.
         """
-        same = state.get("schedule") == self._schedule
+        # States of the first edition and imported ones do not say their schedule: it is taken to be this one.
+        same = state.get("schedule", self._schedule) == self._schedule
         if self.scheduler is not None and not same:
             stepped = {"step": updates, "epoch": epoch, "evaluation": 0}[self.every]
             for _ in range(state["scheduler"].get("last_epoch", 0) if stepped is None else stepped):
@@ -252,7 +253,7 @@ class Optimization:
             raise CheckpointError(f"optimizer {self.name!r}: {error}") from None
         for group, own in zip(self.optimizer.param_groups, configured, strict=True):
             group.update({key: value for key, value in own.items() if key not in scheduled or key not in group})
-            if not same and "lr" in scheduled:
+            if "lr" in scheduled and state["lr"] != self.base_lr:
                 group["lr"] = group["lr"] * self.base_lr / state["lr"] if state["lr"] else self.base_lr
         self._check_moments()
         if self.scheduler is not None and (same or self.every == "evaluation"):

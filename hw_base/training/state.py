@@ -221,7 +221,7 @@ class TrainingState:
             found, own = sorted(state["optimizations"]), sorted(self.optimizations)
             raise CheckpointError(f"{source}: holds optimizers {found}, the config has {own}")
         self._restore_position(state)
-        if state["config"] != as_dict(self.setup.config):
+        if _without_length(state["config"]) != _without_length(as_dict(self.setup.config)):
             self._before_change = frozenset([self.step])
         self.evaluated_at = state["evaluated_at"]
         # Older checkpoints do not repeat what their config says.
@@ -260,3 +260,9 @@ class TrainingState:
                 saved = {**saved, "scheduler": {}}  # the best by another rule
             optimization.load_state_dict(saved, done // self.section.accumulate, self.epoch)
             optimization.set_epoch(self.epoch)
+
+
+def _without_length(config: dict[str, Any]) -> dict[str, Any]:
+    """A config but for when training ends: a run that is only extended is the same run."""
+    trainer = {key: value for key, value in config["trainer"].items() if key not in ("max_steps", "epochs")}
+    return {**config, "trainer": trainer}
