@@ -72,7 +72,7 @@ def _work(arguments: argparse.Namespace) -> int:
     _check_split(config, arguments.split)
     name = choose_decoder(config, arguments.decoder)
     for key in TUNED:
-        for value in getattr(arguments, key):
+        for value in vars(arguments)[key]:
             resolve(raw, [*arguments.set, f"decoders.{name}.args.{key}={value}"])
     device = distributed.start(arguments.device)
     logs.start()
@@ -148,9 +148,9 @@ def _report(arguments: argparse.Namespace, config: Config, name: str, points: li
     chosen = tuning.best(points)
     print(f"\nbest: lm_weight {chosen.lm_weight:g}, word_score {chosen.word_score:g}: {_figures(chosen)}")
     for key in TUNED:
-        values = getattr(arguments, key)
-        if len(values) > 1 and getattr(chosen, key) in (values[-1], *(values[:1] if values[0] != 0 else ())):
-            print(f"note: {key} {getattr(chosen, key):g} is at the edge of what was tried; try values beyond it")
+        values, best = vars(arguments)[key], getattr(chosen, key)
+        if len(values) > 1 and best in (values[-1], *(values[:1] if values[0] != 0 else ())):
+            print(f"note: {key} {best:g} is at the edge of what was tried; try values beyond it")
     folder = Path(arguments.output)
     decoders = {**config.decoders, name: _with_weights(config.decoders[name], chosen.lm_weight, chosen.word_score)}
     fragment = {

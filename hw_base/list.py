@@ -135,11 +135,8 @@ def _bounds(mark: Any) -> list[str]:
         return ["path"]
     words = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "length >=", "max_length": "length <="}
     marks = [mark, *getattr(mark, "metadata", ())]
-    return [f"{sign} {getattr(m, key)}" for m in marks for key, sign in words.items() if _has(m, key)]
-
-
-def _has(mark: Any, key: str) -> bool:
-    return isinstance(getattr(mark, key, None), int | float)
+    values = [(sign, getattr(m, key, None)) for m in marks for key, sign in words.items()]
+    return [f"{sign} {value}" for sign, value in values if isinstance(value, int | float)]
 
 
 def _default(parameter: inspect.Parameter, filled: tuple[str, ...]) -> str:

@@ -179,8 +179,9 @@ class BaseTask(ABC):
             if problem:
                 errors["trainer.monitor"] = problem
         else:
-            for key in ("early_stop", "keep_best"):
-                if getattr(config.trainer, key):
+            needing = {"early_stop": config.trainer.early_stop, "keep_best": config.trainer.keep_best}
+            for key, value in needing.items():
+                if value:
                     errors[f"trainer.{key}"] = 'needs trainer.monitor, for example "min val/loss"'
         return errors
 

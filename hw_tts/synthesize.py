@@ -79,7 +79,7 @@ def _speak(arguments: argparse.Namespace) -> int:
     synthesizer = Synthesizer.load(arguments.resume, arguments.vocoder, distributed.start(arguments.device))
     if arguments.convert:
         return _convert(arguments, synthesizer)
-    given = {name: getattr(arguments, name) for name in ("speed", "pitch", "energy", "noise", "duration_noise")}
+    given = {name: vars(arguments)[name] for name in ("speed", "pitch", "energy", "noise", "duration_noise")}
     controls: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if arguments.mix:
         controls |= synthesizer.mixed(_shares(arguments.mix))
@@ -98,7 +98,7 @@ def _refuse_unused(arguments: argparse.Namespace) -> None:
     pairs = [("mix", "speaker"), *(("course", name) for name in ("speed", "pitch", "energy"))]
     pairs += [("convert", name) for name in ("speed", "pitch", "energy", "duration_noise", "vocoder")]
     for one, other in pairs:
-        if getattr(arguments, one) and getattr(arguments, other) is not None:
+        if vars(arguments)[one] and vars(arguments)[other] is not None:
             raise ConfigError(f"--{other.replace('_', '-')} has no effect beside --{one}: leave one of the two out")
     if arguments.source and not arguments.convert:
         raise ConfigError("--from: goes with --convert WAV, the recording in which this speaker is heard")

@@ -136,7 +136,8 @@ def build(where: str, component: Component, registry: Registry[Any], **runtime: 
     target = registry[component.type]
     accepted = inspect.signature(target).parameters
     checked = arguments_model(target, tuple(runtime), ()).model_validate_json(json.dumps(component.args))
-    arguments = {name: getattr(checked, name) for name in component.args}
+    values = dict(checked)
+    arguments = {name: values[name] for name in component.args}
     try:
         return target(**arguments, **{name: value for name, value in runtime.items() if name in accepted})
     except ConfigError as error:

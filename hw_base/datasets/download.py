@@ -150,7 +150,8 @@ def _complete(part: _Part, attempts: int, timeout: float, pause: float) -> None:
             except _Retry as problem:
                 reason = str(problem)
             except (http.client.HTTPException, urllib.error.URLError, TimeoutError, ConnectionError) as error:
-                reason = str(getattr(error, "reason", "") or error) or type(error).__name__
+                cause = error.reason if isinstance(error, urllib.error.URLError) else error
+                reason = str(cause) or str(error) or type(error).__name__
             vain = 0 if part.size > farthest else vain + 1
             farthest = max(farthest, part.size)
     raise DataError(

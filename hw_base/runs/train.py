@@ -52,8 +52,9 @@ def choose_config(arguments: Namespace) -> tuple[Config, Path | None]:
 def _refuse_other_tokens(config: Config, saved: dict[str, Any], source: Path) -> None:
     """The weights mean the tokens that they were trained with."""
     before = resolve({**as_dict(config), "task": saved.get("task"), "text_encoder": saved.get("text_encoder")})
-    for section in ("task", "text_encoder"):
-        if getattr(before, section) != getattr(config, section):
+    pairs = (("task", before.task, config.task), ("text_encoder", before.text_encoder, config.text_encoder))
+    for section, old, new in pairs:
+        if old != new:
             raise ConfigError(
                 f"{section}: {source} was trained with another one, which cannot be changed on resuming; start a new "
                 "run with init_from"

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from hw_base import storage
+from hw_base import distributed, storage
 from hw_base.config.schema import PathText, Threads
 from hw_base.data.dataset import BaseDataset, Record
 from hw_base.errors import ConfigError, DataError
@@ -114,7 +114,7 @@ class SyntheticSpeech(BaseDataset):
                 raise ConfigError(f"{key}: expected [lowest, highest], found [{low}, {high}]")
         plan = make_plan(part, n_utterances or DEFAULT_SIZES[part], names, rate, pitch, seed, level, grammar)
         folder = _cache_root(cache_dir) / f"{part}-{_key(plan, sample_rate)}"
-        index = _read_index(folder) or _make(folder, plan, sample_rate, n_processes or _n_cores())
+        index = _read_index(folder) or _make(folder, plan, sample_rate, n_processes or distributed.n_cores())
         super().__init__([_record(part, folder, row, sample_rate) for row in index], name=f"SyntheticSpeech {part}")
 
 
@@ -158,10 +158,6 @@ def _cache_root(cache_dir: str | None) -> Path:
     if cache_dir is not None:
         return Path(cache_dir).absolute()
     return storage.cache_folder()
-
-
-def _n_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _record(part: Part, folder: Path, row: dict[str, Any], sample_rate: int) -> Record:

@@ -11,7 +11,8 @@ _RATE = 16000
 
 def check_metric(candidate: Candidate) -> list[Outcome]:
     """All properties of a metric over pairs of waveforms."""
-    matched = bool(getattr(candidate.target, "matched_only", False))
+    target = candidate.target
+    matched = isinstance(target, type) and issubclass(target, SynthesisMetric) and target.matched_only
 
     def pair(seed: int, other: int) -> Pair:
         n = round(0.9 * _RATE)

@@ -109,7 +109,7 @@ class FeatureCache:
         for first, step in ((rank, world), (0, 1))[: 1 if world == 1 else 2]:
             missing = self._missing(split, key_extra, reasons)[first::step]
             if missing:
-                self._make(split, missing, n_threads or _n_cores(), key_extra, reasons)
+                self._make(split, missing, n_threads or distributed.n_cores(), key_extra, reasons)
             for found in distributed.gather(reasons):
                 reasons.update(found)
         self._digests.save()
@@ -203,7 +203,3 @@ def parameters(features: TTSFeatures) -> dict[str, Any]:
 
 def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _n_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,7 +4,7 @@ import logging
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -49,12 +49,16 @@ class Pair:
     _alignments: dict[Recipe, Alignment] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("reference", "synthesized"):
-            waveform = getattr(self, name).detach().to("cpu", torch.float32)
+        for name, given in (("reference", self.reference), ("synthesized", self.synthesized)):
+            waveform = given.detach().to("cpu", torch.float32)
             if waveform.dim() != 1 or not bool(torch.isfinite(waveform).all()):
                 found = f"shape {tuple(waveform.shape)}" if waveform.dim() != 1 else "NaN or infinite samples"
                 raise DataError(f"utterance {self.utterance_id!r}: metrics need a finite {name} (S,), found {found}")
             setattr(self, name, waveform)
+
+    def waveform(self, which: Literal["synthesized", "reference"]) -> Tensor:
+        """One of the two waveforms (S,)."""
+        return self.reference if which == "reference" else self.synthesized
 
     def alignment(self, recipe: Recipe = PYMCD) -> Alignment:
         """Both analyzed and aligned frame by frame; done once for all metrics that ask for it."""

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from hw_base.audio import io as audio
 from hw_base.errors import MissingPackageError
@@ -82,7 +81,7 @@ class DNSMOS(MeanMetric):
         _dnsmos()
 
     def measure(self, pair: Pair) -> tuple[float, float] | None:
-        waveform: Tensor = getattr(pair, self.audio)
+        waveform = pair.waveform(self.audio)
         if not len(waveform):
             return None
         samples = audio.resample(waveform, pair.sample_rate, _RATE)

@@ -88,7 +88,7 @@ class SynthesisErrorRate(SynthesisMetric):
         waiting = self._waiting.pop(sample_rate)
         key = (*self._where, self.audio)
         new = [pair for pair in waiting if key not in pair.transcripts]  # another metric may have asked before
-        heard = recognizer.transcribe_batch([getattr(pair, self.audio) for pair in new], sample_rate) if new else []
+        heard = recognizer.transcribe_batch([pair.waveform(self.audio) for pair in new], sample_rate) if new else []
         for pair, text in zip(new, heard, strict=True):
             pair.transcripts[key] = text
         normalize = normalizer(self.normalizer)

@@ -123,7 +123,8 @@ class SynthesisTask(BaseTask):
         """Raise ConfigError, with every difference, where the weights of ``init_from`` mean other symbols or frames."""
         trained = build("features", Component.model_validate(origin["features"]), FEATURES)
         there = {key: getattr(trained, key, None) for key in _CONSTANTS}
-        here = {key: getattr(self.features, key) for key in _CONSTANTS}
+        constants = self.features.constants()
+        here = {key: constants[key] for key in _CONSTANTS}
         problems = [
             f"features: {key} is {there[key]} there, {here[key]} here" for key in here if there[key] != here[key]
         ]

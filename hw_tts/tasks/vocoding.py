@@ -32,8 +32,9 @@ class VocoderTask(BaseTask):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        for name, allowed in (("normalize", ("none",)), ("padding", ("center", "same"))):
-            found = getattr(self.features, name)
+        needs = {"normalize": ("none",), "padding": ("center", "same")}
+        for name, allowed in needs.items():
+            found = self.features.constants()[name]
             if found not in allowed:
                 raise ConfigError(
                     f"features.args.{name}: a vocoder needs {' or '.join(map(repr, allowed))}, found {found!r}"

@@ -215,7 +215,11 @@ class VITS2(SynthesisModel):
 
     def parameter_groups(self) -> dict[str, nn.Module]:
         """See `SynthesisModel`."""
-        return {name: getattr(self, name) for name in self.parameter_group_names}
+        return {
+            "duration_discriminator": self.duration_discriminator,
+            "discriminator": self.discriminator,
+            "generator": self.generator,
+        }
 
     def set_step(self, step: int, steps_before: int = 0) -> None:
         """Tell how far training is; call it before each training pass.
