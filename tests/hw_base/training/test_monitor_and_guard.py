@@ -123,3 +123,55 @@ def test_without_good_weights_nothing_is_restored():
     kept.propose()
     kept.restore()
     assert torch.equal(model.net[0].weight, before)
+
+
+def test_the_monitor_is_restored_whole():
+    monitor, _ = followed(3.0, -2.0, 2.5, rule="max val/stoi", keep=2)
+    again = Monitor("max val/stoi", keep=2)
+    again.load_state_dict(monitor.state_dict())
+    assert again.key == "val/stoi"
+    assert again.state_dict() == monitor.state_dict()
+    assert (again.best, again.best_step, again.stale) == (3.0, 1, 2)
+    assert again.ranking == [(-3.0, 1), (-2.5, 3)]
+    assert Monitor(None).key is None
+
+
+def test_the_best_by_another_rule_is_not_restored(caplog):
+    monitor, _ = followed(3.0, keep=1)
+    other = Monitor("max val/stoi", keep=1)
+    other.load_state_dict(monitor.state_dict())
+    assert (other.best, other.best_step, other.stale, other.ranking) == (None, 0, 0, [])
+    assert "trainer.monitor is max val/stoi now, it was min val/wer" in caplog.text
+
+
+def test_the_first_bad_update_counts_once(caplog):
+    guard = Guard(2)
+    guard.record(
+        1, "g", torch.tensor(False), {"ctc": torch.tensor(torch.nan), "loss": torch.tensor(1.0)}, list("abcdefgh")
+    )
+    guard.read()
+    assert (guard.skipped, guard.in_row) == (1, {"g": 1})
+    expected = "step 1: update of 'g' skipped, not finite: ctc; utterances a, b, c, d, e, f, g, h (1 skipped so"
+    assert expected in caplog.text
+    values = {"ctc": torch.tensor(torch.inf), "loss": torch.tensor(torch.nan)}
+    guard.record(2, "g", torch.tensor(False), values, list("abcdefghi"))
+    with pytest.raises(DivergedError, match=r"not finite: ctc, loss; utterances a, b, c, d, e, f, g, h \.\.\. \(2"):
+        guard.read()
+
+
+def test_the_first_large_loss_counts_once():
+    guard = Guard(2)
+    guard.first["g"] = 1.0
+    record(guard, 1, 1.1 * UNBOUNDED)
+    assert guard.large_in_row == {"g": 1}
+
+
+def test_running_statistics_are_restored_with_the_weights():
+    model = Regressor()
+    model.net.append(torch.nn.BatchNorm1d(5))
+    kept = LastGood(model, None)
+    kept.propose()
+    kept.confirm()
+    model.net[-1].running_mean.fill_(7.0)
+    kept.restore()
+    assert float(model.net[-1].running_mean.max()) == 0.0
