@@ -1,6 +1,7 @@
 """The sections that every task has: configs, curves, findings, how it was made, what the reader writes."""
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -103,9 +104,9 @@ def reproduction(runs: Sequence[Run], say: Language) -> Section:
         amp = trainer.get("amp", (args or {}).get("amp")) if isinstance(trainer, Mapping) else None
         machine = ", ".join(str(run.machine[key]) for key in ("gpu", "cpu", "cores") if run.machine.get(key))
         versions = ", ".join(f"{key} {run.machine[key]}" for key in ("python", "torch") if run.machine.get(key))
-        rows.append(
-            [run.name, speed, seconds, _short(run.config.get("seed")), _short(amp), machine, versions, run.commit]
-        )
+        # Twelve digits are enough to tell commits apart; behind them may stand "(with changes)".
+        commit = re.sub(r"^([0-9a-f]{12})[0-9a-f]+", r"\1", run.commit)
+        rows.append([run.name, speed, seconds, _short(run.config.get("seed")), _short(amp), machine, versions, commit])
         commands += _commands(run)
     about = say("Time is that of the training steps, without evaluations.")
     return Section(
