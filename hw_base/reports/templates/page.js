@@ -9,7 +9,7 @@ function layout(more) {
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: color("--ink"), family: "system-ui, sans-serif" },
     colorway: colors, modebar: { bgcolor: "rgba(0,0,0,0)", color: color("--soft"), activecolor: color("--accent") },
-    margin: { l: 55, r: 15, t: 32, b: 45 }, legend: { orientation: "h", yanchor: "top", y: -0.3 }, hovermode: "x unified",
+    margin: { l: 55, r: 15, t: 32, b: 45 }, legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom" }, hovermode: "x unified",
     hoverlabel: { bgcolor: color("--paper"), font: { color: color("--ink") } },
     ...more, xaxis: { ...line, ...more.xaxis }, yaxis: { ...line, ...more.yaxis },
   };
