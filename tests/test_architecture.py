@@ -200,6 +200,6 @@ def test_style():
 def test_types():
     """`make types`."""
     pytest.importorskip("mypy", reason="mypy is not installed")
-    command = [sys.executable, "-m", "mypy", "hw_base", "hw_asr", "train.py", "test.py"]
+    command = [sys.executable, "-m", "mypy", "hw_base", "hw_asr", "hw_tts", "train.py", "test.py"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -114,16 +115,22 @@ def wait_for(condition):
     pytest.fail("waited in vain")
 
 
+@pytest.fixture
+def open_folder():
+    """A folder that every user can reach; those above pytest's own are root's alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become somebody else")
 @needs_bwrap
-def test_an_ordinary_user_can_isolate_too(tmp_path):
+def test_an_ordinary_user_can_isolate_too(open_folder):
     """With the system's Python: the one of the tests may lie where only root can read."""
     python = "/usr/bin/python3"
     if not Path(python).exists():
         pytest.skip("the system has no Python of its own")
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
+    tmp_path = open_folder
     for name in ("data", "submission", "out"):
         (tmp_path / name).mkdir()
         (tmp_path / name).chmod(0o777)
