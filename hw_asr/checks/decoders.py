@@ -176,6 +176,8 @@ def a_batch_gives_what_its_utterances_give_alone(candidate: Candidate) -> None:
 @DECODER.property("a beam drops the best path's prefix: wrong ranking, or pruning before scores are merged")
 def a_beam_is_not_worse_than_the_best_path(candidate: Candidate) -> None:
     _claims(candidate, "beam_size")
+    # A decoder that ranks single alignments breaks ties between texts in any order.
+    least = 0.0 if candidate.target.exact else -10 * _TOLERANCE  # type: ignore[attr-defined]
     for beam_size in (1, 4):
         gains = []
         for log_probs, found, truth in _cases(candidate, beam_size=beam_size):
@@ -184,7 +186,7 @@ def a_beam_is_not_worse_than_the_best_path(candidate: Candidate) -> None:
             gains.append(max(-20.0, truth.get(found[0].tokens, -math.inf)) - max(-20.0, truth[greedy]))
         mean = sum(gains) / len(gains)
         expect(
-            mean >= 0.0, f"beam {beam_size}: texts at least as probable as the best path's", f"{mean:.4f} on average"
+            mean >= least, f"beam {beam_size}: texts at least as probable as the best path's", f"{mean:.4f} on average"
         )
 
 

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
 
+_DEATH_CHECKS = 100
+
 
 class Loader:
     """Batches of a split, epoch after epoch.
@@ -95,7 +97,9 @@ class Loader:
             with reading.DEATH_WATCH.waiting():
                 self._refuse_dead_workers()
                 return work()
-        except RuntimeError as error:
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            if not isinstance(error, RuntimeError):  # a worker died while it sent a batch
+                self._await_a_death()
             waited = time.monotonic() - started if "timed out" in str(error) else 0.0
             message = reading.describe_failure(self._processes(), self._activity, self.split, waited)
             if message is None:
@@ -108,6 +112,13 @@ class Loader:
         """One that died while the main process was busy elsewhere."""
         if any(not process.is_alive() for process in self._processes()):
             raise RuntimeError("a worker has died")
+
+    def _await_a_death(self) -> None:
+        """A dying process closes its files a moment before it counts as dead."""
+        for _ in range(_DEATH_CHECKS):
+            if any(not process.is_alive() for process in self._processes()):
+                return
+            time.sleep(0.05)
 
     def _processes(self) -> list[Any]:
         # PyTorch has no public name for them.

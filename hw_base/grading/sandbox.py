@@ -220,7 +220,9 @@ def _root(mounts: Sequence[tuple[str, str]], limits: Limits) -> list[str]:
     options += ["--perms", "0755", "--dir", "/etc"]
     for path in _SYSTEM_FILES:
         options += ["--ro-bind-try", path, path]
-    made = {"/etc"}
+    # Before the mounts: an interpreter or this project may lie in a folder below /tmp.
+    options += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", "/tmp"]
+    made = {"/etc", "/tmp"}
     for _, place in mounts:
         for folder in [str(parent) for parent in reversed(Path(place).parents)][1:]:
             inside_another = any(Path(folder).is_relative_to(other) for other in (*_SYSTEM, *(t for _, t in mounts)))
@@ -231,8 +233,7 @@ def _root(mounts: Sequence[tuple[str, str]], limits: Limits) -> list[str]:
         options += ["--ro-bind", source, place]
     shared = min(limits.disk, _SHARED_MEMORY)
     options += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(shared), "--tmpfs", "/dev/shm"]
-    options += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", WORK, "--symlink", WORK[1:], "/tmp"]
-    return [*options, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", WORK]
+    return [*options, "--symlink", "/tmp", WORK, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", WORK]
 
 
 def _environment(job: Job, places: Mapping[str, str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from hw_base.check import main
+from hw_base.registry import DECODERS, MODELS
 from tests.conftest import ROOT
 
 HOMEWORK = """
@@ -40,7 +41,10 @@ def homework(tmp_path, monkeypatch):
     (tmp_path / f"{name}.py").write_text(HOMEWORK.format(name.removeprefix("homework_")))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    return name
+    yield name
+    for registry in (DECODERS, MODELS):  # other tests look at all that is registered
+        for key in [key for key in registry if name.removeprefix("homework_") in key]:
+            del registry._entries[key]
 
 
 def test_a_students_package_is_checked_by_the_same_words(homework, capsys):
