@@ -51,7 +51,7 @@ def import_packages(names: Iterable[str]) -> None:
 def packages_of(config: Config) -> list[str]:
     """The packages outside this project whose components a config names, as they are to be given to ``--import``."""
     found: set[str] = set()
-    for site in sites(Config, config.model_dump(mode="json")):
+    for site in sites(config.model_dump(mode="json")):
         name = site.raw.get("type") if isinstance(site.raw, dict) else site.raw
         if site.of is not None and isinstance(name, str) and name in site.of.registry:
             found.add(_package_of(site.of.registry[name].__module__))

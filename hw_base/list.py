@@ -92,7 +92,8 @@ def _given_by_code(entries: Registry[Any]) -> tuple[tuple[str, ...], tuple[str, 
     """Arguments that no config names, and those that may be left to the program."""
     if entries is registry.TASKS:
         return ("config",), ()
-    marks = [mark for mark in _marks(Config) if mark.registry is entries]
+    schemas = [Config, *(task.config_class for task in registry.TASKS.values())]
+    marks = [mark for schema in schemas for mark in _marks(schema) if mark.registry is entries]
     return tuple(name for m in marks for name in m.runtime), tuple(name for m in marks for name in m.filled)
 
 

@@ -31,6 +31,8 @@ class BaseTask(ABC):
     """One task, for one config.
 
     Attributes:
+        config_class: its configs' schema: `Config`, or a subclass with the sections that only this task has, and with
+            ``model`` marked by the arguments that `model_arguments` gives.
         defaults: whole sections that stand where a config is silent.
         default_collate: registered name, for every split.
         default_trainer: registered name.
@@ -38,6 +40,7 @@ class BaseTask(ABC):
         needs_text: utterances without a transcript are of no use for training and evaluation.
     """
 
+    config_class: ClassVar[type[Config]] = Config
     defaults: ClassVar[dict[str, Any]] = {}
     default_collate: ClassVar[str]
     default_trainer: ClassVar[str]

@@ -9,7 +9,6 @@ from typing import Any
 import hw_base
 from hw_base.checks.table import REGISTRIES
 from hw_base.config import read as config_files
-from hw_base.config.schema import Config
 from hw_base.config.upgrade import upgrade
 from hw_base.config.walk import sites
 
@@ -44,7 +43,7 @@ def _examples() -> dict[tuple[str, str], str]:
             continue
         tree = config_files.read(path)
         upgrade(tree)
-        for site in sites(Config, tree):
+        for site in sites(tree):
             if site.of is not None and isinstance(site.raw, dict) and "type" in site.raw:
                 key = (kinds.get(id(site.of.registry), ""), str(site.raw["type"]))
                 examples.setdefault(key, json.dumps(site.raw.get("args", {})))

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from hw_base.config.schema import Config, Of, PathMark
+from hw_base.config.schema import Of, PathMark
 from hw_base.config.signatures import arguments_model
 from hw_base.config.walk import Path, place, sites
 from hw_base.errors import ConfigError
@@ -77,7 +77,7 @@ def distrust(tree: dict[str, Any], given: Iterable[str]) -> list[str]:
 
 def _downloads(tree: dict[str, Any], named: list[str]) -> list[str]:
     found = []
-    for site in sites(Config, tree):
+    for site in sites(tree):
         arguments = site.raw.get("args") if isinstance(site.raw, dict) else None
         where = f"{place(site.path)}.args.download"
         if isinstance(arguments, dict) and arguments.get("download") and not any(map(where.startswith, named)):
@@ -98,7 +98,7 @@ def _expanded(text: str) -> str:
 
 
 def _paths(tree: dict[str, Any]) -> Iterator[_Found]:
-    for site in sites(Config, tree):
+    for site in sites(tree):
         if isinstance(site.raw, dict):
             yield from _fields(dict(site.section.model_fields), site.path, site.raw)
             if site.of is not None:

@@ -20,7 +20,7 @@ from hw_base.config.paths import expand
 from hw_base.config.schema import Component, Config, Of
 from hw_base.config.signatures import arguments_model
 from hw_base.config.upgrade import upgrade
-from hw_base.config.walk import Site, place, sites
+from hw_base.config.walk import Site, place, schema_of, sites
 from hw_base.errors import ConfigError
 from hw_base.registry import TASKS, Registry, suggest
 
@@ -86,12 +86,12 @@ def _resolve(raw: Mapping[str, Any], overrides: Iterable[str]) -> Config:
     task = TASKS[tree["task"]]
     task.complete(tree)
     errors |= _section_errors(tree)
-    for site in sites(Config, tree):
+    for site in sites(tree):
         errors |= _component_errors(site)
     if errors:
         raise _config_error(errors)
     _write_defaults(tree)
-    config = Config.model_validate_json(json.dumps(tree))
+    config = schema_of(tree).model_validate_json(json.dumps(tree))
     errors = task.check(config)
     if errors:
         raise _config_error(errors)
@@ -105,6 +105,7 @@ def read(path: str | Path) -> dict[str, Any]:
         ConfigError: see `hw_base.config.read.read` and `hw_base.config.paths.expand`.
     """
     tree = config_files.read(path)
+    task_packages.import_task(tree.get("task"))  # whose classes say which arguments are paths
     expand(tree)
     return tree
 
@@ -156,9 +157,9 @@ def nested_errors(component: Component, registry: Registry[Any]) -> Errors:
 
 def _section_errors(tree: dict[str, Any]) -> Errors:
     try:
-        Config.model_validate_json(json.dumps(tree))
+        schema_of(tree).model_validate_json(json.dumps(tree))
     except ValidationError as error:
-        fields = {site.path: list(site.section.model_fields) for site in sites(Config, tree)}
+        fields = {site.path: list(site.section.model_fields) for site in sites(tree)}
         return _explain(error, (), tree, fields)
     return {}
 
@@ -237,7 +238,7 @@ def _config_error(errors: Errors) -> ConfigError:
 
 def _write_defaults(tree: dict[str, Any]) -> None:
     """Write every default of every component into the tree, so that a saved config says all that was used."""
-    for site in sites(Config, tree):
+    for site in sites(tree):
         if site.of is None:
             continue
         raw: dict[str, Any] = {"type": site.raw} if isinstance(site.raw, str) else site.raw

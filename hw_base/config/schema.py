@@ -102,7 +102,7 @@ class SchedulerSection(Component):
     every: Literal["step", "epoch", "evaluation"] = "step"
 
 
-MODEL = Of(registry.MODELS, runtime=("n_mels", "n_tokens", "n_speakers", "sample_rate", "hop_length"))
+MODEL = Of(registry.MODELS, runtime=("n_mels", "n_tokens"))
 SCHEDULER = Of(
     registry.SCHEDULERS,
     runtime=("optimizer", "total_steps", "epochs", "steps_per_epoch", "last_epoch"),
@@ -210,13 +210,12 @@ class TrainerSection(Component):
 
 
 class Config(Section):
-    """One experiment, complete.
+    """One experiment, complete; a task may add sections of its own, see `hw_base.task.BaseTask.config_class`.
 
     Attributes:
         about: for people: the command and what to expect.
         init_from: checkpoint whose weights training starts from, with its text encoder.
         init_optimizers: take the moments of its optimizers too, by names of parameters.
-        new_speakers: how speakers that it lacks are initialized.
         decoder: which of the decoders gives the result; the one named first if not given.
     """
 
@@ -226,7 +225,6 @@ class Config(Section):
     seed: NonNegativeInt = 0
     init_from: PathText | None = None
     init_optimizers: bool = False
-    new_speakers: Annotated[Component, Of(registry.SPEAKER_INITS)] | None = None
     data: dict[str, SplitSection] = Field(min_length=1)
     text_encoder: Annotated[Component, Of(registry.TEXT_ENCODERS)]
     features: Annotated[Component, Of(registry.FEATURES)]

@@ -6,18 +6,23 @@ A checkpoint carries the config it was trained with, so this is also what lets o
 import logging
 from typing import Any
 
-from hw_base.config.schema import Config, OptimizerSection, Section
-from hw_base.config.walk import place, sites
+from hw_base.config.schema import OptimizerSection, Section
+from hw_base.config.walk import place, schema_of, sites
 
 log = logging.getLogger(__name__)
 
 # Section of the schema -> key before -> key now.
 _KEYS: dict[type[Section], dict[str, str]] = {OptimizerSection: {"rates": "lr_factors"}}
+# Sections that all tasks had and that are one task's own now: the checkpoints of the others hold them, empty.
+_ONCE_COMMON = ("new_speakers",)
 
 
 def upgrade(tree: dict[str, Any]) -> None:
     """Rename old keys and old registered names in a raw config, in place."""
-    for site in sites(Config, tree):
+    for key in _ONCE_COMMON:
+        if key not in schema_of(tree).model_fields and tree.get(key, ...) is None:
+            del tree[key]
+    for site in sites(tree):
         raw = site.raw
         if isinstance(raw, dict):
             for old, new in _KEYS.get(site.section, {}).items():

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from hw_base.config.schema import Of, Section
+from hw_base.config.schema import Config, Of, Section
+from hw_base.registry import TASKS
 
 Path = tuple[str | int, ...]
 
@@ -34,9 +35,16 @@ def place(path: Path) -> str:
     return ".".join(map(str, path)) or "config"
 
 
-def sites(section: type[Section], tree: dict[str, Any]) -> list[Site]:
-    """Every section of a config, the root first."""
-    return list(_walk(section, (), (), tree, lambda value: None))
+def schema_of(tree: dict[str, Any]) -> type[Config]:
+    """The schema of a raw config: that of its task, where that is registered."""
+    task = tree.get("task")
+    schema: type[Config] = TASKS[task].config_class if isinstance(task, str) and task in TASKS else Config
+    return schema
+
+
+def sites(tree: dict[str, Any]) -> list[Site]:
+    """Every section of a raw config as its task's schema has it, the root first."""
+    return list(_walk(schema_of(tree), (), (), tree, lambda value: None))
 
 
 def _walk(

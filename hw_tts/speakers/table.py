@@ -78,6 +78,7 @@ def extended(weights: Mapping[str, Tensor], model: SynthesisModel, n_new: int, s
 def begin(
     model: SynthesisModel,
     config: Config,
+    section: Component | None,
     known: list[str],
     new: list[str],
     voices: Mapping[str, Tensor],
@@ -87,7 +88,8 @@ def begin(
 
     Args:
         model: with the weights of `extended`.
-        config: whose ``new_speakers`` says how; MeanSpeaker if it does not.
+        config: of the training.
+        section: of the initializer, MeanSpeaker if not given.
         known: names of the speakers that the checkpoint has.
         new: names of the others.
         voices: as in `NewSpeakers`.
@@ -99,7 +101,7 @@ def begin(
     silent = [name for name in new if name not in voices]
     if silent:
         raise DataError(f"new speakers without recordings in the training split: {', '.join(silent)}")
-    section = config.new_speakers or Component(type="MeanSpeaker")
+    section = section or Component(type="MeanSpeaker")
     initializer: BaseSpeakerInit = build("new_speakers", section, SPEAKER_INITS)
     parameters = dict(model.named_parameters())
     for name in model.speaker_tables:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hw_base import checkpoint
 from hw_base.config.resolve import build
-from hw_base.config.schema import Component, Config
+from hw_base.config.schema import Component
 from hw_base.data.dataset import Record
 from hw_base.data.loader import Loader
 from hw_base.data.split import Split
@@ -28,6 +28,7 @@ from hw_tts.features.acoustic import TTSFeatures
 from hw_tts.features.cache import FeatureCache
 from hw_tts.models.base import SynthesisModel
 from hw_tts.speakers import table as speaker_table
+from hw_tts.tasks.config import SynthesisConfig
 from hw_tts.text.base import BaseTextFrontEnd
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class SynthesisTask(BaseTask):
             alignment search resumes there.
     """
 
+    config_class = SynthesisConfig
     defaults = {
         "text_encoder": "CharacterFrontEnd",
         "features": "TTSFeatures",
@@ -57,10 +59,11 @@ class SynthesisTask(BaseTask):
     default_trainer = "FastSpeechTrainer"
     model_contract = SynthesisModel
 
+    config: SynthesisConfig
     features: TTSFeatures
     text_encoder: BaseTextFrontEnd
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: SynthesisConfig) -> None:
         super().__init__(config)
         if not isinstance(self.features, TTSFeatures):
             raise ConfigError(f"features: synthesis needs TTSFeatures, found {config.features.type}")
@@ -199,7 +202,7 @@ class SynthesisTask(BaseTask):
         if self._known:
             new = self.speakers[len(self._known) :]
             if new:
-                speaker_table.begin(model, self.config, self._known, new, self.voices, loader)
+                speaker_table.begin(model, self.config, self.config.new_speakers, self._known, new, self.voices, loader)
         elif model.uses_statistics:
             found = statistics.collect(self.cache.get(record, None) for record in records)
             model.set_statistics(found)

@@ -12,6 +12,7 @@ from hw_base.task import BaseTask
 from hw_tts.data.vocoder_items import VocoderItemMaker
 from hw_tts.evaluation.vocoder import test
 from hw_tts.models.hifigan.model import HiFiGAN
+from hw_tts.tasks.config import VocoderConfig
 from hw_tts.trainers.vocoder import VocoderTrainer
 
 
@@ -19,6 +20,7 @@ from hw_tts.trainers.vocoder import VocoderTrainer
 class VocoderTask(BaseTask):
     """Log-mel spectrogram to waveform."""
 
+    config_class = VocoderConfig
     defaults = {
         "text_encoder": "NoText",
         "features": "TTSFeatures",

@@ -195,7 +195,7 @@ def test_a_checkpoint_of_recognition_is_no_beginning_of_a_synthesizer(tmp_path, 
 def test_new_speakers_without_recordings_are_named():
     tree = resolve(config("vits2"), [])
     with pytest.raises(DataError, match="new speakers without recordings in the training split: y, z"):
-        speaker_table.begin(torch.nn.Identity(), tree, ["a"], ["x", "y", "z"], {"x": torch.zeros(4)}, loader=None)
+        speaker_table.begin(torch.nn.Identity(), tree, None, ["a"], ["x", "y", "z"], {"x": torch.zeros(4)}, None)
 
 
 def test_a_vocoder_of_other_spectrograms_ends_a_training_with_both_lists(tmp_path, capsys):

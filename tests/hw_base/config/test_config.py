@@ -2,6 +2,7 @@
 
 import copy
 import json
+import subprocess
 import sys
 
 import pytest
@@ -37,6 +38,7 @@ BAD = [
     ("task", ..., "task: required, but missing"),
     ("task", "asrr", "task: no task is named 'asrr'. Did you mean 'asr'?"),
     ("name", "a/b", "name: String should match pattern"),
+    ("new_speakers", "MeanSpeaker", "new_speakers: unknown key."),
     ("nmae", "x", "nmae: unknown key. Did you mean 'name'?"),
     ("seed", "one", "seed: expected a valid integer, found 'one'"),
     ("seed", -1, "seed: expected greater than or equal to 0, found -1"),
@@ -265,3 +267,28 @@ def test_every_optimizer_is_configured_by_its_signature(name):
     with pytest.raises(ConfigError, match=r"optimizers\.model\.args\.learning_rate: unknown key"):
         config.resolve(changed("optimizers.model", {"type": name, "args": {"learning_rate": 0.1}}))
     assert isinstance(optimizer, torch.optim.Optimizer)
+
+
+def test_a_section_of_one_task_stands_in_its_configs_alone():
+    synthesis = config.load(ROOT / "configs" / "tiny" / "vits2.json", ["new_speakers=NearestSpeaker"])
+    assert synthesis.new_speakers.type == "NearestSpeaker"
+    assert "new_speakers" in config.as_dict(synthesis)
+    assert "new_speakers" not in config.as_dict(config.resolve(TINY))
+    assert config.resolve({**TINY, "new_speakers": None}) == config.resolve(TINY), "as older checkpoints have it"
+    assert issubclass(registry.TASKS["tts"].config_class, type(config.resolve(TINY)))
+
+
+def test_the_arguments_that_the_program_gives_are_those_of_the_task():
+    tree = config_files.read(ROOT / "configs" / "tiny" / "vits2.json")
+    tree["model"]["args"]["n_speakers"] = 2
+    with pytest.raises(ConfigError, match=r"model\.args\.n_speakers: set by the program"):
+        config.resolve(tree)
+
+
+def test_paths_in_a_file_are_expanded_whatever_was_imported_before(tmp_path):
+    tree = {**TINY, "decoders": {"beam": {"type": "BeamSearch", "args": {"lm": "$FOLDER/lm.arpa"}}}}
+    (tmp_path / "config.json").write_text(json.dumps(tree))
+    code = "import sys; from hw_base.config.resolve import read; print(read(sys.argv[1])['decoders']['beam']['args'])"
+    command = [sys.executable, "-c", code, str(tmp_path / "config.json")]
+    done = subprocess.run(command, cwd=ROOT, env={"FOLDER": "/corpora"}, capture_output=True, text=True)
+    assert done.stdout.strip() == "{'lm': '/corpora/lm.arpa'}", done.stderr
