@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hw_asr.confusions import Confusions, letter_name
 from hw_asr.data.items import ItemMaker
 from hw_asr.decoders import BaseDecoder
 from hw_asr.metrics import CER, WER
@@ -23,6 +24,7 @@ from hw_base.training.parts import TrainerParts
 from hw_base.training.trainer import BaseTrainer
 from hw_base.watch.diagnosis import Watcher
 from hw_base.writers import plots
+from hw_base.writers.base import Cell
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +64,9 @@ class CorpusMetrics:
 class CTCTrainer(BaseTrainer):
     """One forward pass, one optimizer; every loss of the config is given the model's outputs and the batch.
 
-    At each evaluation, error rates of all decoders; the predictions of some utterances, one of each voice first, whose
-    audio and spectrograms the first evaluation gives; and an utterance of the training split before and after its
-    augmentations.
+    At each evaluation, error rates of all decoders; which letters the first decoder takes for which others; the
+    predictions of some utterances, one of each voice first, whose audio and spectrograms the first evaluation gives;
+    and an utterance of the training split before and after its augmentations.
     """
 
     default_losses = {"ctc": "CTCLoss"}
@@ -74,6 +76,7 @@ class CTCTrainer(BaseTrainer):
         super().__init__(setup)
         self.metrics = CorpusMetrics(setup.metrics, setup.decoders, setup.config.primary_decoder())
         self._shown: list[dict[str, Any]] = []
+        self._confusions = Confusions()
         self._misfits: set[str] = set()
 
     def watchers(self) -> list[Watcher]:
@@ -110,6 +113,8 @@ class CTCTrainer(BaseTrainer):
         for name, decoder in self.setup.decoders.items():
             texts[name] = [n_best[0].text for n_best in decoder(log_probs, length)]
             self.metrics.update(name, batch["text"], texts[name])
+        if texts and self.section.examples:
+            self._confusions.update(batch["text"], next(iter(texts.values())))
         for i in range(len(batch["text"])):
             if self.shows(split, batch["utterance_id"][i]):
                 self._keep(batch, i, {name: hypotheses[i] for name, hypotheses in texts.items()})
@@ -131,6 +136,7 @@ class CTCTrainer(BaseTrainer):
         shown = [example for part in distributed.gather(self._shown) for example in part]
         self._show(split, sorted(shown, key=lambda example: str(example["id"])))
         self._shown = []
+        self._show_confusions(split)
         if split == self.setup.config.evaluation_splits()[0]:
             self._show_augmentations()
         return self.metrics.compute()
@@ -160,9 +166,31 @@ class CTCTrainer(BaseTrainer):
         seconds = features["hop_length"] / features["sample_rate"]
         for example in shown if self.shows_recordings() else ():
             name = self.example_name(split, example["speaker"], example["id"])
-            writers.audio(f"{name}/recorded", example["waveform"], features["sample_rate"], self.step)
-            picture = plots.spectrogram_image(example["spectrogram"], example["text"] or "", seconds, "mel band")
-            writers.image(f"{name}/spectrogram", picture, self.step)
+            text = example["text"] or ""
+            writers.audio(f"{name}/recorded", example["waveform"], features["sample_rate"], self.step, text)
+            picture = plots.spectrogram_image(example["spectrogram"], text, seconds, "mel band")
+            writers.image(f"{name}/spectrogram", picture, self.step, text)
+
+    def _show_confusions(self, split: str) -> None:
+        """Give the writers which letters were taken for which others, as a picture and as a table."""
+        confusions = self._confusions.gathered()
+        if not confusions.counts or not distributed.is_main():
+            return
+        shares, targets, predictions = confusions.matrix()
+        rows = [letter_name(letter, "inserted") for letter in targets]
+        columns = [letter_name(letter, "deleted") for letter in predictions]
+        title = "what became of each letter, %"
+        picture = plots.matrix_image(shares, rows, columns, title, "target", "prediction")
+        caption = "the share of each target letter that was recognized as the letter of the column"
+        self.setup.writers.image(f"{split}/confusion_matrix", picture, self.step, caption)
+        table: list[list[Cell]] = [
+            [letter_name(a, "inserted"), letter_name(b, "deleted"), count, round(share, 4)]
+            for a, b, count, share in confusions.most_frequent()
+        ]
+        if table:
+            self.setup.writers.table(
+                f"{split}/confusions", ["target", "prediction", "count", "share"], table, self.step
+            )
 
     def _show_augmentations(self) -> None:
         """Give the writers a training utterance as it is and as this epoch's batch has it, both to hear and to see.
@@ -181,12 +209,13 @@ class CTCTrainer(BaseTrainer):
             return
         augmented, spectrogram = maker.augmented(original, item_generator(split.seed, self.epoch, index))
         writers, features = self.setup.writers, maker.features
-        writers.audio("train/audio_original", original, features.sample_rate, self.step)
-        writers.audio("train/audio_augmented", augmented, features.sample_rate, self.step)
-        name = split.records[index].utterance_id
+        name, text = split.records[index].utterance_id, split.records[index].text or ""
+        caption = f"{name}: {text}"
+        writers.audio("train/audio_original", original, features.sample_rate, self.step, caption)
+        writers.audio("train/audio_augmented", augmented, features.sample_rate, self.step, caption)
         shown = {f"{name}: original": features(original), f"{name}: augmented": spectrogram}
         picture = plots.spectrograms_image(shown, features.hop_length / features.sample_rate, "mel band")
-        writers.image("train/spectrogram_augmentation", picture, self.step)
+        writers.image("train/spectrogram_augmentation", picture, self.step, caption)
 
 
 def _blank_share(log_probs: Tensor) -> float:

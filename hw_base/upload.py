@@ -103,15 +103,15 @@ def replay(record: Path, writer: Writer) -> list[str]:
 
 def _report(row: Mapping[str, Any], folder: Path, writer: Writer) -> None:
     split, step = row.get("split", ""), int(row.get("step", 0))
-    prefix = f"{split}/" if split else ""
+    prefix, caption = f"{split}/" if split else "", str(row.get("caption", ""))
     if "table" in row:
         writer.table(f"{prefix}{row['table']}", row["columns"], row["rows"], step)
     elif "value" in row and isinstance(row.get("text"), str):
         writer.text(f"{prefix}{row['text']}", row["value"], step)
     elif "file" in row and "image" in row:
-        writer.image(f"{prefix}{row['image']}", _picture(folder / row["file"]), step)
+        writer.image(f"{prefix}{row['image']}", _picture(folder / row["file"]), step, caption)
     elif "file" in row and "audio" in row:
-        writer.audio(f"{prefix}{row['audio']}", *_sound(folder / row["file"]), step)
+        writer.audio(f"{prefix}{row['audio']}", *_sound(folder / row["file"]), step, caption)
     else:
         values = {f"{prefix}{key}": value for key, value in row.items() if key not in ("step", "split")}
         numbers = {name: number for name, value in values.items() if (number := _number(value)) is not None}

@@ -56,7 +56,7 @@ FLOORS = {
     "hw_asr": (
         "augmentations language_models losses models text_encoders",
         "data decoders watchers",
-        "metrics transcript",
+        "confusions metrics transcript",
         "recognizer trainer",
         "evaluation trainers checks",
         "task",

@@ -30,7 +30,7 @@ class Writer(ABC):
         """Report numbers; what is not finite is reported as such."""
 
     @abstractmethod
-    def audio(self, name: str, waveform: Tensor, sample_rate: int, step: int) -> None:
+    def audio(self, name: str, waveform: Tensor, sample_rate: int, step: int, caption: str = "") -> None:
         """Report a sound.
 
         Args:
@@ -38,11 +38,12 @@ class Writer(ABC):
             waveform (Tensor): ``(S,)``, floating point in [-1, 1], on any device.
             sample_rate: samples per second.
             step: batches seen.
+            caption: shown beside it, for example the text that is spoken.
         """
 
     @abstractmethod
-    def image(self, name: str, image: NDArray[np.uint8], step: int) -> None:
-        """Report a picture: ``(height, width, 3)``, red, green, blue, the first row on top."""
+    def image(self, name: str, image: NDArray[np.uint8], step: int, caption: str = "") -> None:
+        """Report a picture: ``(height, width, 3)``, red, green, blue, the first row on top; captions as for sounds."""
 
     @abstractmethod
     def text(self, name: str, text: str, step: int) -> None:

@@ -140,16 +140,17 @@ class CometWriter(Writer):
         """Metrics under their full names."""
         self._started().log_metrics(dict(values), step=step)
 
-    def audio(self, name: str, waveform: Tensor, sample_rate: int, step: int) -> None:
+    def audio(self, name: str, waveform: Tensor, sample_rate: int, step: int, caption: str = "") -> None:
         """As a file: Comet would change the level of raw samples."""
         experiment = self._started()
         with tempfile.NamedTemporaryFile(dir=self._fragment, suffix=".wav", delete=False) as file:
             file.write(wav_bytes(waveform, sample_rate))
-        experiment.log_audio(file.name, file_name=f"{name}.wav", step=step)  # removed with the fragment
+        sound = Path(file.name)  # removed with the fragment
+        experiment.log_audio(str(sound), file_name=f"{name}.wav", step=step, metadata=_about(caption))
 
-    def image(self, name: str, image: NDArray[np.uint8], step: int) -> None:
+    def image(self, name: str, image: NDArray[np.uint8], step: int, caption: str = "") -> None:
         """As a file: without Pillow, Comet would drop an array and say so nowhere but in its log."""
-        self._started().log_image(BytesIO(png_bytes(image)), name=name, step=step)
+        self._started().log_image(BytesIO(png_bytes(image)), name=name, step=step, metadata=_about(caption))
 
     def text(self, name: str, text: str, step: int) -> None:
         """With its name as metadata."""
@@ -183,6 +184,10 @@ class CometWriter(Writer):
         if archives:
             log.info("to send this run to comet.com: %s", self.upload_command)
         self._resumed = True  # whatever is reported later belongs to the same experiment
+
+
+def _about(caption: str) -> dict[str, str] | None:
+    return {"caption": caption} if caption else None
 
 
 def _import_comet(component: str) -> Any:

@@ -28,8 +28,9 @@ class JsonlWriter(Writer):
 
     Scalars of one split and step make one line, ``{"step": 10, "split": "train", "ctc": 1.2}``; a table is
     ``{"step", "split", "table": name, "columns", "rows"}``, a text ``{"step", "split", "text": name, "value"}``, a
-    picture or sound ``{"step", "split", "image" or "audio": name, "file"}``. JSON has no NaN: numbers that are not
-    finite are the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, which ``float`` reads.
+    picture or sound ``{"step", "split", "image" or "audio": name, "file"}``, with ``"caption"`` if it has one. JSON has
+    no NaN: numbers that are not finite are the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, which ``float``
+    reads.
 
     Args:
         path: the file, usually ``metrics.jsonl`` in the run folder.
@@ -64,7 +65,7 @@ class JsonlWriter(Writer):
         split, key = _split(name)
         self._append({"step": step, "split": split, "text": key, "value": text})
 
-    def image(self, name: str, image: NDArray[np.uint8], step: int) -> None:
+    def image(self, name: str, image: NDArray[np.uint8], step: int, caption: str = "") -> None:
         """A PNG file and a line that points to it."""
         try:
             content = png_bytes(image)
@@ -73,19 +74,20 @@ class JsonlWriter(Writer):
                 log.warning("%s", error)
             self._without_pictures = True
         else:
-            self._file("image", name, content, ".png", step)
+            self._file("image", name, content, ".png", step, caption)
 
-    def audio(self, name: str, waveform: Tensor, sample_rate: int, step: int) -> None:
+    def audio(self, name: str, waveform: Tensor, sample_rate: int, step: int, caption: str = "") -> None:
         """A WAV file and a line that points to it."""
-        self._file("audio", name, wav_bytes(waveform, sample_rate), ".wav", step)
+        self._file("audio", name, wav_bytes(waveform, sample_rate), ".wav", step, caption)
 
-    def _file(self, kind: str, name: str, content: bytes, suffix: str, step: int) -> None:
+    def _file(self, kind: str, name: str, content: bytes, suffix: str, step: int, caption: str) -> None:
         split, key = _split(name)
         safe_split, safe_key = (re.sub(r"[^\w-]+", "_", part) or "_" for part in (split, key))
         path = self.path.parent / "media" / safe_split / f"{safe_key}-{step:08d}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        self._append({"step": step, "split": split, kind: key, "file": path.relative_to(self.path.parent).as_posix()})
+        row = {"step": step, "split": split, kind: key, "file": path.relative_to(self.path.parent).as_posix()}
+        self._append({**row, "caption": caption} if caption else row)
 
     def _append(self, row: Mapping[str, Any]) -> None:
         if self._descriptor is None:

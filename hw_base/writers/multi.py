@@ -139,13 +139,13 @@ class MultiWriter(Writer):
         """To every writer."""
         self._tell("scalars", lambda writer: writer.scalars(values, step))
 
-    def audio(self, name: str, waveform: Tensor, sample_rate: int, step: int) -> None:
+    def audio(self, name: str, waveform: Tensor, sample_rate: int, step: int, caption: str = "") -> None:
         """To every writer."""
-        self._tell("audio", lambda writer: writer.audio(name, waveform, sample_rate, step))
+        self._tell("audio", lambda writer: writer.audio(name, waveform, sample_rate, step, caption))
 
-    def image(self, name: str, image: NDArray[np.uint8], step: int) -> None:
+    def image(self, name: str, image: NDArray[np.uint8], step: int, caption: str = "") -> None:
         """To every writer."""
-        self._tell("image", lambda writer: writer.image(name, image, step))
+        self._tell("image", lambda writer: writer.image(name, image, step, caption))
 
     def text(self, name: str, text: str, step: int) -> None:
         """To every writer."""

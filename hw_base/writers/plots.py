@@ -122,6 +122,47 @@ def curves_image(
     return _rendered(figure)
 
 
+def matrix_image(
+    values: Tensor, rows: Sequence[str], columns: Sequence[str], title: str = "", y_label: str = "", x_label: str = ""
+) -> Image:
+    """Shares between 0 and 1 as a table of colors with the percents in it, for example a confusion of letters.
+
+    Colors follow the square root, so that a few percent can be seen.
+
+    Args:
+        values (Tensor): ``(R, C)``, in [0, 1].
+        rows: names, from the top.
+        columns: names.
+        title: shown above.
+        y_label: what the rows are.
+        x_label: what the columns are.
+
+    Returns:
+        uint8, ``(height, width, 3)``; it grows with the table.
+
+    Raises:
+        ValueError: another shape, or nothing in it.
+        MissingPackageError: matplotlib is not installed.
+    """
+    if not rows or not columns or values.shape != (len(rows), len(columns)):
+        raise ValueError(f"{len(rows)} rows and {len(columns)} columns, but values {tuple(values.shape)}")
+    shares = values.detach().cpu().double().numpy()
+    figure = _figure(1.4 + 0.27 * len(columns), 1.2 + 0.22 * len(rows))
+    axes = figure.add_subplot()
+    axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest")
+    axes.set_xticks(range(len(columns)), [_one_line(name, 12) for name in columns], fontsize=8)
+    axes.set_yticks(range(len(rows)), [_one_line(name, 12) for name in rows], fontsize=8)
+    axes.tick_params(length=0)
+    for label in axes.get_xticklabels():
+        label.set_rotation(90 if len(label.get_text()) > 2 else 0)
+    for i, j in zip(*np.nonzero(shares >= 0.005), strict=True):
+        color = "white" if shares[i, j] > 0.4 else "black"
+        axes.text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center", fontsize=6.5, color=color)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.set_title(_one_line(title, 10 * len(columns)), loc="left", fontsize="medium")
+    return _rendered(figure)
+
+
 def _figure(width: float, height: float) -> Any:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

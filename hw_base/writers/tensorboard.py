@@ -48,19 +48,24 @@ class TensorBoardWriter(Writer):
             events.add_scalar(name, value, step)
         events.flush()  # into the file at once, so that nothing but a power cut can take it away
 
-    def audio(self, name: str, waveform: Tensor, sample_rate: int, step: int) -> None:
-        """A player for each step."""
+    def audio(self, name: str, waveform: Tensor, sample_rate: int, step: int, caption: str = "") -> None:
+        """A player for each step; the caption describes the tag."""
         sound = samples_of(waveform).astype(np.float32) / 32767
-        self._started().add_audio(name, sound[None], step, sample_rate)
+        self._add(_summaries().audio(name, sound[None], sample_rate), step, caption)
 
-    def image(self, name: str, image: NDArray[np.uint8], step: int) -> None:
-        """A picture for each step."""
-        self._started().add_image(name, image, step, dataformats="HWC")
+    def image(self, name: str, image: NDArray[np.uint8], step: int, caption: str = "") -> None:
+        """A picture for each step; the caption describes the tag."""
+        self._add(_summaries().image(name, image, dataformats="HWC"), step, caption)
+
+    def _add(self, summary: Any, step: int, caption: str) -> None:
+        """As `SummaryWriter.add_audio` and `add_image` do, which know no descriptions."""
+        if caption:
+            summary.value[0].metadata.summary_description = _as_it_is(caption)
+        self._started().file_writer.add_summary(summary, step)
 
     def text(self, name: str, text: str, step: int) -> None:
         """The text as it is, not read as Markdown."""
-        indented = "\n".join("    " + line for line in text.splitlines())
-        self._started().add_text(name, indented, step)
+        self._started().add_text(name, _as_it_is(text), step)
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], step: int) -> None:
         """A Markdown table."""
@@ -76,6 +81,17 @@ class TensorBoardWriter(Writer):
         if self._events is not None:
             self._events.close()
             self._events = None
+
+
+def _summaries() -> Any:
+    from torch.utils.tensorboard import summary
+
+    return summary
+
+
+def _as_it_is(text: str) -> str:
+    """A text that Markdown shows unchanged."""
+    return "\n".join("    " + line for line in text.splitlines())
 
 
 def _markdown_row(cells: Sequence[Cell]) -> str:

@@ -113,18 +113,18 @@ class WandbWriter(Writer):
         """Values under their full names, over ``step``."""
         self._started().log({**values, "step": step})
 
-    def audio(self, name: str, waveform: Tensor, sample_rate: int, step: int) -> None:
-        """A WAV file."""
+    def audio(self, name: str, waveform: Tensor, sample_rate: int, step: int, caption: str = "") -> None:
+        """A WAV file with its caption."""
         run = self._started()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "sound.wav")
             path.write_bytes(wav_bytes(waveform, sample_rate))
-            run.log({name: self._wandb.Audio(str(path)), "step": step})
+            run.log({name: self._wandb.Audio(str(path), caption=caption or None), "step": step})
 
-    def image(self, name: str, image: NDArray[np.uint8], step: int) -> None:
-        """A PNG file."""
+    def image(self, name: str, image: NDArray[np.uint8], step: int, caption: str = "") -> None:
+        """A PNG file with its caption."""
         if self._has_pillow:
-            self._started().log({name: self._wandb.Image(image), "step": step})
+            self._started().log({name: self._wandb.Image(image, caption=caption or None), "step": step})
 
     def text(self, name: str, text: str, step: int) -> None:
         """A page with the text as it is."""

@@ -113,6 +113,10 @@ def test_without_augmentations_there_is_nothing_to_compare(tmp_path):
     assert not shown(run(tmp_path / "plain", "augmentations=[]"))
 
 
+def tables_of(rows, name):
+    return {row["step"]: row["rows"] for row in rows if row.get("table") == name}
+
+
 def test_each_voice_is_shown_by_name_and_each_recording_sent_once(trained, tmp_path):
     """Also across a resume, with two voices of three utterances."""
     voices = '["en-us", "en-us+f3"]'
@@ -125,11 +129,17 @@ def test_each_voice_is_shown_by_name_and_each_recording_sent_once(trained, tmp_p
     sets = [part for change in (*STEPS, *some, "trainer.max_steps=6") for part in ("--set", change)]
     assert train_script.main(["-d", "cpu", "-r", "auto", "-c", TINY, "--run-dir", str(tmp_path / "run"), *sets]) == 0
     rows = [row for row in read_rows(tmp_path / "run" / "metrics.jsonl") if row["split"] == "val"]
-    tables = {row["step"]: [cells[0] for cells in row["rows"]] for row in rows if row.get("table") == "predictions"}
+    tables = {step: [cells[0] for cells in table] for step, table in tables_of(rows, "predictions").items()}
     assert sorted(tables) == [2, 4, 6]
     assert tables[2] == tables[4] == tables[6]
-    names = [row.get("audio") or row.get("image") for row in rows if "file" in row]
-    assert {row["step"] for row in rows if "file" in row} == {2}
+    files = [row for row in rows if "file" in row and row.get("image") != "confusion_matrix"]
+    names = [row.get("audio") or row.get("image") for row in files]
+    assert {row["step"] for row in files} == {2}
+    assert {row["caption"] for row in files} == {cells[2] for cells in tables_of(rows, "predictions")[2]}
+    assert [row["step"] for row in rows if row.get("image") == "confusion_matrix"] == [2, 4, 6]
+    confusions = tables_of(rows, "confusions")
+    assert sorted(confusions) == [2, 4, 6]
+    assert all(a != b and 0 < share <= 1 for a, b, _, share in confusions[6])
     expected = [
         f"{voice}/{name}" for voice, name in zip(("en-us", "en-us+f3", "en-us"), sorted(tables[2]), strict=True)
     ]

@@ -53,6 +53,15 @@ def rows(killed):
     return numbers, others
 
 
+@pytest.fixture
+def captions(killed):
+    """What stands beside sounds and pictures: name -> text."""
+    rows = [row for row in read_rows(killed / "metrics.jsonl") if "caption" in row]
+    found = {f"{row['split']}/{row.get('audio', row.get('image'))}": row["caption"] for row in rows}
+    assert any(name.endswith("/recorded") for name in found)
+    return found
+
+
 def sent(killed, tmp_path, tracker, capsys):
     arguments = [str(killed), "--to", tracker, "--offline", "--project", "asr", "-o", str(tmp_path / "upload")]
     assert upload.main(arguments) == 0
@@ -62,7 +71,7 @@ def sent(killed, tmp_path, tracker, capsys):
     return tmp_path / "upload" / tracker
 
 
-def test_tensorboard_has_everything(killed, rows, tmp_path, capsys):
+def test_tensorboard_has_everything(killed, rows, captions, tmp_path, capsys):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -85,9 +94,11 @@ def test_tensorboard_has_everything(killed, rows, tmp_path, capsys):
     assert {tag.removesuffix("/text_summary") for tag in tags["tensors"]} == {
         name for kind, name, _ in others if kind == "table"
     }
+    described = {name: loaded.SummaryMetadata(name).summary_description for name in captions}
+    assert described == {name: f"    {text}" for name, text in captions.items()}
 
 
-def test_comet_has_everything(killed, rows, tmp_path, capsys):
+def test_comet_has_everything(killed, rows, captions, tmp_path, capsys):
     if find_spec("comet_ml") is None:  # importing it here would turn on its error reports
         pytest.skip("comet-ml is not installed")
     numbers, others = rows
@@ -106,9 +117,14 @@ def test_comet_has_everything(killed, rows, tmp_path, capsys):
     tables = {one["fileName"] for one in names if str(one.get("fileName", "")).endswith(".csv")}
     assert tables == {f"{name}-{step:08d}.csv" for kind, name, step in others if kind == "table"}
     assert archive.parameters()["model|type"] == "DeepSpeech2"
+    described = {}
+    for payload in archive.payloads("file_upload"):
+        about, caption = payload["additional_params"], (payload["metadata"] or {}).get("caption")
+        described |= {about.get("figName", about.get("fileName", "")).removesuffix(".wav"): caption} if caption else {}
+    assert described == captions
 
 
-def test_wandb_has_everything(killed, rows, tmp_path):
+def test_wandb_has_everything(killed, rows, captions, tmp_path):
     pytest.importorskip("wandb", reason="wandb is not installed")
     numbers, others = rows
     # A process of its own: W&B writes in another one, which is waited for at the end.
@@ -121,6 +137,8 @@ def test_wandb_has_everything(killed, rows, tmp_path):
         assert run.curve(name) == [(step, pytest.approx(value, nan_ok=True)) for step, value in expected]
     media = {(key[:-5], row["step"]) for row in run.rows() for key in row if key.endswith("/path")}
     assert media == {(name, step) for _, name, step in others}
+    values = {key: value for row in run.rows() for key, value in row.items()}
+    assert {name: values[f"{name}/caption"] for name in captions} == captions
 
 
 def test_what_is_no_run_and_a_tracker_without_a_key_are_one_line(killed, tmp_path, capsys, monkeypatch):

@@ -44,8 +44,8 @@ if state.exists():
     writer.load_state_dict(json.loads(state.read_text()), int(first) - 1)
 for step in range(int(first), int(last)):
     writer.scalars({"train/ctc": step / 2, "val/wer": float("nan")}, step)
-writer.audio("val/sound", torch.full((160,), 0.25), 16000, step)
-writer.image("val/spectrogram", (np.arange(105) * 2).astype(np.uint8).reshape(5, 7, 3), step)
+writer.audio("val/sound", torch.full((160,), 0.25), 16000, step, "what is said")
+writer.image("val/spectrogram", (np.arange(105) * 2).astype(np.uint8).reshape(5, 7, 3), step, "what is seen")
 writer.text("val/note", "a <b> & c", step)
 writer.table("val/predictions", ["target", "wer"], [["a, b", 0.5], ["ёж", 1]], step)
 state.write_text(json.dumps(writer.state_dict()))
@@ -169,6 +169,7 @@ def test_comet_has_picture_sound_text_table_and_config(comet):
     assert np.array_equal(np.array(pillow.open(io.BytesIO(content))), PICTURE)
     sound, content = files["audio"]
     assert sound["additional_params"]["fileName"] == "val/sound.wav"
+    assert [one["metadata"]["caption"] for one in (sound, picture)] == ["what is said", "what is seen"]
     with wave.open(io.BytesIO(content)) as file:
         assert np.frombuffer(file.readframes(999), "<i2").tolist() == [8192] * 160
     assert files["text-sample"][1] == b"a <b> & c"
@@ -292,6 +293,7 @@ def test_wandb_has_picture_sound_text_table_and_config(wandb):
     assert np.array_equal(np.array(pillow.open(files["val/spectrogram"])), PICTURE)
     with wave.open(str(files["val/sound"])) as sound:
         assert np.frombuffer(sound.readframes(999), "<i2").tolist() == [8192] * 160
+    assert (values["val/sound/caption"], values["val/spectrogram/caption"]) == ("what is said", "what is seen")
     assert "a &lt;b&gt; &amp; c" in files["val/note"].read_text()
     table = json.loads(files["val/predictions"].read_text())
     assert (table["columns"], table["data"]) == (["target", "wer"], [["a, b", 0.5], ["ёж", 1]])

@@ -42,10 +42,10 @@ class Remembering(Writer):
     def scalars(self, values, step):
         self._take("scalars", dict(values), step)
 
-    def audio(self, name, waveform, sample_rate, step):
+    def audio(self, name, waveform, sample_rate, step, caption=""):
         self._take("audio", name, sample_rate, step)
 
-    def image(self, name, image, step):
+    def image(self, name, image, step, caption=""):
         self._take("image", name, image.shape, step)
 
     def text(self, name, text, step):
