@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -35,10 +36,10 @@ class Confusions:
         for reference, hypothesis in zip(references, hypotheses, strict=True):
             if reference is None:
                 continue
-            for kind, i, i_end, j, j_end in Levenshtein.opcodes(reference, hypothesis):
-                left = list(reference[i:i_end]) if kind != "insert" else [NOTHING] * (j_end - j)
-                right = list(hypothesis[j:j_end]) if kind != "delete" else [NOTHING] * (i_end - i)
-                self.counts.update(zip(left, right, strict=True))
+            for part in Levenshtein.opcodes(reference, hypothesis):
+                left = reference[part.src_start : part.src_end]
+                right = hypothesis[part.dest_start : part.dest_end]
+                self.counts.update(zip_longest(left, right, fillvalue=NOTHING))
 
     def gathered(self) -> "Confusions":
         """Those of all processes together; this one starts anew."""
