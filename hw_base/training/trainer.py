@@ -5,8 +5,9 @@
 - `hw_base.task.BaseTask` is what a task (recognition, synthesis) adds to that: the defaults and checks of its configs,
   how an item is made of a record, what the model is told about the data, what ``test.py`` does. It exists before there
   is a model.
-- `BaseTrainer`, here, trains and evaluates the model on batches. A task's trainer overrides `losses`, and
-  `update_metrics` and `compute_metrics` where it has metrics; one task may have several trainers.
+- `BaseTrainer`, here, trains and evaluates the model on batches; the loop is `train`, `train_step`, `_update` and
+  `_after_step`. A task's trainer overrides `losses`, and `update_metrics` and `compute_metrics` where it has metrics;
+  one task may have several trainers.
 
 So a trainer is told everything (`TrainerParts`) and reads no config but its own section, the losses' and the split
 names. It is three classes on top of each other: `TrainingState` is what a checkpoint holds, `Evaluator` is what a task
@@ -88,30 +89,6 @@ class BaseTrainer(Evaluator):
             )
         return values
 
-    def _batches(self, progress: Progress) -> Iterator[Batch]:
-        """Batches of training; what ends them too early is raised when everything is saved."""
-        try:
-            batches = iter(self.loader)
-            while True:
-                with progress.waiting():
-                    batch = next(batches, None)
-                if batch is None:
-                    return
-                yield batch
-        except HwError:
-            if not distributed.active():  # the others may be past the point where a state can be gathered
-                self.save()
-            raise
-
-    def _named_step(self, batch: Batch) -> None:
-        try:
-            self.train_step(batch)
-        except HwError:  # which says itself what is wrong with which utterance
-            raise
-        except Exception:
-            log.error("step %d failed; its utterances: %s", self.step + 1, ", ".join(batch.get("utterance_id", [])))
-            raise
-
     def train_step(self, batch: Batch) -> None:
         """One batch through every update that `losses` asks for."""
         self.model.train()
@@ -141,13 +118,6 @@ class BaseTrainer(Evaluator):
             self.epoch, self.batch = self.epoch + 1, 0
             for optimization in self.optimizations.values():
                 optimization.end_epoch(self.epoch)
-
-    def _is_logged(self, step: int) -> bool:
-        return step % self.section.log_every == 0 or step >= self.last_step
-
-    def _is_read(self, step: int) -> bool:
-        """Whether the guard looks at the updates right after this step: a GPU would have to be waited for."""
-        return self.device.type == "cpu" or self._is_logged(step)
 
     def _update(self, name: str, losses: NamedLosses, boundary: bool) -> list[Tensor]:
         """Add gradients, and after the last batch of an update take it; then whether it was taken."""
@@ -190,6 +160,37 @@ class BaseTrainer(Evaluator):
             message = f"interrupted at step {self.step}, {saved}: resume with --run-dir {self.setup.run_dir} -r auto"
             raise InterruptedRun(self.interrupts.received, message)
         return values
+
+    def _batches(self, progress: Progress) -> Iterator[Batch]:
+        """Batches of training; what ends them too early is raised when everything is saved."""
+        try:
+            batches = iter(self.loader)
+            while True:
+                with progress.waiting():
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                yield batch
+        except HwError:
+            if not distributed.active():  # the others may be past the point where a state can be gathered
+                self.save()
+            raise
+
+    def _named_step(self, batch: Batch) -> None:
+        try:
+            self.train_step(batch)
+        except HwError:  # which says itself what is wrong with which utterance
+            raise
+        except Exception:
+            log.error("step %d failed; its utterances: %s", self.step + 1, ", ".join(batch.get("utterance_id", [])))
+            raise
+
+    def _is_logged(self, step: int) -> bool:
+        return step % self.section.log_every == 0 or step >= self.last_step
+
+    def _is_read(self, step: int) -> bool:
+        """Whether the guard looks at the updates right after this step: a GPU would have to be waited for."""
+        return self.device.type == "cpu" or self._is_logged(step)
 
     def _read_guard(self) -> None:
         """Look at the updates since the last time; of the first bad one say where it began."""
