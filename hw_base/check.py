@@ -144,6 +144,8 @@ def _lines(results: dict[str, list[Outcome]]) -> Iterator[str]:
                 yield f"  -      {one.name}: {one.found}"
             elif one.holds:
                 yield f"  ok     {one.name}"
+            elif not one.expected:
+                yield f"  FAILS  {one.name}; still to be written: {one.found}"
             else:
                 yield f"  FAILS  {one.name}"
                 yield f"           expected: {one.expected}"

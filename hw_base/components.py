@@ -7,6 +7,7 @@ import importlib
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -68,6 +69,19 @@ def require(packages: Iterable[str], source: str | Path) -> None:
     if missing:
         flags = " ".join(f"--import {name}" for name in missing)
         raise ConfigError(f"{source}: was trained with components of {', '.join(missing)}: add {flags}")
+
+
+def unwritten(error: NotImplementedError) -> str:
+    """What is still to be written, and where: ``BeamSearch.search (my_homework/decoder.py, line 40): what to do``."""
+    frames = traceback.extract_tb(error.__traceback__)
+    text = " ".join(str(error).split()) or "not written yet"
+    if not frames:
+        return text
+    name = frames[-1].name
+    path = Path(frames[-1].filename)
+    place = f"{path.parent.name}/{path.name}, line {frames[-1].lineno}"
+    part, colon, what = text.partition(":")
+    return f"{part} ({place}){colon}{what}" if colon and part.endswith(name) else f"{name} ({place}): {text}"
 
 
 def _package_of(module: str) -> str:

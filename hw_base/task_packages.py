@@ -15,6 +15,9 @@ REPORTS = {"asr": "hw_asr.evaluation.report", "tts": "hw_tts.evaluation.report",
 # Where each task says what the demo shows of its checkpoints, see `hw_base.demos`.
 DEMOS = {"asr": "hw_asr.evaluation.demo", "tts": "hw_tts.evaluation.demo"}
 
+# Where each task keeps what a package of one's own begins with, in the folder ``starter``, see `hw_base.new`.
+STARTERS = {"asr": "hw_asr", "tts": "hw_tts"}
+
 
 def import_task(name: object) -> None:
     """Import the package of a task, which fills the registries; a name that is no task's imports nothing."""

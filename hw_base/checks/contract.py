@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hw_base import seeding
+from hw_base.components import unwritten
 from hw_base.config.resolve import build
 from hw_base.config.schema import Component
 from hw_base.errors import HwError, MissingPackageError
@@ -18,6 +19,8 @@ Subject = TypeVar("Subject")
 
 # Longer descriptions of what was found are cut.
 _MAX_FOUND = 300
+# The name of the outcome where a function of the component raises NotImplementedError.
+UNWRITTEN = "every part is written"
 
 
 class BrokenError(Exception):
@@ -67,7 +70,7 @@ class Outcome:
     Attributes:
         name: of the property.
         holds: True, False, or None where the component does not claim it.
-        expected: empty where it holds.
+        expected: empty where it holds, and where a part is not written yet.
         found: empty where it holds; why it is not claimed.
         cause: what usually breaks it; empty where it holds.
     """
@@ -136,6 +139,8 @@ class Property(Generic[Subject]):
             return Outcome(self.name, None, found=str(error))
         except BrokenError as error:
             return Outcome(self.name, False, error.expected, error.found[:_MAX_FOUND], self.cause)
+        except NotImplementedError as error:
+            return Outcome(UNWRITTEN, False, found=unwritten(error))
         except Exception as error:
             kind = "" if isinstance(error, HwError) else f"{type(error).__name__}: "
             return Outcome(self.name, False, "no error", f"{kind}{error}"[:_MAX_FOUND], self.cause)
@@ -167,8 +172,13 @@ class Contract(Generic[Subject]):
         return next(one for one in self.properties if one.name == name)
 
     def check(self, subject: Subject) -> list[Outcome]:
-        """All properties of one component."""
-        return [one.check(subject) for one in self.properties]
+        """All properties of one component, up to the first part of it that is not written yet."""
+        outcomes = []
+        for one in self.properties:
+            outcomes.append(one.check(subject))
+            if outcomes[-1].name == UNWRITTEN:
+                break
+        return outcomes
 
 
 def broken(outcomes: Iterable[Outcome]) -> list[str]:

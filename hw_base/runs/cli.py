@@ -176,6 +176,11 @@ def run(work: Callable[[], int], imports: Sequence[str] = ()) -> int:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         return error.exit_code
+    except NotImplementedError as error:
+        if not imports:
+            raise
+        print(f"error: still to be written: {components.unwritten(error)}", file=sys.stderr)
+        return HwError.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -1,6 +1,7 @@
 """What the components of synthesis must keep to; importing this package declares its checks."""
 
 from hw_tts.checks.alignment import check_aligner, check_regulator
+from hw_tts.checks.blocks import check_block
 from hw_tts.checks.losses import check_loss
 from hw_tts.checks.metrics import check_metric
 from hw_tts.checks.models import check_model
@@ -9,6 +10,7 @@ from hw_tts.checks.vocoders import check_vocoder
 
 __all__ = [
     "check_aligner",
+    "check_block",
     "check_loss",
     "check_metric",
     "check_model",

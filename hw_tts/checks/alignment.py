@@ -142,7 +142,13 @@ def _search(engine: Engine = "auto") -> Callable[..., Tensor]:
     return functools.partial(search_path, engine=engine)
 
 
-declare("regulators", check_regulator, LengthRegulator, parts={"LengthRegulator": (LengthRegulator, {})})
+declare(
+    "regulators",
+    check_regulator,
+    lambda target: isinstance(target, type) and issubclass(target, torch.nn.Module),
+    "a module called with hidden (B, L, D) and durations (B, L)",
+    parts={"LengthRegulator": (LengthRegulator, {})},
+)
 _PARTS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     f"search_path/{engine}": (_search, {"engine": engine}) for engine in ("numba", "tensor")
 }
