@@ -120,9 +120,9 @@ def restore_task(
 
 def _open(path: str | Path, state: dict[str, Any]) -> tuple[Config, BaseTask]:
     try:
-        config = resolve(state["config"])
+        config = resolve(state["config"], checkpoint=path)
     except ConfigError as error:
-        raise ConfigError(f"{path}: its config is not accepted: {_one_line(error)}") from None
+        raise ConfigError(_one_line(error)) from None
     try:
         return config, restore_task(config, state, path)
     except ConfigError as error:

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.export is not None:
             if len(files) != 1:
                 raise ConfigError("--export: goes with one checkpoint of this project")
-            for path in export(trained.read(files[0]), Path(arguments.export)):
+            for path in export(trained.read(files[0]), Path(arguments.export), files[0]):
                 print(path)
             return 0
         if arguments.config is None or arguments.output is None:

@@ -9,8 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hw_base import distributed, trained
-from hw_base.config import read as config_files
-from hw_base.config.resolve import resolve
+from hw_base.config.resolve import read, resolve
 from hw_base.doctor import page
 from hw_base.doctor.examine import examine
 from hw_base.errors import ConfigError
@@ -38,11 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.config is None and arguments.resume is None:
             raise ConfigError("nothing to examine: give a config with -c, or a checkpoint with -r")
         state = trained.read(arguments.resume) if arguments.resume else None
-        raw = {
-            **(state["config"] if state else {}),
-            **(config_files.read(arguments.config) if arguments.config else {}),
-        }
-        config = resolve(raw, arguments.set)
+        given = read(arguments.config) if arguments.config else {}
+        config = resolve({**(state["config"] if state else {}), **given}, arguments.set, arguments.resume, given)
         device = distributed.start(arguments.device)
         logging.getLogger("hw_base").setLevel(logging.WARNING)
         findings = []

@@ -126,26 +126,29 @@ def _schedule(epoch: int, rate: float) -> dict[str, Any]:
     return {"last_epoch": epoch, "_step_count": epoch + 1, "_last_lr": [rate]}
 
 
-def export(state: Mapping[str, Any], folder: Path) -> list[Path]:
+def export(state: Mapping[str, Any], folder: Path, source: Path | None = None) -> list[Path]:
     """Write a checkpoint of this project as the public program's files.
 
     Args:
         state: the checkpoint.
         folder: where ``G_<step>.pth``, ``D_<step>.pth``, ``DUR_<step>.pth``, ``config.json`` and ``symbols.json`` go.
+        source: where the checkpoint lies, for messages.
 
     Raises:
         CheckpointError: it is of another model.
-        ConfigError: the folder cannot be written.
+        ConfigError: its config is not accepted, or the folder cannot be written.
     """
     if state["config"].get("model", {}).get("type") != "VITS2":
         raise CheckpointError("only a checkpoint of VITS2 can be exported")
+    config = resolve(state["config"], checkpoint=source)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         written = []
         for group, prefix in PREFIXES.items():
             written.append(folder / f"{prefix}_{state['step']}.pth")
-            torch.save(_public_content(group, state), written[-1])
-        for name, content in {"config.json": _public_config(state), "symbols.json": _public_symbols(state)}.items():
+            torch.save(_public_content(group, state, config), written[-1])
+        texts = {"config.json": _public_config(state, config), "symbols.json": _public_symbols(state)}
+        for name, content in texts.items():
             written.append(folder / name)
             written[-1].write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except (OSError, RuntimeError) as error:
@@ -153,14 +156,12 @@ def export(state: Mapping[str, Any], folder: Path) -> list[Path]:
     return written
 
 
-def _public_config(state: Mapping[str, Any]) -> dict[str, Any]:
+def _public_config(state: Mapping[str, Any], config: Config) -> dict[str, Any]:
     """The config that an imported checkpoint came with, or one for what was trained here."""
     if "original_config" in state:
         return dict(state["original_config"])
-    complete = as_dict(resolve(state["config"]))  # an older checkpoint lacks keys that are newer
-    public, lost = public_config_back.revert(
-        complete, len(state["task"]["speakers"]), state["text_encoder"]["add_blank"]
-    )
+    speakers, add_blank = state["task"]["speakers"], state["text_encoder"]["add_blank"]
+    public, lost = public_config_back.revert(as_dict(config), len(speakers), add_blank)
     for line in lost:
         log.warning("config.json: %s", line)
     return public
@@ -171,9 +172,9 @@ def _public_symbols(state: Mapping[str, Any]) -> list[str]:
     return ["_", *state["text_encoder"]["symbols"]]
 
 
-def _public_content(group: str, state: Mapping[str, Any]) -> dict[str, Any]:
+def _public_content(group: str, state: Mapping[str, Any], config: Config) -> dict[str, Any]:
     """What the public program saves of one network."""
-    model = resolve(state["config"]).model.args
+    model = config.model.args
     weights = {
         public_name(name.removeprefix(f"{group}.")): value
         for name, value in state["model"].items()

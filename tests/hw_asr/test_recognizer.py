@@ -187,9 +187,9 @@ def test_checkpoints_that_are_no_recognizers(path, tmp_path):
         load_recognizer(other)
     assert str(other) in one_line(error)
     checkpoint.save(other, state | {"config": state["config"] | {"modle": 3, "sead": 4}})
-    with pytest.raises(ConfigError, match=r"unknown key.*\(and 1 more\)") as error:
+    with pytest.raises(ConfigError, match=r"modle: unknown key.*\(and 1 more\)") as error:
         load_recognizer(other)
-    one_line(error)
+    assert f"(in the config of the checkpoint {other})" in one_line(error)
     checkpoint.save(other, state | {"model": {}})
     with pytest.raises(CheckpointError, match="made for another model") as error:
         load_recognizer(other)

@@ -1,15 +1,21 @@
 """The doctor's findings on planted faults, none on a good config, and a preflight without a trace."""
 
+import json
+import logging
+
 import pytest
 import torch
 
+from hw_base import checkpoint
 from hw_base.config import read as config_files
 from hw_base.config.resolve import resolve
+from hw_base.doctor import __main__ as doctor
 from hw_base.doctor import data, model, page
 from hw_base.doctor.examine import preflight
 from hw_base.doctor.findings import Finding
 from hw_base.runs.experiment import Experiment
 from tests.conftest import ROOT, same
+from tests.recognizers import save_random
 
 
 def trainer_of(name, *overrides):
@@ -99,3 +105,17 @@ def test_the_page_holds_findings_and_escapes_them(tmp_path):
     assert "&lt;b&gt;" in text
     assert "What to do: mend it" in text
     assert "data:image/png;base64," in text
+
+
+def test_the_program_expands_paths_and_says_what_the_checkpoint_says_wrongly(tmp_path, capsys, caplog, monkeypatch):
+    caplog.set_level(logging.WARNING, "hw_base")  # which the program sets, and which is taken back
+    tree = config_files.read(ROOT / "configs" / "tiny" / "ds2.json")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**tree, "init_from": "$HW_FOLDER/missing.pth"}))
+    monkeypatch.setenv("HW_FOLDER", str(tmp_path))
+    assert doctor.main(["-c", str(path)]) == 2
+    assert f"{tmp_path}/missing.pth: no such file" in capsys.readouterr().err
+    state = checkpoint.load(save_random(tmp_path / "model.pth"))
+    checkpoint.save(tmp_path / "bad.pth", state | {"config": state["config"] | {"modle": 3}})
+    assert doctor.main(["-r", str(tmp_path / "bad.pth")]) == 2
+    assert f"(in the config of the checkpoint {tmp_path / 'bad.pth'})" in capsys.readouterr().err
