@@ -71,17 +71,17 @@ def spectrograms_image(
     longest = max(array.shape[1] for array in arrays.values()) * scale
     shown = np.concatenate([array.compressed() for array in arrays.values()])
     colors = (shown.min(), shown.max()) if len(shown) else (0.0, 1.0)
-    figure = _figure(width, height * len(arrays))
+    figure = figure_of(width, height * len(arrays))
     for place, (title, array) in enumerate(arrays.items(), start=1):
         axes = figure.add_subplot(len(arrays), 1, place)
         extent = (0.0, array.shape[1] * scale, -0.5, array.shape[0] - 0.5)
         drawn = axes.imshow(array, origin="lower", aspect="auto", extent=extent, interpolation="nearest", clim=colors)
         figure.colorbar(drawn, ax=axes, pad=0.01)
         axes.set(ylabel=y_label, xlim=(0.0, longest))
-        axes.set_title(_one_line(title, int(10 * width)), loc="left", fontsize="medium")
+        axes.set_title(one_line(title, int(10 * width)), loc="left", fontsize="medium")
         if place == len(arrays):
             axes.set_xlabel("frame" if seconds_per_frame is None else "time, s")
-    return _rendered(figure)
+    return rendered(figure)
 
 
 def curves_image(
@@ -109,17 +109,17 @@ def curves_image(
         raise ValueError("there is no curve to draw")
     columns = min(columns, len(panels))
     n_rows = -(-len(panels) // columns)
-    figure = _figure(width * columns, 0.75 * width * n_rows)
+    figure = figure_of(width * columns, 0.75 * width * n_rows)
     for place, (title, curves) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(n_rows, columns, place)
         for name, points in curves.items():
             axes.plot([x for x, _ in points], [y for _, y in points], marker="o", markersize=3, label=name)
         axes.set(xlabel=x_label)
-        axes.set_title(_one_line(title, int(10 * width)), loc="left", fontsize="medium")
+        axes.set_title(one_line(title, int(10 * width)), loc="left", fontsize="medium")
         axes.grid(alpha=0.3)
         if place == 1:
             axes.legend(fontsize="small")
-    return _rendered(figure)
+    return rendered(figure)
 
 
 def matrix_image(
@@ -147,11 +147,11 @@ def matrix_image(
     if not rows or not columns or values.shape != (len(rows), len(columns)):
         raise ValueError(f"{len(rows)} rows and {len(columns)} columns, but values {tuple(values.shape)}")
     shares = values.detach().cpu().double().numpy()
-    figure = _figure(1.4 + 0.27 * len(columns), 1.2 + 0.22 * len(rows))
+    figure = figure_of(1.4 + 0.27 * len(columns), 1.2 + 0.22 * len(rows))
     axes = figure.add_subplot()
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest")
-    axes.set_xticks(range(len(columns)), [_one_line(name, 12) for name in columns], fontsize=8)
-    axes.set_yticks(range(len(rows)), [_one_line(name, 12) for name in rows], fontsize=8)
+    axes.set_xticks(range(len(columns)), [one_line(name, 12) for name in columns], fontsize=8)
+    axes.set_yticks(range(len(rows)), [one_line(name, 12) for name in rows], fontsize=8)
     axes.tick_params(length=0)
     for label in axes.get_xticklabels():
         label.set_rotation(90 if len(label.get_text()) > 2 else 0)
@@ -159,11 +159,16 @@ def matrix_image(
         color = "white" if shares[i, j] > 0.4 else "black"
         axes.text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center", fontsize=6.5, color=color)
     axes.set(xlabel=x_label, ylabel=y_label)
-    axes.set_title(_one_line(title, 10 * len(columns)), loc="left", fontsize="medium")
-    return _rendered(figure)
+    axes.set_title(one_line(title, 10 * len(columns)), loc="left", fontsize="medium")
+    return rendered(figure)
 
 
-def _figure(width: float, height: float) -> Any:
+def figure_of(width: float, height: float) -> Any:
+    """An empty figure of so many times 100 pixels, without pyplot.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -174,7 +179,8 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def _rendered(figure: Any) -> Image:
+def rendered(figure: Any) -> Image:
+    """The pixels of a figure, uint8, ``(height, width, 3)``."""
     figure.canvas.draw()
     image: Image = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
     return image
@@ -187,7 +193,8 @@ def _finite(values: Tensor) -> Any:
     return np.ma.masked_invalid(values.detach().cpu().float().numpy())
 
 
-def _one_line(text: str, limit: int) -> str:
+def one_line(text: str, limit: int) -> str:
+    """A title that fits, without meaning to matplotlib."""
     text = " ".join(text.split())
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return text.replace("$", r"\$")  # between dollars, matplotlib would read a formula

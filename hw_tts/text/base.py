@@ -107,6 +107,10 @@ class BaseTextFrontEnd(BaseTextEncoder):
             raise DataError(f"token ids {bad[:5]} are outside 0..{len(self) - 1} and have no symbol")
         return self.separator.join(self.table[token - 1] for token in tokens if token != BLANK)
 
+    def names(self, tokens: Sequence[int]) -> list[str]:
+        """The symbol of each id, for pictures; empty for blanks."""
+        return ["" if token == BLANK else self.table[token - 1] for token in tokens]
+
     def unknown(self, text: str) -> list[str]:
         """The symbols of a text that the table lacks, in order."""
         return self.unknown_symbols(self.symbols(text))

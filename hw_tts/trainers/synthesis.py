@@ -14,9 +14,8 @@ from hw_base.training.parts import TrainerParts
 from hw_base.training.trainer import BaseTrainer
 from hw_base.watch.diagnosis import Watcher
 from hw_base.watch.run import OneLoss
-from hw_base.writers import plots
+from hw_tts.evaluation.pictures import Spoken, pictures_of, spoken
 from hw_tts.evaluation.scores import Scores, matched_waveforms, pairs_of, speak_batch, speakers_of, vocoder_for
-from hw_tts.metrics.base import Pair
 from hw_tts.models.base import SynthesisModel
 from hw_tts.watchers import Alignment, Variances
 
@@ -24,7 +23,8 @@ from hw_tts.watchers import Alignment, Variances
 class SynthesisTrainer(BaseTrainer):
     """What the trainers of all synthesizers share: at each evaluation the split's texts are spoken and measured.
 
-    The same utterances are shown at every stage of training: audio, spectrogram beside the recording's, and durations.
+    The same utterances are shown at every stage of training: audio, the spectrogram beside the recording's with the
+    durations and the pitch of both, and the alignment of the recording.
 
     Args:
         vocoder: checkpoint of a HiFiGAN for the audio of evaluations; None is Griffin-Lim.
@@ -36,11 +36,11 @@ class SynthesisTrainer(BaseTrainer):
     def __init__(self, setup: TrainerParts, vocoder: PathText | None = None) -> None:
         super().__init__(setup)
         task: Any = setup.task
-        self.features = task.features
+        self.features, self.front_end = task.features, task.text_encoder
         self.vocoder = vocoder_for(self.model, vocoder, self.features, self.device)
         evaluated = [setup.loaders[name].split for name in setup.config.evaluation_splits()]
         self.scores = Scores(setup.metrics, speakers_of(*evaluated))
-        self._shown: list[Pair] = []
+        self._shown: list[Spoken] = []
 
     def watchers(self) -> list[Watcher]:
         own: list[Watcher] = [Alignment(), Variances()]
@@ -56,39 +56,34 @@ class SynthesisTrainer(BaseTrainer):
         with torch.autocast(self.device.type, self.setup.amp_dtype, enabled=self.setup.amp_dtype is not None):
             waveforms = speak_batch(self.model, batch, self.vocoder)
         rate = self.features.sample_rate
-        for pair in pairs_of(batch, waveforms, rate):
+        for i, pair in enumerate(pairs_of(batch, waveforms, rate)):
             self.scores.update(pair)
             if self.shows(split, pair.utterance_id):
-                self._shown.append(pair)
+                self._shown.append(spoken(batch, i, pair, self.front_end))
         if self.scores.wants_matched():
             for pair in pairs_of(batch, matched_waveforms(batch, self.vocoder), rate, matched=True):
                 self.scores.update(pair)
 
     def compute_metrics(self, split: str) -> dict[str, float]:
-        shown = [pair for part in distributed.gather(self._shown) for pair in part]
-        self._show(split, sorted(shown, key=lambda pair: pair.utterance_id))
+        shown = [one for part in distributed.gather(self._shown) for one in part]
+        self._show(split, sorted(shown, key=lambda one: one.pair.utterance_id))
         self._shown = []
         return self.scores.compute()
 
-    def _show(self, split: str, shown: list[Pair]) -> None:
+    def _show(self, split: str, shown: list[Spoken]) -> None:
         """Give the writers audio and pictures of the examples, and a table of their lengths."""
         if not distributed.is_main():
             return
         writers, rate = self.setup.writers, self.features.sample_rate
         rows = []
-        for pair in shown:
+        for one in shown:
+            pair = one.pair
             name = self.example_name(split, pair.speaker, pair.utterance_id)
-            writers.audio(f"{name}/synthesized", pair.synthesized, rate, self.step)
+            writers.audio(f"{name}/synthesized", pair.synthesized, rate, self.step, pair.text)
             if self.shows_recordings():
-                writers.audio(f"{name}/recorded", pair.reference, rate, self.step)
-            if min(len(pair.synthesized), len(pair.reference)) >= self.features.min_samples:
-                pictures = {
-                    f"synthesized: {pair.text}": self.features(pair.synthesized),
-                    "recorded": self.features(pair.reference),
-                }
-                seconds = self.features.hop_length / rate
-                picture = plots.spectrograms_image(pictures, seconds, "mel band")
-                writers.image(f"{name}/spectrogram", picture, self.step)
+                writers.audio(f"{name}/recorded", pair.reference, rate, self.step, pair.text)
+            for what, picture in pictures_of(one, self.features).items():
+                writers.image(f"{name}/{what}", picture, self.step, pair.text)
             lengths = [len(pair.synthesized) / rate, len(pair.reference) / rate]
             rows.append([pair.utterance_id, pair.speaker, pair.text, *(round(length, 3) for length in lengths)])
         if rows:

@@ -106,17 +106,17 @@ class VocoderTrainer(BaseTrainer):
     def _show(self, name: str, pair: Pair) -> None:
         """Give the writers the audio and the spectrograms of one utterance."""
         writers, rate = self.setup.writers, self.features.sample_rate
-        writers.audio(f"{name}/synthesized", pair.synthesized, rate, self.step)
+        writers.audio(f"{name}/synthesized", pair.synthesized, rate, self.step, pair.text)
         if self.shows_recordings():
-            writers.audio(f"{name}/recorded", pair.reference, rate, self.step)
+            writers.audio(f"{name}/recorded", pair.reference, rate, self.step, pair.text)
         features = copy.deepcopy(self.features).cpu()
         if len(pair.reference) >= features.min_samples:
             pictures = {
-                f"vocoder: {pair.utterance_id}": features(pair.synthesized),
+                f"vocoder: {pair.text or pair.utterance_id}": features(pair.synthesized),
                 "recorded": features(pair.reference),
             }
             picture = plots.spectrograms_image(pictures, features.hop_length / rate, "mel band")
-            writers.image(f"{name}/spectrogram", picture, self.step)
+            writers.image(f"{name}/spectrogram", picture, self.step, pair.text)
 
 
 def _fitted(waveform: Tensor, n_samples: int) -> Tensor:

@@ -1,39 +1,23 @@
-"""Pictures of alignments: what is drawn where, and the program."""
+"""The program that draws alignments: of a config's data, and of checkpoints."""
 
 import numpy as np
 import pytest
-import torch
 
 from hw_tts import show_alignments
 from tests.conftest import ROOT
 
-matplotlib = pytest.importorskip("matplotlib")
-image = pytest.importorskip("matplotlib.image")
+pytest.importorskip("matplotlib", reason="pictures are drawn with matplotlib")
+pillow = pytest.importorskip("PIL.Image", reason="Pillow reads the pictures back")
+
+RUNS = ROOT / "tests" / "data" / "first_edition"
 
 
-def test_boundaries_lie_where_the_sound_changes(tmp_path):
-    spectrogram = torch.zeros(20, 100)
-    spectrogram[:, 50:] = 5.0
-    rows = []
-    for phones in ([["a", 0, 1.0]], [["a", 0, 0.495], ["b", 0.495, 1.0]]):  # frame 50 begins half a frame before 0.5 s
-        show_alignments.draw(tmp_path / "a.png", spectrogram, 0.01, phones, torch.full((100,), 120.0), "x")
-        picture = image.imread(tmp_path / "a.png")[:, :, :3]
-        rows.append(picture[picture.shape[0] // 3, 100:-50])  # within the spectrogram, without its frame
-    step = np.abs(np.diff(rows[0], axis=0)).max(1).argmax()
-    drawn = np.flatnonzero(np.abs(rows[0] - rows[1]).max(1) > 0.05)
-    assert len(drawn) > 0
-    assert np.abs(drawn - step).max() <= 2
-
-
-def test_without_pitch_or_with_odd_names(tmp_path):
-    phones = [["$x^2", 0, 0.1], [" ", 0.1, 0.1], ["", 0.1, 0.3]]
-    show_alignments.draw(tmp_path / "new" / "a.png", torch.randn(5, 30), 0.01, phones, None, "costs $5 or $6_7")
-    show_alignments.draw(tmp_path / "b.png", torch.randn(5, 30), 0.01, phones, torch.zeros(30))
-    assert (tmp_path / "new" / "a.png").stat().st_size > 1000
-
-
-def test_the_program_draws_the_training_split(tmp_path, capsys, monkeypatch):
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_the_program_draws_the_training_split(tmp_path, capsys):
     size = "data.train.datasets.0.args.n_utterances=2"
     config = str(ROOT / "configs" / "tiny" / "fastspeech2.json")
     assert show_alignments.main(["-c", config, "--limit", "1", "-o", str(tmp_path / "out"), "--set", size]) == 0
@@ -41,7 +25,27 @@ def test_the_program_draws_the_training_split(tmp_path, capsys, monkeypatch):
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_a_config_of_another_kind_ends_with_one_line(tmp_path, capsys):
-    for changed in ("nowhere.json", str(ROOT / "configs" / "tiny" / "hifigan.json")):
-        assert show_alignments.main(["-c", changed, "-o", str(tmp_path)]) == 2
-        assert capsys.readouterr().err.count("\n") == 1
+@pytest.mark.parametrize("kind", ["fastspeech2", "vits2"])
+def test_the_program_draws_how_a_checkpoint_aligns_and_speaks(tmp_path, capsys, kind):
+    checkpoint = str(next((RUNS / kind).glob("checkpoint-*.pth")))
+    size = "data.val.datasets.0.args.n_utterances=3"
+    command = ["-r", checkpoint, "--limit", "2", "-o", str(tmp_path / "out"), "--set", size, "-d", "cpu"]
+    assert show_alignments.main(command) == 0
+    printed = capsys.readouterr().out.splitlines()
+    names = sorted(path.name.partition(".")[2] for path in (tmp_path / "out").iterdir())
+    assert names == ["alignment.png", "alignment.png", "spectrogram.png", "spectrogram.png"]
+    assert len(printed) == 4
+    for path in printed:
+        assert np.array(pillow.open(path)).std() > 5
+
+
+def test_what_has_no_alignments_ends_with_one_line(tmp_path, capsys):
+    vocoder = str(next((RUNS / "hifigan").glob("checkpoint-*.pth")))
+    tiny = str(ROOT / "configs" / "tiny" / "hifigan.json")
+    for source in (["-c", "nowhere.json"], ["-c", tiny], ["-r", "nowhere.pth"], ["-r", vocoder]):
+        assert show_alignments.main([*source, "-o", str(tmp_path)]) == 2
+        errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+        assert len(errors) == 1
+    tts = str(next((RUNS / "fastspeech2").glob("checkpoint-*.pth")))
+    assert show_alignments.main(["-r", tts, "-o", str(tmp_path), "--split", "vall"]) == 2
+    assert "Did you mean" in capsys.readouterr().err

@@ -60,6 +60,10 @@ def test_a_run_resumed_in_the_middle_of_an_epoch_ends_bit_equal(tmp_path, name, 
     assert all(state["optimizer"]["state"] for state in one["optimizations"].values())
     assert [key for key in one if not same(one[key], other[key])] == []
     assert rows(whole) == rows(parts)
+    shown = [row for row in rows(whole) if "file" in row]
+    names = [(row.get("audio") or row["image"]).rpartition("/")[2] for row in shown]
+    assert sorted(names) == ["alignment", "recorded", "spectrogram", "synthesized"]
+    assert len({row["caption"] for row in shown}) == 1
 
 
 def rows(folder):
