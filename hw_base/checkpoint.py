@@ -42,6 +42,8 @@ RUN_PARTS = (
 )
 _MARK = b"sha256:"
 _COMMENT_SIZE = len(_MARK) + 64
+# What an archive ends with: the length of its comment, and the comment.
+_LENGTH = struct.pack("<H", _COMMENT_SIZE)
 # Modules whose functions start programs or other functions; a stub would be as inert, and a refusal says more.
 _RUNS_CODE = {"builtins", "__builtin__", "os", "posix", "nt", "sys", "subprocess", "importlib", "runpy", "ctypes"}
 _RUNS_CODE |= {"shutil", "socket", "pty", "code", "webbrowser", "operator"}
@@ -90,7 +92,7 @@ def _seal(path: Path) -> None:
             raise RuntimeError("the archive already has a comment")
         digest = _digest(path, path.stat().st_size - 2)
         file.seek(-2, os.SEEK_END)
-        file.write(struct.pack("<H", _COMMENT_SIZE) + _MARK + digest.encode())
+        file.write(_LENGTH + _MARK + digest.encode())
 
 
 def _digest(path: Path, size: int) -> str:
@@ -112,15 +114,16 @@ def verify(path: Path) -> None:
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
-            file.seek(max(0, size - _COMMENT_SIZE))
-            comment = file.read()
+            file.seek(max(0, size - _COMMENT_SIZE - len(_LENGTH)))
+            length, comment = file.read(len(_LENGTH)), file.read()
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     if not comment.startswith(_MARK):
         raise CheckpointError(f"{path}: truncated, or not a checkpoint of this project ({size} bytes, no checksum)")
-    if _digest(path, size - _COMMENT_SIZE - 2) != comment[len(_MARK) :].decode("ascii", "replace"):
+    digest = _digest(path, size - _COMMENT_SIZE - len(_LENGTH))
+    if length != _LENGTH or digest != comment[len(_MARK) :].decode("ascii", "replace"):
         raise CheckpointError(f"{path}: damaged, its content does not match its checksum; use an older checkpoint")
 
 

@@ -59,6 +59,17 @@ def test_every_flipped_bit_is_found(saved):
     checkpoint.load(saved)
 
 
+def test_the_length_of_the_checksum_is_checked_too(saved):
+    """Otherwise the newest checkpoint counts as good, and cannot be loaded."""
+    content = saved.read_bytes()
+    for bit in range(16):
+        damaged = bytearray(content)
+        damaged[-73 + bit // 8] ^= 1 << bit % 8
+        saved.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="damaged"):
+            checkpoint.verify(saved)
+
+
 def test_what_is_no_checkpoint_is_named(tmp_path):
     page = tmp_path / "page.pth"
     page.write_text("<html>404</html>")

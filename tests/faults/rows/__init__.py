@@ -1,0 +1,3 @@
+"""The rows of the table; importing this package declares them."""
+
+from tests.faults.rows import archives, caches, checkpoints, configs, inputs, numbers, repeats, strangers  # noqa: F401

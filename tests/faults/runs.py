@@ -1,0 +1,91 @@
+"""Small runs of the real command line in forked children, and what must be equal of two of them."""
+
+import os
+import socket
+from pathlib import Path
+
+import train as train_script
+from hw_base import checkpoint, distributed
+from hw_base.writers import read_rows
+from tests.conftest import ROOT, same
+from tests.faults.children import Child, Ended
+
+# What two equal runs may differ in: times, and where they lie.
+_TIMES = {"steps_per_second", "data_wait"}
+
+
+def arguments(config: str, folder: Path, *sets: str, resume: bool = False) -> list[str]:
+    """Of ``train.py`` for a tiny config; a resumed run takes what it trains from its checkpoint."""
+    flags = ["-c", str(ROOT / "configs" / "tiny" / f"{config}.json"), "-d", "cpu", "--run-dir", str(folder)]
+    return [*flags, *(["-r", "auto"] if resume else []), *(["--set", *sets] if sets else [])]
+
+
+def start(config: str, folder: Path, *sets: str, resume: bool = False, before=None) -> Child:
+    """Start a run in a child; `before` is called there first."""
+
+    def work() -> None:
+        if before is not None:
+            before()
+        raise SystemExit(train_script.main(arguments(config, folder, *sets, resume=resume)))
+
+    return Child(work, folder.with_name(f"{folder.name}.said"))
+
+
+def train(config: str, folder: Path, *sets: str, resume: bool = False, before=None) -> Ended:
+    """A run in a child, to its end."""
+    return start(config, folder, *sets, resume=resume, before=before).end()
+
+
+def start_two(config: str, folder: Path, *sets: str, resume: bool = False, before=None) -> list[Child]:
+    """A run of two processes, as ``torchrun`` would start them; `before` is called in each with its rank."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def process(rank: int) -> Child:
+        def work() -> None:
+            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            os.environ.update({name: str(value) for name, value in place.items()})
+            if before is not None:
+                before(rank)
+            code = train_script.main(arguments(config, folder, *sets, resume=resume))
+            distributed.stop()
+            raise SystemExit(code)
+
+        return Child(work, folder.with_name(f"{folder.name}.said{rank}"))
+
+    return [process(rank) for rank in range(2)]
+
+
+def train_two(config: str, folder: Path, *sets: str, resume: bool = False, before=None) -> list[Ended]:
+    """A run of two processes, to its end."""
+    return [child.end() for child in start_two(config, folder, *sets, resume=resume, before=before)]
+
+
+def well(*ended: Ended) -> None:
+    """Each ended with 0 and without a traceback."""
+    for one in ended:
+        assert one.code == 0, f"exit code {one.code}: {one.said[-800:]}"
+        assert "Traceback" not in one.said, one.said[-2000:]
+
+
+def final(folder: Path) -> dict:
+    """The newest checkpoint, without what may differ: where the config says that things lie, and how they are read."""
+    state = checkpoint.load(checkpoint.numbered(folder)[0])
+    return {key: value for key, value in state.items() if key not in ("config", "writers")}
+
+
+def rows(folder: Path) -> list[dict]:
+    """The record, without times."""
+    return [{k: v for k, v in row.items() if k not in _TIMES} for row in read_rows(folder / "metrics.jsonl")]
+
+
+def equal(folder: Path, other: Path) -> None:
+    """Two runs have ended alike: weights, moments, random states, counts and every row of the record, to the bit."""
+    one, two = final(folder), final(other)
+    differing = [key for key in one.keys() | two.keys() if not same(one.get(key), two.get(key))]
+    assert not differing, f"their {', '.join(sorted(differing))} differ"
+    # A run that resumes reports its rows again, and what is only reported once may move: order is not compared.
+    mine, theirs = (sorted(map(repr, rows(place))) for place in (folder, other))
+    assert mine == theirs, f"their rows differ: {sorted(set(mine) ^ set(theirs))[:3]}"
+    assert checkpoint.best_step(folder) == checkpoint.best_step(other)

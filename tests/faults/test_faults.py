@@ -1,0 +1,62 @@
+"""A few trials of every quick row of the table of faults; ``make faults`` makes all of them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.faults import rows, table  # noqa: F401 - declares the rows
+
+QUICK = sorted(number for number, row in table.ROWS.items() if row.quick)
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """Of a process of its own: rows fork others, for which nothing may have been computed before."""
+    output = tmp_path_factory.mktemp("faults") / "faults.json"
+    command = [sys.executable, "-m", "tests.faults", "--quick", "--jobs", "1", "-o", str(output)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    content = json.loads(output.read_text())
+    assert content["complete"]
+    return content["rows"]
+
+
+@pytest.mark.parametrize("number", QUICK, ids=lambda number: f"row{number}")
+def test_what_is_injected_is_survived(outcomes, number):
+    outcome = outcomes[str(number)]
+    assert outcome["misses"] == []
+    assert outcome["trials"] == outcome["survived"] > 0 or outcome["skipped"]
+
+
+def test_a_trial_that_fails_is_a_miss_and_ends_nothing(tmp_path):
+    def inject(trials):
+        for number in range(3):
+            with trials.trial(f"number {number}") as folder:
+                assert folder.is_dir()
+                assert number != 1, "a wrong number"
+        with trials.trial("elsewhere"):
+            pytest.skip("not on this machine")
+
+    outcome = table.perform(table.Row(99, "numbers", "all", inject, True), tmp_path, whole=False)
+    assert (outcome.trials, outcome.survived, outcome.skipped) == (3, 2, {"not on this machine": 1})
+    assert len(outcome.misses) == 1
+    assert outcome.misses[0].startswith("number 1: AssertionError: a wrong number (tests/faults/test_faults.py, line ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_run_resumes_and_a_complete_one_starts_anew(tmp_path):
+    path = tmp_path / "faults.json"
+    number = QUICK[0]
+    known = {number: table.Outcome(5, 5), QUICK[1]: table.Outcome(5, 4, ["a miss"])}
+    table.save(path, known, complete=False, revision="a", whole=True)
+    about = {"revision": "a", "whole": True}
+    assert table.restore(path, complete=False, **about) == {number: known[number]}
+    assert table.restore(path, complete=False, revision="b", whole=True) == {}
+    table.save(path, known, complete=True, **about)
+    assert table.restore(path, complete=False, **about) == {}
+    assert table.restore(tmp_path / "none.json") == {}
