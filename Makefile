@@ -58,7 +58,7 @@ mutants: $(READY) ## change one thing at a time in the loop, run folders and che
 	$(BIN)/mutmut results
 
 faults: $(READY) ## inject every fault of docs/reliability.md for real and print the table (25 minutes)
-	$(BIN)/python -m tests.faults
+	$(BIN)/python -m tests.faults $(ROWS)
 
 faults-of-training: $(READY) ## plant faults in small trainings and print what finds them
 	$(BIN)/python -m tests.faults_of_training

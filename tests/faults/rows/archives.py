@@ -35,8 +35,11 @@ def honest(path, kind):
     return path.read_bytes()
 
 
-@row(12, "archives: `..`, links, devices, bombs, colliding names, and any bytes changed or cut",
-     "unpacked as it was packed, or refused in one line; nothing outside, nothing half")
+@row(
+    12,
+    "archives: `..`, links, devices, bombs, colliding names, and any bytes changed or cut",
+    "unpacked as it was packed, or refused in one line; nothing outside, nothing half",
+)
 def hostile_archives(trials):
     warnings.filterwarnings("ignore", "Duplicate name")
     makers = (known.tar, known.zipped)
@@ -91,8 +94,11 @@ def all_faults():
     return one + pairs
 
 
-@row(13, "downloads: cut, lying, redirected to a login page, wrong ranges, odd lengths; alone and in pairs",
-     "the file by its checksum, or one line and no file under its name; a sound server then completes it")
+@row(
+    13,
+    "downloads: cut, lying, redirected to a login page, wrong ranges, odd lengths; alone and in pairs",
+    "the file by its checksum, or one line and no file under its name; a sound server then completes it",
+)
 def hostile_downloads(trials):
     with hostile_server(DATA) as server:
         faults = all_faults()

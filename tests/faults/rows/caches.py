@@ -58,8 +58,11 @@ def cached_models(trials):
         os.environ.pop("XDG_CACHE_HOME") if before is None else os.environ.update(XDG_CACHE_HOME=before)
 
 
-@row(19, "caches of features, language models and speech: damaged, killed while written, shared, full",
-     "what is used is what was computed, to the bit; a damaged entry is made again")
+@row(
+    19,
+    "caches of features, language models and speech: damaged, killed while written, shared, full",
+    "what is used is what was computed, to the bit; a damaged entry is made again",
+)
 def caches(trials):
     cached_features(trials)
     cached_models(trials)

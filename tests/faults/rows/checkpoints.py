@@ -37,7 +37,7 @@ def page_zeroed(content, chosen):
 
 
 def page_of_another_place(content, chosen):
-    pages = range(len(content) // PAGE)
+    pages = range(-(-len(content) // PAGE))
     source, target = (chosen.choice(pages) * PAGE for _ in range(2))
     content[target : target + PAGE] = content[source : source + PAGE]
 
@@ -77,8 +77,11 @@ DAMAGES = [truncated, one_bit, many_bits, end_flipped, page_zeroed, page_of_anot
 DAMAGES += [empty, zeros, noise, html, twice]
 
 
-@row(5, "a checkpoint truncated, bits flipped, pages zeroed or swapped, empty, HTML",
-     "found and named in one line, or unchanged to the bit; the good one before it is used")
+@row(
+    5,
+    "a checkpoint truncated, bits flipped, pages zeroed or swapped, empty, HTML",
+    "found and named in one line, or unchanged to the bit; the good one before it is used",
+)
 def damaged_checkpoints(trials):
     folder = trials.new_folder("run")
     trainer(run_dir=folder, max_steps=6).train()

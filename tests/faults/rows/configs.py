@@ -52,8 +52,11 @@ def fuzz(trials, test, strategies, count):
     trials.outcome.survived += seen - 1 if not trials.outcome.misses else 0
 
 
-@row(10, "80 bad configs and --set, and thousands of generated ones",
-     "one line for each mistake with its place and exit code 2, or a checked config; never a traceback")
+@row(
+    10,
+    "80 bad configs and --set, and thousands of generated ones",
+    "one line for each mistake with its place and exit code 2, or a checked config; never a traceback",
+)
 def bad_configs(trials):
     folder = trials.new_folder()
     tiny = ROOT / "configs" / "tiny" / "ds2.json"

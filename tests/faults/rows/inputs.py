@@ -88,7 +88,8 @@ TEXT = {
     "zero_byte": "hel\0lo", "escape": "\x1b[31mhello", "right_to_left": "\u202ehello", "combining": "e\u0301" * 30,
     "surrogate": "\ud800 hello", "emoji_only": "\U0001f600" * 9, "digits": "1234567890", "sign": "%$#@!",
     "cyrillic": "привет", "mixed_case": "HeLLo", "a_number": 7, "a_list": ["hello"], "an_object": {"a": 1},
-    "true": True,    "million": "x" * 1_000_000, "spaces_inside": "hello" + " " * 5000 + "there", "html": "<b>hello</b>",
+    "true": True, "million": "x" * 1_000_000,
+    "spaces_inside": "hello" + " " * 5000 + "there", "html": "<b>hello</b>",
     "format_string": "%s {0} {x!r} %(y)s", "path": "../../etc/passwd", "shell": "$(touch x); `touch y`",
 }  # fmt: skip
 ALL_TEXT = {**{k: v[0] for k, v in known.BAD_TEXT.items()}, **known.GOOD_TEXT, **TEXT}
@@ -121,8 +122,11 @@ def trained(trials, folder, line, policy):
     assert state["guard"]["skipped"] == 0
 
 
-@row(8, "60 kinds of recordings: cut, flipped, lying headers, NaN, 1e20, devices, odd formats",
-     "used, or named and treated as `on_bad_data` says: one line and exit code 2, or skipped and counted")
+@row(
+    8,
+    "60 kinds of recordings: cut, flipped, lying headers, NaN, 1e20, devices, odd formats",
+    "used, or named and treated as `on_bad_data` says: one line and exit code 2, or skipped and counted",
+)
 def strange_audio(trials):
     kinds = list(ALL_AUDIO.items())
     for name, write in kinds if trials.whole else kinds[5::9]:
@@ -136,8 +140,11 @@ def strange_audio(trials):
                 trained(trials, folder, line, policy)
 
 
-@row(9, "30 kinds of transcripts: empty, foreign, endless, control characters, other types",
-     "used, or named and treated as `on_bad_data` says")
+@row(
+    9,
+    "30 kinds of transcripts: empty, foreign, endless, control characters, other types",
+    "used, or named and treated as `on_bad_data` says",
+)
 def strange_text(trials):
     kinds = list(ALL_TEXT.items())
     for name, text in kinds if trials.whole else kinds[1::7]:

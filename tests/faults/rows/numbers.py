@@ -103,8 +103,11 @@ def look_at(run, forever, before):
         assert not same(before, run.model.state_dict())
 
 
-@row(6, "NaN, infinity, 1e20 in features, targets, losses, gradients, statistics; once or for ever; off, bf16, fp16",
-     "skipped, named and counted, or the run ends as diverged with code 3; never on the disk")
+@row(
+    6,
+    "NaN, infinity, 1e20 in features, targets, losses, gradients, statistics; once or for ever; off, bf16, fp16",
+    "skipped, named and counted, or the run ends as diverged with code 3; never on the disk",
+)
 def bad_numbers(trials):
     cases = list(itertools.product(PLACES, VALUES, PRECISIONS, (False, True), (None, 0.9)))
     for place, value, amp_dtype, forever, ema_decay in cases if trials.whole else cases[::11]:

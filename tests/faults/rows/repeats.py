@@ -12,8 +12,11 @@ from tests.faults.table import row
 CONFIGS = ("ds2", "fastspeech2", "hifigan", "vits2", "conformer", "conformer_cr", "deepspeech", "conformer_bpe")
 
 
-@row(17, "the same seed again, in every tiny config, with and without worker processes",
-     "weights, moments, random states and every row of the record are equal to the bit; another seed differs")
+@row(
+    17,
+    "the same seed again, in every tiny config, with and without worker processes",
+    "weights, moments, random states and every row of the record are equal to the bit; another seed differs",
+)
 def same_seed(trials):
     for config in CONFIGS if trials.whole else CONFIGS[:1]:
         for seed in (1, 7) if trials.whole else (1,):
@@ -29,8 +32,12 @@ def same_seed(trials):
         assert not same(runs.final(folder / "one")["model"], runs.final(folder / "two")["model"])
 
 
-@row(2, "the number of worker processes (0, 2, 3) changed between two halves of a run",
-     "the end is equal to the bit to that of a run which was never interrupted", quick=False)
+@row(
+    2,
+    "the number of worker processes (0, 2, 3) changed between two halves of a run",
+    "the end is equal to the bit to that of a run which was never interrupted",
+    quick=False,
+)
 def changed_workers(trials):
     sets = ["trainer.eval_every=2", "trainer.log_every=1", "trainer.max_steps=5"]
     for config in ("ds2", "fastspeech2", "hifigan", "vits2"):

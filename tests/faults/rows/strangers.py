@@ -273,8 +273,11 @@ def attack(path, folder, cache):
     assert not (folder.parent / "outside").exists()
 
 
-@row(11, "strangers' checkpoints, rightly sealed: calls in pickles, bombs, views, sizes, paths, malformed states",
-     "nothing executed, connected or written outside; memory bounded to 1 GiB; used, or refused in one line")
+@row(
+    11,
+    "strangers' checkpoints, rightly sealed: calls in pickles, bombs, views, sizes, paths, malformed states",
+    "nothing executed, connected or written outside; memory bounded to 1 GiB; used, or refused in one line",
+)
 def strangers(trials):
     state = checkpoint.load(GOOD)
     place, cache = trials.new_folder("hostile"), trials.new_folder("cache")

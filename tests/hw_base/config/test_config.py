@@ -55,6 +55,7 @@ BAD = [
     ("data.train.datasets", [], "data.train.datasets: List should have at least 1 item"),
     ("data.train.datasets.0.args.part", "dev", "data.train.datasets.0.args.part: expected 'train', 'val' or 'test'"),
     ("data.train.datasets.0.args.part", ..., "data.train.datasets.0.args.part: required, but missing"),
+    ("data.train.datasets.0.args.n_utterances", 10**9, "data.train.datasets.0.args.n_utterances: expected less"),
     ("data.train.batch_size", 0, "data.train.batch_size: expected greater than 0, found 0"),
     ("data.train.on_bad_data", "ignore", "data.train.on_bad_data: expected 'fail' or 'skip', found 'ignore'"),
     ("augmentations.1.type", "SpecAugmnt", "augmentations.1.type: no augmentation is named 'SpecAugmnt'."),
