@@ -46,7 +46,7 @@ lint: $(READY) ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(READY) ## check types, strictly in hw_base
+types: $(READY) ## check types, strictly
 	$(BIN)/mypy hw_base hw_asr hw_tts train.py test.py
 
 smoke: $(READY) ## train every tiny config for a few steps
