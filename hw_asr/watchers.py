@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hw_asr.losses.ctc import frames_needed
 from hw_base.nn.layers import length_mask
-from hw_base.watch.diagnosis import Diagnosis, InARow, Seen, Watcher
+from hw_base.watch.diagnosis import NOT_LEARNING, Diagnosis, InARow, Seen, Watcher
 
 # Updates after the learning rate's peak during which a CTC model may emit blanks alone.
 BLANK_PHASE = 300
@@ -64,6 +64,8 @@ def _summary(x: Tensor, length: Tensor) -> list[float]:
 class Targets(Watcher):
     """Output lengths that are not those of the output, and transcripts that do not fit into them."""
 
+    follows = {"targets_do_not_fit": frozenset({"output_lengths_wrong", "output_lengths_are_wrong"})}
+
     def __init__(self) -> None:
         self.lengths, self.tight = InARow(2), InARow(2)
 
@@ -94,6 +96,11 @@ class Posteriors(Watcher):
     Args:
         spell: text of tokens.
     """
+
+    follows = {
+        name: NOT_LEARNING | {"output_lengths_wrong", "output_lengths_are_wrong", "targets_do_not_fit"}
+        for name in ("posteriors_flat", "one_symbol", "only_blanks")
+    }
 
     def __init__(self, spell: Callable[[list[int]], str]) -> None:
         self.spell = spell

@@ -1,20 +1,28 @@
 """Examinations of the splits; they read some audio and all texts."""
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
+from hw_base.data.dataset import Record
 from hw_base.data.split import Split
 from hw_base.doctor.findings import Finding, Level, listed
 from hw_base.errors import DataError
 from hw_base.task import BaseTask
 
 _N_DECODED = 16
-# Fewer utterances show no relation of text and duration.
-_MIN_RELATED = 40
+# Fewer utterances, or single words, show no relation of text and duration.
+_MIN_RELATED, _MIN_LETTERS = 40, 20
+_MIN_SPOKEN = 4
 _CLIPPED = 0.999
+# Letters a second, pauses included: people read 10 to 20, digit by digit 7.
+_FASTEST, _SLOWEST = 24.0, 8.0
+# Share of the power above half of the band: speech has 1e-3 and more there, resampled audio 2e-5 and less.
+_EMPTY = 5e-5
 
 
 def _spread(split: Split, n: int) -> list[int]:
@@ -22,8 +30,9 @@ def _spread(split: Split, n: int) -> list[int]:
 
 
 def decodes(split: Split) -> Iterator[Finding]:
-    """Some utterances are read; silence and clipping are measured."""
+    """Some utterances are read; silence, clipping and what tells a wrong sample rate are measured."""
     bad, silent, clipped = [], [], []
+    heard: list[tuple[Record, Tensor]] = []
     for i in _spread(split, _N_DECODED):
         name = split.records[i].utterance_id
         try:
@@ -31,6 +40,7 @@ def decodes(split: Split) -> Iterator[Finding]:
         except DataError as error:
             bad.append(f"{name} ({error})")
             continue
+        heard.append((split.records[i], waveform))
         if float(waveform.abs().max()) < 1e-3:
             silent.append(name)
         if float((waveform.abs() >= _CLIPPED).float().mean()) > 0.01:
@@ -51,6 +61,45 @@ def decodes(split: Split) -> Iterator[Finding]:
         yield Finding("warning", f"{split.name}: clipped at full scale", listed(clipped), causes, "listen to them")
     if not bad and not silent and not clipped:
         yield Finding("ok", f"{split.name}: audio decodes", f"{n} of {len(split)} utterances read")
+    if heard:
+        yield from _sample_rate(split, heard)
+
+
+def _sample_rate(split: Split, heard: list[tuple[Record, Tensor]]) -> Iterator[Finding]:
+    """Whether audio lasts as long as its index says, is spoken as fast as people speak, and fills its band."""
+    rate = split.sample_rate
+    seconds = [len(waveform) / rate for _, waveform in heard]
+    longer = [s / record.duration for (record, _), s in zip(heard, seconds, strict=True)]
+    speeds = [len(r.text) / s for (r, _), s in zip(heard, seconds, strict=True) if r.text]
+    speed = statistics.median(speeds) if len(speeds) >= _MIN_SPOKEN else math.nan
+    empty = statistics.median(_share_above_half(waveform) for _, waveform in heard) < _EMPTY
+    evidence = f"{speed:.1f} letters a second" if speeds else f"{len(heard)} utterances"
+    if statistics.median(longer) > 1.2:
+        causes = ["the sample rate in the files is not that of the index", "the index is of other files"]
+        evidence = f"the audio lasts {statistics.median(longer):.2f} times as long"
+        what = f"{split.name}: durations of the index are not those of the audio"
+        yield Finding("error", what, evidence, causes, "compare the sample rates of files and index; make it anew")
+    elif speed > _FASTEST:
+        causes = ["audio of 8 kHz is taken for 16 kHz", "transcripts hold more than what is said"]
+        what = f"{split.name}: nobody speaks so fast"
+        yield Finding("error", what, evidence, causes, "listen to an utterance; correct the sample rate in its header")
+    elif speed < _SLOWEST and empty:
+        causes = ["audio of 16 kHz is taken for 8 kHz", "single words with long pauses, recorded by telephone"]
+        what = f"{split.name}: slow speech without anything above {rate / 4:g} Hz"
+        yield Finding("error", what, evidence, causes, "listen to an utterance; correct the sample rate in its header")
+    elif empty:
+        causes = ["recorded at a lower sample rate", "coded with a low bit rate"]
+        what = f"{split.name}: nothing above {rate / 4:g} Hz"
+        yield Finding("warning", what, evidence, causes, "lower features.args.sample_rate, or f_max")
+    else:
+        yield Finding("ok", f"{split.name}: speed and band are those of speech", evidence)
+
+
+def _share_above_half(waveform: Tensor) -> float:
+    """Share of the power above half of the band, and above what resampling leaves there."""
+    window = torch.hann_window(len(waveform), dtype=torch.float64)
+    power = torch.fft.rfft(waveform.double() * window).abs().square()
+    return float(power[len(power) * 9 // 16 :].sum() / power.sum().clamp(min=1e-12))
 
 
 def alphabet(split: Split, task: BaseTask) -> Iterator[Finding]:
@@ -76,7 +125,7 @@ def alphabet(split: Split, task: BaseTask) -> Iterator[Finding]:
 def transcripts_belong(split: Split) -> Iterator[Finding]:
     """Whether longer texts take longer: by ranks of text lengths and durations, and by outliers of the rate."""
     pairs = [(len(r.text), r.duration, r.utterance_id) for r in split.records if r.text and r.duration > 0]
-    if len(pairs) < _MIN_RELATED:
+    if len(pairs) < _MIN_RELATED or statistics.median(pair[0] for pair in pairs) < _MIN_LETTERS:
         return
     letters, seconds = (torch.tensor([pair[i] for pair in pairs], dtype=torch.float64) for i in (0, 1))
     ranks = torch.stack([letters.argsort().argsort(), seconds.argsort().argsort()]).double()
@@ -84,7 +133,8 @@ def transcripts_belong(split: Split) -> Iterator[Finding]:
     rates = (letters / seconds).log()
     center = float(rates.median())
     spread = max(statistics.median((rates - center).abs().tolist()) * 1.4826, 0.1)
-    odd = [p[2] for p, rate in zip(pairs, rates.tolist(), strict=True) if abs(rate - center) > 6 * spread]
+    far = [abs(rate - center) > 8 * spread for rate in rates.tolist()]
+    odd = [name for (n, _, name), is_far in zip(pairs, far, strict=True) if is_far and n >= _MIN_LETTERS]
     evidence = f"rank correlation {related:.2f} of text length and duration over {len(pairs)} utterances"
     varied = float(seconds.std()) > 0.15 * float(seconds.mean()) and float(letters.std()) > 0.15 * float(letters.mean())
     if varied and related < 0.25:

@@ -43,6 +43,8 @@ def examine(make_trainer: Callable[[], BaseTrainer], task: BaseTask) -> Iterator
         yield Finding("error", "no batch can be made", str(error), ["see above"], "mend the data")
         return
     yield from model.features(batch, TRAIN_SPLIT)
+    if not model.finite(batch):  # all that follows would be about that
+        return
     yield from model.first_losses(trainer, batch)
     yield from task.examine(trainer, batch, cheap=False)
     yield from model.lr_range(trainer, batch)
@@ -50,16 +52,19 @@ def examine(make_trainer: Callable[[], BaseTrainer], task: BaseTask) -> Iterator
 
 
 def preflight(trainer: BaseTrainer) -> list[Finding]:
-    """The cheap examinations; warnings and errors are logged, and nothing of the run is changed."""
+    """The cheap examinations; warnings and errors go to the log and to ``diagnosis.jsonl``, and nothing is changed."""
     findings: list[Finding] = []
     try:
         with trainer.without_trace():
             splits = {name: loader.split for name, loader in trainer.setup.loaders.items()}
             findings += data.apart(splits, TRAIN_SPLIT)
+            findings += data.decodes(splits[TRAIN_SPLIT])
+            findings += data.transcripts_belong(splits[TRAIN_SPLIT])
             batch = trainer.loader.sample(_N_TRIED)
             findings += model.features(batch, TRAIN_SPLIT)
-            findings += model.first_losses(trainer, batch)
-            if trainer.setup.task is not None:
+            if model.finite(batch):  # otherwise all that follows would be about that
+                findings += model.first_losses(trainer, batch)
+            if model.finite(batch) and trainer.setup.task is not None:
                 findings += trainer.setup.task.examine(trainer, batch, cheap=True)
     except Exception as error:  # training meets it too, and names step and utterances
         log.debug("preflight ended early: %s: %s", type(error).__name__, error)
@@ -67,6 +72,7 @@ def preflight(trainer: BaseTrainer) -> list[Finding]:
         if finding.level != "ok":
             level = logging.ERROR if finding.level == "error" else logging.WARNING
             log.log(level, "preflight: %s", "\n".join(finding.lines()))
+    trainer.watch.note(trainer.step, [finding.diagnosis() for finding in findings if finding.level != "ok"])
     return findings
 
 

@@ -1,8 +1,11 @@
 """One finding: what, how it is known, why it may be, what to do."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from hw_base.watch.diagnosis import Diagnosis
 
 Level = Literal["ok", "warning", "error"]
 
@@ -34,6 +37,12 @@ class Finding:
             lines += [f"         may be: {cause}" for cause in self.causes]
             lines += [f"         do: {self.advice}"] if self.advice else []
         return lines
+
+    def diagnosis(self) -> Diagnosis:
+        """As a row of ``diagnosis.jsonl``."""
+        name = re.sub(r"\W+", "_", self.what).strip("_").lower()
+        evidence = {"level": self.level} | ({"found": self.evidence} if self.evidence else {})
+        return Diagnosis(name, f"before training: {self.what}", evidence, list(self.causes), self.advice)
 
 
 def listed(names: list[str], most: int = 5) -> str:

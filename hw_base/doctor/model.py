@@ -11,9 +11,11 @@ from torch import Tensor
 from hw_base.doctor.findings import Finding, listed
 from hw_base.nn.losses import as_sum_and_count
 from hw_base.training.trainer import BaseTrainer
+from hw_base.watch import origin
 
 # Large models get fewer updates.
 _SECONDS = 20.0
+_NOT_FINITE = "features are not finite"
 _PASSES = 4  # layers that are skipped at random are met in one of them
 
 
@@ -30,7 +32,7 @@ def features(batch: dict[str, Any], where: str) -> Iterator[Finding]:
     ]
     if bad:
         causes = ["an augmentation divides by zero", "the logarithm of zero", "NaN samples"]
-        yield Finding("error", f"{where}: features are not finite", listed(bad), causes, "try without augmentations")
+        yield Finding("error", f"{where}: {_NOT_FINITE}", listed(bad), causes, "try without augmentations")
         return
     mean, deviation = float(valid.mean()), float(valid.std())
     evidence = f"mean {mean:.3g}, deviation {deviation:.3g}"
@@ -43,6 +45,11 @@ def features(batch: dict[str, Any], where: str) -> Iterator[Finding]:
         yield Finding("error", f"{where}: features are out of range", evidence, causes, "look at features.args")
     else:
         yield Finding("ok", f"{where}: features are finite", evidence)
+
+
+def finite(batch: dict[str, Any]) -> bool:
+    """Whether the valid part of the features is."""
+    return all(one.what.rpartition(": ")[2] != _NOT_FINITE for one in features(batch, ""))
 
 
 def first_losses(trainer: BaseTrainer, batch: dict[str, Any]) -> Iterator[Finding]:
@@ -68,10 +75,8 @@ def first_losses(trainer: BaseTrainer, batch: dict[str, Any]) -> Iterator[Findin
             if not missing:
                 break
     shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-    bad = [name for name, value in values.items() if not math.isfinite(value)]
-    if bad:
-        causes = ["features are not finite", "a transcript that does not fit its frames", "the logarithm of zero"]
-        yield Finding("error", "the first losses are not finite", shown, causes, "look at the findings before this one")
+    if any(not math.isfinite(value) for value in values.values()):
+        yield _not_finite(trainer, batch, values, shown)
     else:
         yield Finding("ok", "the first losses are finite", shown)
     if missing:
@@ -81,6 +86,18 @@ def first_losses(trainer: BaseTrainer, batch: dict[str, Any]) -> Iterator[Findin
         yield Finding("error", "parameters without a gradient", evidence, causes, advice)
     else:
         yield Finding("ok", "a gradient reaches every parameter that is trained")
+
+
+def _not_finite(trainer: BaseTrainer, batch: dict[str, Any], values: dict[str, float], shown: str) -> Finding:
+    """Where losses that are not finite come from."""
+    with trainer.without_trace():
+        found = origin.find(
+            trainer.networks,
+            lambda: list(trainer.named_losses(trainer.to_device(dict(batch)))),
+            batch,
+            {name: torch.tensor(value) for name, value in values.items()},
+        )
+    return Finding("error", f"the first losses are not finite: {found.sentence}", shown, found.causes, found.advice)
 
 
 def learns(trainer: BaseTrainer, batch: dict[str, Any], steps: int = 40) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,12 @@ from hw_base import distributed
 log = logging.getLogger(__name__)
 
 FILE = "diagnosis.jsonl"
+
+# Findings that say why weights stay what they were: what comes out is then that of a model that knows nothing.
+_NAN = {f"nan_in_{place}" for place in ("weights", "input", "layer", "loss", "gradients")}
+NOT_LEARNING = frozenset(
+    {"lr_too_low", "schedule_too_slow", "clipped_to_nothing", "loss_scale_sinks", "never_moves"} | _NAN
+)
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,13 @@ class Watcher(ABC):
     """Looks at what the loop shows at logged steps and says what it finds wrong.
 
     It may remember, draws no random numbers and changes nothing. A finding is said once in a run.
+
+    Attributes:
+        follows: name of a finding of its own -> names of others that it follows from: after one of these it is not
+            said, so that a cause is not buried under what it brings about.
     """
+
+    follows: ClassVar[Mapping[str, frozenset[str]]] = {}
 
     @abstractmethod
     def look(self, seen: Seen) -> Iterator[Diagnosis]:
@@ -193,7 +205,8 @@ class Watch:
     def look(self, seen: Seen) -> None:
         """Show all watchers a step."""
         for watcher in self.watchers:
-            self.say(seen.step, watcher.look(seen))
+            found = watcher.look(seen)
+            self.say(seen.step, (one for one in found if not self._said & watcher.follows.get(one.name, frozenset())))
 
     def say(self, step: int, findings: Iterable[Diagnosis]) -> None:
         """Report what was not reported before."""
@@ -203,8 +216,18 @@ class Watch:
             self._said.add(one.name)
             self.found.append((step, one))
             log.warning("step %d: %s", step, one.line())
-            if self.path is not None and distributed.is_main():
-                self._write(self.path, {"step": step, **asdict(one)})
+            self._keep(step, one)
+
+    def note(self, step: int, findings: Iterable[Diagnosis]) -> None:
+        """Write what the log has in other words already."""
+        for one in findings:
+            if one.name not in self._said:
+                self._said.add(one.name)
+                self._keep(step, one)
+
+    def _keep(self, step: int, one: Diagnosis) -> None:
+        if self.path is not None and distributed.is_main():
+            self._write(self.path, {"step": step, **asdict(one)})
 
     def _write(self, path: Path, row: dict[str, Any]) -> None:
         try:

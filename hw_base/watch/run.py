@@ -10,6 +10,8 @@ from hw_base.watch.diagnosis import Diagnosis, InARow, Seen, Watcher
 class Divergence(Watcher):
     """A loss that stays finite and grows; where several optimizers work against each other it means nothing."""
 
+    follows = {"diverging": frozenset({"lr_too_high", "targets_do_not_fit"})}
+
     def __init__(self) -> None:
         self.best, self.first, self.best_step = math.inf, math.nan, 0
         self.growing = InARow(3)

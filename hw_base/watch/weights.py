@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from hw_base.watch.diagnosis import Diagnosis, InARow, Layer, Recent, Seen, Watcher
+from hw_base.watch.diagnosis import NOT_LEARNING, Diagnosis, InARow, Layer, Recent, Seen, Watcher
 
 # A parameter that had no gradient in so many looks, over so many steps, gets none.
 _LOOKS, _STEPS = 4, 8
@@ -15,6 +15,8 @@ _LOOKS, _STEPS = 4, 8
 
 class Untrained(Watcher):
     """Parameters that no gradient reaches, or that never move, though the config does not freeze them."""
+
+    follows = {"never_moves": NOT_LEARNING}
 
     def __init__(self) -> None:
         self.looks, self.first_step = 0, 0

@@ -2,7 +2,8 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any
@@ -16,13 +17,17 @@ from hw_asr.data.items import ItemMaker
 from hw_asr.models.deepspeech2 import ConvBlock, DeepSpeech2
 from hw_asr.task import RecognitionTask
 from hw_asr.trainer import CTCTrainer
+from hw_base.audio import io as audio
 from hw_base.audio.mel import LogMelSpectrogram
 from hw_base.config import resolve
+from hw_base.data.dataset import BaseDataset, Record
 from hw_base.data.split import Split
 from hw_base.nn.layers import BiRNN
 from hw_base.synthetic.corpus import SyntheticSpeech
 from hw_base.training.trainer import BaseTrainer
 from hw_tts.data.items import TTSItemMaker as SynthesisItems
+from hw_tts.features.acoustic import TTSFeatures
+from hw_tts.vocoders.griffin_lim import GriffinLim
 from tests.conftest import ROOT
 from tests.faults_of_training.play import RECOGNITION, SYNTHESIS, changed
 
@@ -89,6 +94,42 @@ def _shuffled(original: Any, self: SyntheticSpeech, *args: Any, **kwargs: Any) -
     half = len(texts) // 2
     moved = zip(self.records, texts[half:] + texts[:half], strict=True)
     self.records = [dataclasses.replace(record, text=text) for record, text in moved]
+
+
+def _speakers_shuffled(original: Any, self: SyntheticSpeech, *args: Any, **kwargs: Any) -> None:
+    original(self, *args, **kwargs)
+    names = [record.speaker for record in self.records]
+    random.Random(0).shuffle(names)
+    self.records = [dataclasses.replace(record, speaker=name) for record, name in zip(self.records, names, strict=True)]
+
+
+def _faster(original: Any, self: SyntheticSpeech, *args: Any, **kwargs: Any) -> None:
+    original(self, *args, **kwargs)
+    self.records = [dataclasses.replace(record, duration=record.duration / 2) for record in self.records]
+
+
+def _telephone(original: Any, self: BaseDataset, record: Record) -> tuple[Tensor, int]:
+    waveform, rate = original(self, record)
+    return audio.resample(waveform, rate, 8000), 16000
+
+
+def _half_the_rate(original: Any, self: BaseDataset, record: Record) -> tuple[Tensor, int]:
+    return original(self, record)[0], 8000
+
+
+def _slower(original: Any, self: SyntheticSpeech, *args: Any, **kwargs: Any) -> None:
+    original(self, *args, **kwargs)
+    self.records = [dataclasses.replace(record, duration=record.duration * 2) for record in self.records]
+
+
+def _features_of_another_day(trainer: BaseTrainer) -> None:
+    """The cache was filled by the magnitudes, the features take the power now."""
+    trainer.setup.task.features.power = 2  # type: ignore[union-attr]
+
+
+def _constants_of_another(trainer: BaseTrainer) -> None:
+    """A vocoder that says nothing of its constants: it takes mel bins for those of another scale and edge."""
+    trainer.vocoder = GriffinLim(TTSFeatures(mel_scale="htk", norm=None, f_max=None))  # type: ignore[attr-defined]
 
 
 def _louder(original: Any, self: Split, i: int) -> Tensor:
@@ -159,6 +200,19 @@ def _hertz_for_logarithms(trainer: BaseTrainer) -> None:
     trainer.model.pitch.log = False  # type: ignore[union-attr, assignment]
 
 
+def both(*patches: Patch) -> Patch:
+    """Several patches at once."""
+
+    @contextlib.contextmanager
+    def together() -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for one in patches:
+                stack.enter_context(one())
+            yield
+
+    return together
+
+
 DURATION_FAULT = around(SynthesisItems, "__call__", _one_frame_more)
 HIFIGAN = changed(
     resolve.read(ROOT / "configs" / "tiny" / "hifigan.json"),
@@ -168,7 +222,11 @@ HIFIGAN = changed(
     trainer__monitor=None,
 )
 MASKS = {"type": "SpecAugment", "args": {"n_freq_masks": 30, "freq_width": 40, "n_time_masks": 0}}
-LOW_RATE = changed(RECOGNITION, data__train__datasets__0__args__sample_rate=8000)
+SPEAKERS = changed(
+    SYNTHESIS,
+    data__train__datasets__0__args__voices=["en-us", "en-us+f3", "en-us+m4"],
+    data__train__datasets__0__args__n_utterances=24,
+)
 PER_EPOCH = {"type": "WarmupDecay", "args": {"warmup_steps": 100}, "every": "epoch"}
 
 FAULTS = (
@@ -265,22 +323,60 @@ FAULTS = (
         ("share utterances",),
         changed(RECOGNITION, data__val__datasets__0__args={"part": "train", "n_utterances": 48}, data__val__limit=6),
     ),
-    Fault("a layer that gives infinity", ("nan_in_layer",), patch=around(ConvBlock, "forward", _logarithm)),
+    Fault(
+        "a layer that gives infinity",
+        ("nan_in_layer", "the first layer that gives values that are not finite"),
+        patch=around(ConvBlock, "forward", _logarithm),
+    ),
     Fault(
         "float16 overflow",
         ("loss_scale_sinks", "nan_in_gradients", "nan_in_loss"),
         changed(RECOGNITION, trainer__amp="fp16"),
         around(CTCTrainer, "losses", _large_values_of_float16),
     ),
-    Fault("audio of 8 kHz taken as 16 kHz", ("bands_empty",), LOW_RATE),
+    Fault(
+        "audio of 8 kHz taken as 16 kHz",
+        ("nobody speaks so fast",),
+        changed(RECOGNITION, model__args__time_stride=2),
+        both(around(SyntheticSpeech, "__init__", _faster), around(BaseDataset, "read", _telephone)),
+    ),
+    Fault(
+        "audio of 16 kHz taken as 8 kHz",
+        ("slow speech without anything above", "bands_empty"),
+        patch=both(around(SyntheticSpeech, "__init__", _slower), around(BaseDataset, "read", _half_the_rate)),
+    ),
+    Fault(
+        "an index of other sample rates",
+        ("durations of the index are not those of the audio",),
+        patch=around(BaseDataset, "read", _half_the_rate),
+    ),
+    Fault(
+        "speakers swapped",
+        ("speakers seem to belong to other audio",),
+        SPEAKERS,
+        around(SyntheticSpeech, "__init__", _speakers_shuffled),
+    ),
+    Fault("stale feature cache", ("cached features are not those",), SYNTHESIS, change=_features_of_another_day),
+    Fault(
+        "mel constants of another vocoder",
+        ("the vocoder does not understand the features", "made for other mel spectrograms"),
+        SYNTHESIS,
+        change=_constants_of_another,
+    ),
     Fault("durations off by one frame", ("durations_wrong", "durations do not sum"), SYNTHESIS, DURATION_FAULT),
-    Fault("pitch in Hz where its logarithm is meant", ("pitch_out_of_range",), SYNTHESIS, change=_hertz_for_logarithms),
+    Fault(
+        "pitch in Hz where its logarithm is meant",
+        ("pitch_out_of_range", "pitch is not normalized"),
+        SYNTHESIS,
+        change=_hertz_for_logarithms,
+    ),
     Fault("discriminator never updated", ("never_moves",), HIFIGAN, change=_never_updated),
 )
 
 HEALTHY = {
     "the run itself": RECOGNITION,
     "synthesis": SYNTHESIS,
+    "several speakers": SPEAKERS,
     "vocoder": HIFIGAN,
     "half the rate": changed(RECOGNITION, **{LR: 0.0015}),
     "twice the rate": changed(RECOGNITION, **{LR: 0.006}),

@@ -12,7 +12,6 @@ import torch
 
 import hw_asr  # noqa: F401 - fills the registries
 import hw_tts  # noqa: F401
-from hw_asr.task import RecognitionTask
 from hw_base.check import check
 from hw_base.config.resolve import resolve
 from hw_base.doctor import data
@@ -161,9 +160,8 @@ def _before(trainer: BaseTrainer) -> list[Said]:
         for examination in (data.decodes(loader.split), data.transcripts_belong(loader.split)):
             findings += examination
         findings += data.alphabet(loader.split, task)
-    if isinstance(task, RecognitionTask):
-        with contextlib.suppress(Exception):  # training meets it too
-            findings += task.examine(trainer, trainer.loader.sample(4), cheap=False)
+    with contextlib.suppress(Exception):  # training meets it too
+        findings += task.examine(trainer, trainer.loader.sample(4), cheap=False)
     findings += preflight(trainer)
     names = dict.fromkeys((f.what, f.evidence) for f in findings if f.level != "ok")
     return [Said("doctor", 0, what, evidence) for what, evidence in names]

@@ -1,5 +1,6 @@
 """The doctor's findings on planted faults, none on a good config, and a preflight without a trace."""
 
+import dataclasses
 import json
 import logging
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from hw_base import checkpoint
+from hw_base.audio import io as audio
 from hw_base.config import read as config_files
 from hw_base.config.resolve import resolve
 from hw_base.doctor import __main__ as doctor
@@ -95,6 +97,56 @@ def test_transcripts_of_other_audio_are_found():
     (found,) = data.transcripts_belong(split)
     assert found.level == "error"
     assert "belong to other audio" in found.what
+
+
+def heard_as(split, change, rate=1.0):
+    """What is found where the audio is changed, and the durations multiplied."""
+    waveforms = [change(split.waveform(i)) for i in range(len(split))]
+    split.waveform = waveforms.__getitem__
+    split.records = [dataclasses.replace(record, duration=rate * record.duration) for record in split.records]
+    return [one.what for one in data.decodes(split) if one.level == "error"]
+
+
+def test_audio_of_a_wrong_sample_rate_is_found_by_speed_and_band():
+    trainer = trainer_of("ds2")
+    split = trainer.loader.split
+    assert heard_as(split, lambda x: x) == []
+    assert heard_as(split, lambda x: audio.resample(x, 2, 1), 0.5) == ["train: nobody speaks so fast"]
+
+
+def test_audio_at_half_its_speed_and_durations_of_another_index_are_found():
+    split = trainer_of("ds2").loader.split
+    slow = ["train: durations of the index are not those of the audio"]
+    assert heard_as(split, lambda x: audio.resample(x, 1, 2)) == slow
+    split = trainer_of("ds2").loader.split
+    slow = ["train: slow speech without anything above 4000 Hz"]
+    assert heard_as(split, lambda x: audio.resample(x, 1, 2), 2.0) == slow
+
+
+def test_single_words_say_nothing_about_text_and_duration():
+    split = trainer_of("ds2", "data.train.datasets.0.args.n_utterances=60").loader.split
+    split.records = [dataclasses.replace(record, text=f"wor{'d' * (i % 3)}") for i, record in enumerate(split.records)]
+    assert list(data.transcripts_belong(split)) == []
+
+
+def test_what_is_found_before_training_stands_in_the_diagnosis_of_the_run(tmp_path):
+    raw = config_files.read(ROOT / "configs" / "tiny" / "ds2.json")
+    small = ["trainer.amp=off", "data.train.datasets.0.args.n_utterances=6", "data.val.datasets.0.args.part=train"]
+    trainer = Experiment(resolve(raw, small), torch.device("cpu")).trainer(tmp_path)
+    preflight(trainer)
+    preflight(trainer)
+    (row,) = [json.loads(line) for line in (tmp_path / "diagnosis.jsonl").read_text().splitlines()]
+    assert (row["step"], row["name"]) == (0, "train_and_val_share_utterances")
+    assert row["evidence"]["level"] == "error"
+    assert row["causes"] == ["both splits read the same folder or part"]
+
+
+def test_losses_that_are_not_finite_are_traced_to_their_layer():
+    trainer = trainer_of("ds2")
+    forward = trainer.model.rnns[0].forward
+    trainer.model.rnns[0].forward = lambda *args: forward(*args) / 0.0
+    (found,) = [one for one in preflight(trainer) if one.what.startswith("the first losses are not finite")]
+    assert found.what.endswith("the first layer that gives values that are not finite is 'model: rnns.0'")
 
 
 def test_the_page_holds_findings_and_escapes_them(tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hw_base import distributed
-from hw_base.watch.diagnosis import Layer, Optimizing, Seen
+from hw_base.watch.diagnosis import Diagnosis, Layer, Optimizing, Seen, Watch, Watcher
 from hw_base.watch.run import Divergence, LossScale, OneLoss, Overfitting, Replicas, Schedule, Starving
 
 ADAM = Optimizing(lr=1e-3, base_lr=1e-3, clip_norm=5.0, weight_decay=0.01, loss_scale=None, every="step")
@@ -55,6 +55,26 @@ def test_a_device_that_waits_for_data_starves_and_a_cpu_does_not():
     waiting = [{"loss": 1.0, "data_wait": 0.8}] * 6
     assert names(Starving(), waiting, device="cuda") == {"loader_starves"}
     assert names(Starving(), waiting) == set()
+
+
+class Says(Watcher):
+    follows = {"effect": frozenset({"cause"})}
+
+    def __init__(self, *names):
+        self.names = names
+
+    def look(self, seen):
+        yield from (Diagnosis(name, "it is so", {}, [], "wait") for name in self.names)
+
+
+def test_what_follows_from_a_finding_is_not_said_beside_it():
+    def said(*watchers):
+        watch = Watch(watchers, None)
+        watch.look(Seen(10, 200, {"loss": 1.0}, {}, {}))
+        return [one.name for _, one in watch.found]
+
+    assert said(Says("cause", "effect", "other")) == ["cause", "other"]
+    assert said(Says("effect"), Says("cause")) == ["effect", "cause"]
 
 
 def test_one_loss_that_is_everything_is_named():
