@@ -22,18 +22,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m hw_asr.train_tokenizer",
-        description="Train the SentencePiece vocabulary of a config on its training transcripts and write the model.",
+        description="Train the SentencePiece vocabulary of a config on the transcripts of a split and write the model.",
         allow_abbrev=False,
     )
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="JSON or YAML config")
     parser.add_argument("-o", "--output", metavar="FILE", default="tokenizer.model", help="default: tokenizer.model")
+    parser.add_argument("--split", default=TRAIN_SPLIT, help="whose transcripts are read (default: train)")
     cli.add_set(parser)
     cli.add_import(parser)
     arguments = parser.parse_args(argv)
-    return cli.run(lambda: train(arguments.config, arguments.set, Path(arguments.output)), arguments.imports)
+
+    def work() -> int:
+        return train(arguments.config, arguments.set, Path(arguments.output), arguments.split)
+
+    return cli.run(work, arguments.imports)
 
 
-def train(path: str, overrides: Sequence[str], output: Path) -> int:
+def train(path: str, overrides: Sequence[str], output: Path, split: str = TRAIN_SPLIT) -> int:
     """Train, write, and print what came out; the exit code."""
     experiment = Experiment(config.load(path, overrides), torch.device("cpu"))
     encoder = experiment.task.text_encoder
@@ -44,7 +49,7 @@ def train(path: str, overrides: Sequence[str], output: Path) -> int:
         )
     if encoder.model_path is not None:
         raise ConfigError("text_encoder.args.model_path: names a trained model already; leave it out to train one")
-    texts = [record.text or "" for record in experiment.split(TRAIN_SPLIT, evaluation=False).records]
+    texts = experiment.training_texts(split)
     encoder.fit(texts)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_bytes(encoder.model)

@@ -98,7 +98,7 @@ def _work(arguments: argparse.Namespace) -> int:
         row = list(tuning.search(make, posteriors, [lm_weight], arguments.word_score))
         print(f"{lm_weight:9g}" + "".join(f"{p.wer:9.4f}" for p in row), flush=True)
         points += row
-    _report(arguments, config, name, points)
+    _report(arguments, config, name, points, greedy)
     return 0
 
 
@@ -143,7 +143,7 @@ def _figures(point: Point) -> str:
     return f"WER {point.wer:.4f}, CER {point.cer:.4f}, {point.seconds:.2f} s"
 
 
-def _report(arguments: argparse.Namespace, config: Config, name: str, points: list[Point]) -> None:
+def _report(arguments: argparse.Namespace, config: Config, name: str, points: list[Point], greedy: Point) -> None:
     """Say which weights are best, and write them, the table and the picture."""
     chosen = tuning.best(points)
     print(f"\nbest: lm_weight {chosen.lm_weight:g}, word_score {chosen.word_score:g}: {_figures(chosen)}")
@@ -151,6 +151,8 @@ def _report(arguments: argparse.Namespace, config: Config, name: str, points: li
         values, best = vars(arguments)[key], getattr(chosen, key)
         if len(values) > 1 and best in (values[-1], *(values[:1] if values[0] != 0 else ())):
             print(f"note: {key} {best:g} is at the edge of what was tried; try values beyond it")
+    if note := tuning.verdict(points, greedy, arguments.split):
+        print(f"note: {note}")
     folder = Path(arguments.output)
     decoders = {**config.decoders, name: _with_weights(config.decoders[name], chosen.lm_weight, chosen.word_score)}
     fragment = {

@@ -165,8 +165,48 @@ def search(
 
 
 def best(points: Iterable[Point]) -> Point:
-    """The lowest word error rate; of equal ones the lowest character error rate, then the smallest weights."""
-    return min(points, key=lambda p: (p.wer, p.cer, p.lm_weight, abs(p.word_score)))
+    """The lowest word error rate; of equal ones the one with the most evidence, then the smallest weights.
+
+    Evidence is the character error rate, and the word error rate of the point and its neighbors in the grid together:
+    a plateau's middle rests on more of what was measured than its edge.
+    """
+    points = list(points)
+    rows, columns = (
+        {value: i for i, value in enumerate(sorted(set(axis)))} for axis in zip(*map(_weights, points), strict=True)
+    )
+
+    def around(point: Point) -> float:
+        row, column = rows[point.lm_weight], columns[point.word_score]
+        near = [p.wer for p in points if max(abs(rows[p.lm_weight] - row), abs(columns[p.word_score] - column)) <= 1]
+        return round(sum(near) / len(near), 9)
+
+    return min(points, key=lambda p: (p.wer, p.cer, around(p), p.lm_weight, abs(p.word_score)))
+
+
+def verdict(points: Iterable[Point], greedy: Point, split: str) -> str:
+    """What the search says about the language model, where it brought nothing; else empty.
+
+    Args:
+        points: of the search.
+        greedy: of the most probable tokens alone.
+        split: that was decoded.
+    """
+    points = list(points)
+    without = min([greedy.wer, *(point.wer for point in points if point.lm_weight == 0)])
+    if without == 0:
+        return (
+            f"{split} is recognized without a mistake by the acoustics alone, so it says nothing about the weights; "
+            "search on more or harder utterances (--split)"
+        )
+    if best(points).wer >= without:
+        return (
+            f"the language model brings nothing on {split}: WER {best(points).wer:.4f} with it, {without:.4f} without"
+        )
+    return ""
+
+
+def _weights(point: Point) -> tuple[float, float]:
+    return point.lm_weight, point.word_score
 
 
 def draw(points: Sequence[Point], title: str = "") -> Any:

@@ -42,6 +42,7 @@ Size = Annotated[int, Field(gt=0, le=65536)]
 Count = Annotated[int, Field(ge=0, le=1000)]
 Workers = Annotated[int, Field(ge=0, le=512)]
 Threads = Annotated[int, Field(gt=0, le=512)]
+Hours = Annotated[float, Field(gt=0, le=8760)]
 SampleRate = Annotated[int, Field(gt=0, le=768_000)]
 
 
@@ -174,6 +175,7 @@ class TrainerSection(Component):
 
     Attributes:
         max_steps: length in steps; or `epochs`, one of the two.
+        max_hours: after so many hours of one process it saves and ends with exit code 75; ``-r auto`` resumes.
         accumulate: batches per update.
         amp: precision of forward passes; ``auto`` is bf16 where the device has it, else fp16 on a GPU, off on a CPU.
         ema_decay: of an exponential moving average of the weights (0.999 remembers 1000 updates), which is what is
@@ -193,6 +195,7 @@ class TrainerSection(Component):
 
     max_steps: PositiveInt | None = None
     epochs: PositiveInt | None = None
+    max_hours: Hours | None = None
     accumulate: PositiveInt = 1
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     ema_decay: float | None = Field(default=None, gt=0, lt=1)

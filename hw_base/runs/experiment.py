@@ -8,11 +8,12 @@ import torch
 
 from hw_base import checkpoint, distributed, registry, seeding, trained
 from hw_base.config.resolve import as_dict, build
-from hw_base.config.schema import TRAIN_SPLIT, Config, OptimizerSection
+from hw_base.config.schema import TEST_PREFIX, TRAIN_SPLIT, Config, OptimizerSection
 from hw_base.data.loader import Loader, build_loader
 from hw_base.data.split import Limits, Split, report_shared
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.nn.model import BaseModel
+from hw_base.registry import suggest
 from hw_base.task import PLATEAU, BaseTask
 from hw_base.training.optimization import Optimization, trained_names
 from hw_base.training.parts import TrainerParts
@@ -71,6 +72,18 @@ class Experiment:
         for line in split.report:
             log.info("%s", line)
         return split
+
+    def training_texts(self, name: str = TRAIN_SPLIT) -> list[str]:
+        """The transcripts of a split, for what is trained on text alone: a vocabulary, a language model.
+
+        Raises:
+            ConfigError: there is no such split, or it is kept for the test.
+        """
+        if name not in self.config.data:
+            raise ConfigError(f"--split {name}: the config has no such split. {suggest(name, list(self.config.data))}")
+        if name.startswith(TEST_PREFIX):
+            raise ConfigError(f"--split {name}: is kept for the test; what is trained on it would make it worthless")
+        return [record.text for record in self.split(name, evaluation=name != TRAIN_SPLIT).records if record.text]
 
     def loader(self, split: Split) -> Loader:
         """Batches of a split, this process's share of them."""

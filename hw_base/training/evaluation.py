@@ -45,7 +45,7 @@ class Evaluator(TrainingState, ABC):
 
     def __init__(self, setup: TrainerParts) -> None:
         super().__init__(setup)
-        self.interrupts = Interrupts()
+        self.interrupts = Interrupts(self.section.max_hours)
         self._meter = self.logged  # where `log` puts its values: of training, or of the split that is evaluated
 
     @abstractmethod

@@ -264,5 +264,7 @@ class TrainingState:
 
 def _without_length(config: dict[str, Any]) -> dict[str, Any]:
     """A config but for when training ends: a run that is only extended is the same run."""
-    trainer = {key: value for key, value in config["trainer"].items() if key not in ("max_steps", "epochs")}
+    trainer = {
+        key: value for key, value in config["trainer"].items() if key not in ("max_steps", "epochs", "max_hours")
+    }
     return {**config, "trainer": trainer}

@@ -157,7 +157,8 @@ class BaseTrainer(Evaluator):
             self.save(must=self._finished())
         if self.step % self.section.accumulate == 0 and self._interrupted(log_due):
             saved = "all is saved" if self.save() else "which could NOT be saved (see above)"
-            message = f"interrupted at step {self.step}, {saved}: resume with --run-dir {self.setup.run_dir} -r auto"
+            resume = f"resume with --run-dir {self.setup.run_dir} -r auto"
+            message = f"{self.interrupts.reason} at step {self.step}, {saved}: {resume}"
             raise InterruptedRun(self.interrupts.received, message)
         return values
 
@@ -237,9 +238,9 @@ class BaseTrainer(Evaluator):
     def _interrupted(self, look: bool) -> bool:
         """Whether a signal came; with several processes, to any of them, which is asked for at logged steps only."""
         if not distributed.active():
-            return bool(self.interrupts.received)
+            return bool(self.interrupts.look())
         if look:
-            self.interrupts.received = max(distributed.gather(self.interrupts.received))
+            self.interrupts.received = max(distributed.gather(self.interrupts.look()))
             return bool(self.interrupts.received)
         return False
 

@@ -6,13 +6,17 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from hw_asr.language_models.arpa import read_arpa
 from hw_asr.language_models.cache import open_ngram
 from hw_asr.language_models.kneser_ney import FALLBACK_DISCOUNTS, estimate
 from hw_asr.train_lm import main
 from hw_base import checkpoint
+from hw_base.audio import io as audio
+from hw_base.config.resolve import load
 from hw_base.errors import ConfigError, DataError
+from hw_base.runs.experiment import Experiment
 from tests.recognizers import save_random
 
 # What lmplz (KenLM 0.3.0) writes for `skewed_text()` with -o 3, and with --prune 0 1 1: discounts; for each order the
@@ -186,6 +190,62 @@ def test_mistakes_are_named(change, message, tmp_path, capsys):
     (tmp_path / "text").write_text(TEXT)
     assert main(["--text", str(tmp_path / "text"), "-o", str(tmp_path / "lm.arpa"), *change]) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+def own_config(folder, **sections):
+    """Utterances with transcripts, divided by their digests, and the config that names them."""
+    for i, text in enumerate(f"{TEXT}{TEXT}".splitlines()):
+        audio.save(folder / "corpus" / "audio" / f"{i}.wav", 0.1 * torch.ones(8000), 16000)
+        path = folder / "corpus" / "transcriptions" / f"{i}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text.upper())
+    parts = {
+        name: {"datasets": [{"type": "CustomDir", "args": {"root": str(folder / "corpus"), "part": name}}]}
+        for name in ("train", "val", "test")
+    }
+    config = {
+        "task": "asr",
+        "name": "lm",
+        "data": parts,
+        "model": "DeepSpeech2",
+        "optimizers": {"model": {"type": "AdamW"}},
+        "trainer": {"max_steps": 1},
+        **sections,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder / "config.json")
+
+
+@pytest.mark.parametrize("level", ["word", "char", "sentencepiece"])
+def test_a_config_gives_the_transcripts_of_its_training_split(level, tmp_path):
+    """As the same texts in a file do, after the normalization of the config's text encoder."""
+    pieces = {"text_encoder": {"type": "SentencePieceTextEncoder", "args": {"vocab_size": 30}}}
+    config = own_config(tmp_path, **(pieces if level == "sentencepiece" else {}))
+    order = ["--order", "2", "--level", level]
+    assert main(["-c", config, *order, "-o", str(tmp_path / "config.arpa")]) == 0
+    split = Experiment(load(config), torch.device("cpu")).split("train", evaluation=False)
+    texts = [record.text.lower() for record in split.records]
+    assert 3 <= len(texts) < 10
+    (tmp_path / "text").write_text("\n".join(texts))
+    if level == "sentencepiece":
+        save_random(tmp_path / "tokens.pth", [f"text_encoder={json.dumps(pieces['text_encoder'])}"], texts)
+        order += ["--text-encoder", str(tmp_path / "tokens.pth")]
+    assert main(["--text", str(tmp_path / "text"), *order, "-o", str(tmp_path / "text.arpa")]) == 0
+    assert (tmp_path / "config.arpa").read_text() == (tmp_path / "text.arpa").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--split", "test"], "--split test: is kept for the test"),
+        (["--split", "vla"], "--split vla: the config has no such split. Did you mean 'val'?"),
+        (["--text", "text"], "leave out one of the two"),
+    ],
+)
+def test_a_split_that_must_not_be_read_is_refused(change, message, tmp_path, capsys):
+    assert main(["-c", own_config(tmp_path), "-o", str(tmp_path / "lm.arpa"), *change]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "lm.arpa").exists()
 
 
 def test_marks_and_empty_texts_are_refused():

@@ -41,7 +41,7 @@ def posteriors_of(utterances):
     return Posteriors(torch.cat(log_probs), lengths, [text for _, text in utterances])
 
 
-def test_the_search_finds_the_smallest_weight_that_mends_the_word(tmp_path):
+def test_the_search_finds_a_weight_that_mends_the_word_and_is_not_at_the_brink(tmp_path):
     """The acoustics prefer "cad" to "cat" by log(0.6 / 0.4), the language model the other way: the weight is known."""
     encoder = CharTextEncoder("abcdt")
     (tmp_path / "text").write_text("cat\n" * 20 + "cad\nbad\n")
@@ -60,7 +60,7 @@ def test_the_search_finds_the_smallest_weight_that_mends_the_word(tmp_path):
     assert [p.wer for p in points] == [0.5] * 6 + [0.0] * 6
     assert [p.cer for p in points] == pytest.approx([1 / 6] * 6 + [0.0] * 6)
     chosen = tuning.best(points)
-    assert (chosen.lm_weight, chosen.word_score) == (grid[3], 0.0)
+    assert (chosen.lm_weight, chosen.word_score) == (grid[4], 0.0)
 
 
 class Recorder(BaseDecoder):
@@ -95,6 +95,31 @@ def test_the_best_of_equal_points_has_the_smallest_weights():
     points = [Point(1.0, -1.0, 0.1, 0.05, 0.0), Point(0.5, -2.0, 0.1, 0.05, 0.0), Point(0.5, 1.0, 0.1, 0.05, 0.0)]
     assert tuning.best(points) == points[2]
     assert tuning.best([*points, Point(3.0, 0.0, 0.1, 0.04, 0.0)]).lm_weight == 3.0
+
+
+def test_of_equal_points_the_middle_of_the_plateau_is_chosen():
+    """Each of the three at 0.1 is as good on its own; only the neighbors of one are good as well."""
+    rates = {0.0: 0.4, 0.5: 0.1, 1.0: 0.1, 1.5: 0.1, 2.0: 0.3}
+    points = [Point(weight, score, wer, 0.05, 0.0) for weight, wer in rates.items() for score in (-1.0, 0.0)]
+    assert tuning.best(points) == Point(1.0, 0.0, 0.1, 0.05, 0.0)
+    assert tuning.best(points[::-1]) == tuning.best(points)
+
+
+@pytest.mark.parametrize(
+    ("rates", "greedy", "said"),
+    [
+        ((0.0, 0.0), 0.1, "val is recognized without a mistake by the acoustics alone"),
+        ((0.2, 0.0), 0.0, "val is recognized without a mistake by the acoustics alone"),
+        ((0.2, 0.2), 0.3, "the language model brings nothing on val: WER 0.2000 with it, 0.2000 without"),
+        ((0.2, 0.25), 0.15, "the language model brings nothing on val: WER 0.2000 with it, 0.1500 without"),
+        ((0.2, 0.1), 0.3, ""),
+    ],
+)
+def test_a_language_model_that_brings_nothing_is_said_so(rates, greedy, said):
+    points = [Point(float(weight), 0.0, wer, 0.05, 0.0) for weight, wer in enumerate(rates)]
+    note = tuning.verdict(points, Point(0.0, 0.0, greedy, 0.05, 0.0), "val")
+    assert note.startswith(said)
+    assert bool(note) == bool(said)
 
 
 def test_the_picture_shows_every_figure_and_frames_the_best():
@@ -141,7 +166,8 @@ def test_the_command_tunes_and_test_reads_what_it_writes(trained, tmp_path, caps
     assert table == [
         [f"{p.lm_weight:g}", f"{p.wer:.4f}", f"{q.wer:.4f}"] for p, q in zip(points[::2], points[1::2], strict=True)
     ]
-    chosen = min(points, key=lambda p: (p.wer, p.cer, p.lm_weight, -p.word_score))
+    chosen = tuning.best(points)
+    assert (chosen.wer, chosen.cer) == min((p.wer, p.cer) for p in points)
     assert f"best: lm_weight {chosen.lm_weight:g}, word_score {chosen.word_score:g}: WER {chosen.wer:.4f}" in printed
     assert (out / "surface.png").read_bytes().startswith(b"\x89PNG")
 

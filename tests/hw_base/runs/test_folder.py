@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 import train as train_script
 from hw_base import checkpoint
@@ -151,6 +152,29 @@ def test_a_signal_saves_and_tells_by_the_exit_code_what_it_was(tmp_path, number,
     assert "all is saved" in said
     assert "Traceback" not in said
     assert checkpoint.newest_good(tmp_path / "run") is not None
+
+
+def test_a_run_whose_hours_are_over_saves_and_is_resumed_to_the_same_weights(tmp_path, capsys):
+    """The same as one that was never ended; the code asks a scheduler to queue it again."""
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    steps = ["--set", "trainer.max_steps=4", "trainer.eval_every=4"]
+    assert train("--run-dir", whole, *steps) == 0
+    limit = ["trainer.max_hours=1e-9"]  # over before the first step
+    for step in range(1, 4):
+        assert train("--run-dir", run, "-r", "auto", *steps, *limit) == 75
+        said = capsys.readouterr().err
+        assert f"trainer.max_hours are over at step {step}, all is saved: resume with --run-dir {run} -r auto" in said
+        assert "Traceback" not in said
+    assert len(checkpoint.numbered(run)) == 2  # another limit is no other run, of which more would be kept
+    assert train("--run-dir", run, "-r", "auto", *steps, "trainer.max_hours=2") == 0
+    (a, b) = (checkpoint.load(folder / "checkpoint-00000004.pth")["model"] for folder in (whole, run))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("hours", ["0", "-1", "1e9", "soon"])
+def test_hours_that_are_none_are_refused(hours, tmp_path, capsys):
+    assert train("--run-dir", tmp_path / "run", "--set", f"trainer.max_hours={hours}") == 2
+    assert capsys.readouterr().err.startswith("error: trainer.max_hours: ")
 
 
 def test_nohup_stays_in_force():
