@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from hw_base import checkpoint
+from hw_base import checkpoint, task_packages
+from hw_base.config.resolve import as_dict, read, resolve
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.runs import cli
 from hw_base.writers.jsonl import read_rows
@@ -141,6 +142,16 @@ def _chosen(sources: Sequence[str], best: int | None, by: str | None) -> list[Pa
     return paths
 
 
+def _laid_over(config: dict[str, Any], path: str) -> dict[str, Any]:
+    """The config with a file's sections, which must not change what the weights mean."""
+    given = read(path)
+    task_packages.import_task(config.get("task"))
+    for section in (*_SAME, "text_encoder"):
+        if section in given:
+            raise ConfigError(f"{path}: {section} says what the weights mean; leave it out")
+    return as_dict(resolve({**config, **given}))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     parser = argparse.ArgumentParser(
@@ -150,6 +161,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the averaged checkpoint")
     parser.add_argument("--best", type=cli.positive(int), metavar="N", help="the N best of the run folder")
     parser.add_argument("--by", metavar="RULE", help='"min val/wer"; by default what the run monitors')
+    parser.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        help="sections to lay over the config of the checkpoint, such as decoders",
+    )
     arguments = parser.parse_args(argv)
 
     def work() -> int:
@@ -158,6 +175,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if output.resolve() in {path.resolve() for path in paths}:
             raise ConfigError(f"--output {output}: is one of the checkpoints to average")
         state = average(paths)
+        if arguments.config is not None:
+            state["config"] = _laid_over(state["config"], arguments.config)
         checkpoint.save(output, state)
         steps = ", ".join(map(str, state["averaged"]))
         print(f"{output}: the mean of {len(paths)} checkpoints, steps {steps}")

@@ -51,7 +51,7 @@ FLOORS = {
         "training grading",
         "doctor reports demos",
         "runs",
-        "average list check grade report demo upload new",
+        "average list check fetch grade report demo upload new",
     ),
     "hw_asr": (
         "augmentations language_models losses models text_encoders",

@@ -33,6 +33,7 @@ def fetch(
     *,
     sha256: str | None = None,
     md5: str | None = None,
+    known_as: str | None = None,
     attempts: int = 6,
     timeout: float = 30.0,
     pause: float = 1.0,
@@ -47,6 +48,7 @@ def fetch(
         path: the file to write; if it is there already, only its checksum is looked at.
         sha256: hexadecimal digest that the file must have.
         md5: hexadecimal digest that the file must have; for sources that publish nothing better.
+        known_as: a name of the file that stays where its address changes from call to call.
         attempts: connections in a row that bring nothing new before the download is given up.
         timeout: seconds without a byte after which a connection counts as lost.
         pause: seconds before a second connection, doubled for each further one that brings nothing new.
@@ -64,7 +66,7 @@ def fetch(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            part = _Part(url, path, checked=bool(sha256 or md5))
+            part = _Part(url, path, checked=bool(sha256 or md5), known_as=known_as)
             _complete(part, attempts, timeout, pause)
             try:
                 _verify(part.path, url, sha256, md5)
@@ -91,14 +93,14 @@ class _Part:
         total: bytes of the whole file, if the server said so.
     """
 
-    def __init__(self, url: str, target: Path, checked: bool) -> None:
-        self.url, self.target = url, target
+    def __init__(self, url: str, target: Path, checked: bool, known_as: str | None = None) -> None:
+        self.url, self.target, self.origin = url, target, known_as or url
         self.path = target.with_name(target.name + ".part")
         self.note = target.with_name(target.name + ".part.json")
         self.total: int | None = None
         known = self._read_note()
         self.validator: str | None = known.get("validator")
-        if known.get("url") != url or not (self.validator or checked):
+        if known.get("url") != self.origin or not (self.validator or checked):
             self.restart()
 
     @property
@@ -121,7 +123,7 @@ class _Part:
             self.restart()
             raise _Retry("the length of the file changed between two connections")
         self.validator, self.total = validator, total
-        self.note.write_text(json.dumps({"url": self.url, "validator": validator}), encoding="utf-8")
+        self.note.write_text(json.dumps({"url": self.origin, "validator": validator}), encoding="utf-8")
 
     def finish(self) -> None:
         storage.move(self.path, self.target)

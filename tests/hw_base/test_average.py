@@ -170,3 +170,26 @@ def test_training_keeps_the_best(tmp_path, keep_best):
 def test_keeping_the_best_needs_a_measure():
     with pytest.raises(ConfigError, match=r"trainer\.keep_best: needs trainer\.monitor"):
         config.load(ROOT / "configs" / "tiny" / "ds2.json", ["trainer.monitor=null", "trainer.keep_best=2"])
+
+
+def test_decoders_that_were_tuned_later_go_into_the_checkpoint(tmp_path):
+    run = ROOT / "tests" / "data" / "first_edition" / "ds2" / "checkpoint-00000008.pth"
+    fragment, output = tmp_path / "decoders.json", tmp_path / "made.pth"
+    fragment.write_text('{"decoders": {"beam": {"type": "BeamSearch", "args": {"beam_size": 7}}}}')
+    assert average.main([str(run), "-c", str(fragment), "-o", str(output)]) == 0
+    made = checkpoint.load(output)
+    assert list(made["config"]["decoders"]) == ["beam"]
+    assert made["config"]["decoders"]["beam"]["args"]["beam_size"] == 7
+    assert all(torch.equal(value, made["model"][name]) for name, value in checkpoint.load(run)["model"].items())
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ('{"model": {"type": "DeepSpeech"}}', "model says what the weights mean"),
+    ('{"decoders": {"beam": "BeamSerch"}}', "Did you mean 'BeamSearch'"),
+])
+def test_what_weights_mean_cannot_be_laid_over(tmp_path, capsys, text, message):
+    run = ROOT / "tests" / "data" / "first_edition" / "ds2" / "checkpoint-00000008.pth"
+    (tmp_path / "x.json").write_text(text)
+    assert average.main([str(run), "-c", str(tmp_path / "x.json"), "-o", str(tmp_path / "made.pth")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "made.pth").exists()
