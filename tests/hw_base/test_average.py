@@ -183,10 +183,13 @@ def test_decoders_that_were_tuned_later_go_into_the_checkpoint(tmp_path):
     assert all(torch.equal(value, made["model"][name]) for name, value in checkpoint.load(run)["model"].items())
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ('{"model": {"type": "DeepSpeech"}}', "model says what the weights mean"),
-    ('{"decoders": {"beam": "BeamSerch"}}', "Did you mean 'BeamSearch'"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"model": {"type": "DeepSpeech"}}', "model says what the weights mean"),
+        ('{"decoders": {"beam": "BeamSerch"}}', "Did you mean 'BeamSearch'"),
+    ],
+)
 def test_what_weights_mean_cannot_be_laid_over(tmp_path, capsys, text, message):
     run = ROOT / "tests" / "data" / "first_edition" / "ds2" / "checkpoint-00000008.pth"
     (tmp_path / "x.json").write_text(text)
