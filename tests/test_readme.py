@@ -146,22 +146,48 @@ import sys
 import hw_base.check, train, test
 from hw_base import checkpoint
 
-imports = ["--import", "my_homework.models", "--import", "my_homework.trainers"]
+imports = ["--import", "my_homework.models", "--import", "my_homework.trainers", "--import", "my_homework.parts"]
 short = ["--set", "model=FrameByFrame", "trainer.type=CountingTrainer", "trainer.max_steps=4", "trainer.log_every=2"]
+short += ["optimizers.model.scheduler={type: StepLR, args: {step_size: 1, gamma: 0.5}}"]
+short += ["metrics.ser=SER", "trainer.monitor=min val/ser", "data.*.collate=LongestFirst"]
 assert hw_base.check.main(["models", "FrameByFrame", *imports]) == 0
 assert train.main(["-c", sys.argv[1], *imports, *short, "--run-dir", "run", "-d", "cpu"]) == 0
 assert test.main(["-r", "run/model_best.pth", *imports, "-d", "cpu", "-o", "output.json"]) == 0
 assert checkpoint.load("run/checkpoint-00000004.pth")["frames"] > 0
 """
 
+PARTS = '''
+from hw_asr.data.collate import ASRCollate
+from hw_asr.metrics import NormalizedEditRate
+from hw_base.registry import COLLATES, METRICS
+
+
+@METRICS.register()
+class SER(NormalizedEditRate):
+    """Sentence error rate: the share of utterances with any mistake."""
+
+    def units(self, text):
+        return [self._normalize(text)]
+
+
+@COLLATES.register()
+class LongestFirst(ASRCollate):
+    """The longest utterance comes first."""
+
+    def __call__(self, items):
+        return super().__call__(sorted(items, key=lambda item: -len(item["waveform"])))
+'''
+
 
 def test_a_model_and_a_trainer_of_ones_own_run_as_contributing_shows_them(tmp_path):
-    """A model is one class, one more logged value one line, more in the checkpoint one method."""
+    """A model, a metric and a collate are one class each, one more logged value one line, more in the checkpoint one
+    method, a schedule one key."""
     package = tmp_path / "my_homework"
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "models.py").write_text(code_of(CONTRIBUTING, "from torch import Tensor"))
     (package / "trainers.py").write_text(code_of(CONTRIBUTING, "from hw_asr.trainer import CTCTrainer\n"))
+    (package / "parts.py").write_text(PARTS)
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}){HOMEWORK}"
     command = [sys.executable, "-c", code, str(ROOT / "configs" / "tiny" / "ds2.json")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -172,6 +198,8 @@ def test_a_model_and_a_trainer_of_ones_own_run_as_contributing_shows_them(tmp_pa
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all("frames" in row for row in rows if row["split"] == "train" and "ctc" in row)
     assert any("frames" in row for row in rows if row["split"] == "val")
+    assert [row["lr"] for row in rows if "lr" in row] == [0.001 / 4, 0.001 / 16]
+    assert [row["ser"] for row in rows if "ser" in row] == [1.0]
 
 
 @pytest.mark.parametrize("package", ["hw_base", "hw_asr", "hw_tts"])
