@@ -34,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--format", choices=sorted(FORMATS), default="txt", help="text, words with times, or subtitles (default: txt)"
     )
-    parser.add_argument("--decoder", metavar="NAME", help="of the checkpoint's config (default: its primary one)")
+    parser.add_argument("--decoder", metavar="NAME", help="of the config (default: its primary one)")
+    parser.add_argument("-c", "--config", metavar="FILE", help="JSON or YAML config laid over the checkpoint's")
+    cli.add_set(parser, "change a key, for example --set 'decoders.beam={type: BeamSearch, args: {lm: lm.arpa}}'")
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
     cli.add_import(parser)
     arguments = parser.parse_args(argv)
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _recognize(arguments: argparse.Namespace) -> int:
-    recognizer = load(arguments.resume, arguments.device, arguments.decoder)
+    recognizer = load(arguments.resume, arguments.device, arguments.decoder, arguments.config, arguments.set)
     found = [(path, fault) for one in arguments.inputs for path, fault in _recordings(one)]
     names = ids_from_paths([path for path, _ in found], Path.cwd(), whole=False)
     several, failed = len(found) > 1, 0

@@ -16,7 +16,7 @@ from hw_asr.transcript import Transcript, Word, words_of
 from hw_base import distributed, trained
 from hw_base.audio import io as audio_io
 from hw_base.audio.mel import LogMelSpectrogram
-from hw_base.config.resolve import build
+from hw_base.config.resolve import build, read
 from hw_base.config.schema import Config
 from hw_base.data.collate import pad_stack
 from hw_base.errors import ConfigError, DataError
@@ -268,19 +268,31 @@ def _pause(log_probs: Tensor) -> int:
     return start + longest // 2 if longest else len(log_probs) // 2
 
 
-def load(path: str | Path, device: str = "auto", decoder: str | None = None) -> CTCRecognizer:
+def load(
+    path: str | Path,
+    device: str = "auto",
+    decoder: str | None = None,
+    config: str | Path | None = None,
+    overrides: Sequence[str] = (),
+) -> CTCRecognizer:
     """Open a checkpoint to recognize speech with it: ``hw_asr.load("model.pth").transcribe("speech.wav")``.
+
+    A language model that the checkpoint's own config names is not opened, because the checkpoint may be of anybody:
+    name it in `config` or `overrides`.
 
     Args:
         path: checkpoint of a recognizer.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:N``.
-        decoder: one of the checkpoint's config; None is its primary one.
+        decoder: one of the config; None is its primary one.
+        config: a file whose sections are laid over the checkpoint's, as `hw_asr.tune_decoder` writes it.
+        overrides: ``"decoders.beam={type: BeamSearch, args: {lm: lm.arpa}}"`` and the like, as for ``--set``.
 
     Raises:
         CheckpointError: missing, damaged, or not a checkpoint.
         ConfigError: the checkpoint of another task; or no such device or decoder.
     """
-    recognizer = trained.load_recognizer(path, distributed.choose_device(device))
+    given = trained.Given(read(config) if config is not None else {}, overrides)
+    recognizer = trained.load_recognizer(path, distributed.choose_device(device), given)
     if not isinstance(recognizer, CTCRecognizer):
         raise ConfigError(f"{path}: a {type(recognizer).__name__}, which hw_asr cannot use")
     if decoder is not None:

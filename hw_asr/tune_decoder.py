@@ -67,13 +67,12 @@ def _work(arguments: argparse.Namespace) -> int:
     arguments.resume = str(run_folder.best_checkpoint(arguments.resume))
     state = trained.read(arguments.resume)
     given = read(arguments.config) if arguments.config else {}
-    raw = {**state["config"], **given}
-    config = resolve(raw, arguments.set, arguments.resume, given)
+    config = trained.config_of(state["config"], arguments.resume, trained.Given(given, arguments.set))
     _check_split(config, arguments.split)
     name = choose_decoder(config, arguments.decoder)
     for key in TUNED:
         for value in vars(arguments)[key]:
-            resolve(raw, [*arguments.set, f"decoders.{name}.args.{key}={value}"])
+            resolve(as_dict(config), [f"decoders.{name}.args.{key}={value}"])
     device = distributed.start(arguments.device)
     logs.start()
     experiment = Experiment(config, device, state)

@@ -15,7 +15,7 @@ from hw_base.grading.settings import Settings
 from hw_base.normalizers import NormalizerName, normalizer
 from hw_base.registry import suggest
 from hw_base.storage import write_json
-from hw_base.trained import load_recognizer
+from hw_base.trained import Given, load_recognizer
 
 # A hypothesis may have so many times the characters of its reference, and this many whatever the reference has.
 _LONGEST_FACTOR, _LONGEST = 20, 1_000
@@ -40,7 +40,7 @@ class ASRGrading(TaskGrading):
 
     def predict(self, checkpoint: Path, data: Path, output: Path) -> dict[str, Any]:
         """Transcribe ``data/audio`` into ``output/output.json``."""
-        recognizer: Any = load_recognizer(checkpoint)
+        recognizer: Any = load_recognizer(checkpoint, given=Given(trust=True))  # written by the sandbox itself
         paths = sorted((data / "audio").iterdir())
         rate = recognizer.features.sample_rate
         rows = []

@@ -6,6 +6,7 @@ were. Those in the config of a checkpoint are taken as they are written: a check
 read the environment of whoever opens it.
 """
 
+import fnmatch
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,8 @@ from hw_base.config.walk import Path, place, sites
 from hw_base.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+# Sections whose components are left out where a file of theirs is not opened: without it they would be something else.
+_LEFT_OUT = ("decoders", "metrics", "augmentations")
 _Found = tuple[Path, str, Callable[[str | None], None]]
 
 
@@ -46,8 +49,8 @@ def expand(tree: dict[str, Any], within: Path = ()) -> None:
 def distrust(tree: dict[str, Any], given: Iterable[str]) -> list[str]:
     """Take out of a checkpoint's config, in place, what would open other files, fill folders or use the network.
 
-    Whoever made the checkpoint may have chosen it. Decoders and metrics that need a file are left out, other paths are
-    forgotten. The recordings of a split are read: that is what a test does.
+    Whoever made the checkpoint may have chosen it. Decoders, metrics and augmentations that need a file are left out,
+    other paths are forgotten. The recordings of a split are read: that is what a test does.
 
     Args:
         tree: the config of the checkpoint, with what was laid over it.
@@ -55,34 +58,49 @@ def distrust(tree: dict[str, Any], given: Iterable[str]) -> list[str]:
 
     Returns:
         The places, for a message.
+
+    Raises:
+        ConfigError: a decoder or metric is changed whose file was not given.
     """
-    named, left_out = list(given), []
-    for path, _, put in list(_paths(tree)):
+    named, left_out, gone = [key.split(".") for key in given], [], []
+    for path, text, put in list(_paths(tree)):
+        if path[0] == "init_from" or (path[0] == "data" and path[-1] != "cache_dir") or _gives(named, path):
+            continue
         where = place(path)
-        about = ".".join(map(str, path[:2]))
-        if any(where.startswith(key) or key.startswith(about) for key in named):
-            continue
-        if path[0] in ("decoders", "metrics") and path[1] in tree[path[0]]:
-            del tree[path[0]][path[1]]
-            where = about
-        elif path[0] in ("decoders", "metrics", "init_from") or (path[0] == "data" and path[-1] != "cache_dir"):
-            continue
+        if path[0] in _LEFT_OUT:
+            where = place(path[:2])
+            if any(_matches(key[:2], path[:2]) for key in named if len(key) > 2):
+                raise ConfigError(
+                    f"{where}: needs {text!r}, which only the checkpoint names: give it with --set {place(path)}={text}"
+                )
+            gone.append(path[:2])
         else:
             put(None)
         left_out.append(where)
-    if tree.get("decoder") not in tree.get("decoders", {}) and "decoder" not in named:
-        tree.pop("decoder", None)
-    return left_out + _downloads(tree, named)
+    for section, key in reversed(list(dict.fromkeys(gone))):  # the last of a list first
+        del tree[str(section)][key]
+    if ("decoders", tree.get("decoder")) in gone and ["decoder"] not in named:
+        del tree["decoder"]
+    return list(dict.fromkeys(left_out)) + _downloads(tree, named)
 
 
-def _downloads(tree: dict[str, Any], named: list[str]) -> list[str]:
+def _gives(named: Iterable[list[str]], path: Path) -> bool:
+    """Whether one of the keys is a place or a section around it."""
+    return any(_matches(key, path[: len(key)]) for key in named)
+
+
+def _matches(key: list[str], path: Path) -> bool:
+    return len(key) == len(path) and all(map(fnmatch.fnmatchcase, map(str, path), key))
+
+
+def _downloads(tree: dict[str, Any], named: list[list[str]]) -> list[str]:
     found = []
     for site in sites(tree):
         arguments = site.raw.get("args") if isinstance(site.raw, dict) else None
-        where = f"{place(site.path)}.args.download"
-        if isinstance(arguments, dict) and arguments.get("download") and not any(map(where.startswith, named)):
+        where = (*site.path, "args", "download")
+        if isinstance(arguments, dict) and arguments.get("download") and not _gives(named, where):
             arguments["download"] = False
-            found.append(where)
+            found.append(place(where))
     return found
 
 

@@ -38,7 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError("nothing to examine: give a config with -c, or a checkpoint with -r")
         state = trained.read(arguments.resume) if arguments.resume else None
         given = read(arguments.config) if arguments.config else {}
-        config = resolve({**(state["config"] if state else {}), **given}, arguments.set, arguments.resume, given)
+        if state is None:
+            config = resolve(given, arguments.set)
+        else:
+            config = trained.config_of(state["config"], arguments.resume, trained.Given(given, arguments.set))
         device = distributed.start(arguments.device)
         logging.getLogger("hw_base").setLevel(logging.WARNING)
         findings = []

@@ -1,7 +1,6 @@
 """The command lines of ``train.py`` and ``test.py``, and how errors end a program."""
 
 import argparse
-import copy
 import json
 import logging
 import os
@@ -11,8 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from hw_base import components, distributed, task_packages, trained
-from hw_base.config.paths import distrust
-from hw_base.config.resolve import as_dict, read, resolve
+from hw_base.config.resolve import as_dict, read
 from hw_base.config.schema import TEST_PREFIX, TRAIN_SPLIT
 from hw_base.errors import HwError
 from hw_base.registry import TASKS
@@ -96,12 +94,7 @@ def evaluate_main(argv: Sequence[str] | None = None) -> int:
             if name != TRAIN_SPLIT:
                 overrides += [f"data.{name}.batch_size={arguments.batch_size}"] if arguments.batch_size else []
                 overrides += [f"data.{name}.workers={arguments.jobs}"] if arguments.jobs is not None else []
-        raw = copy.deepcopy(raw)
-        left_out = distrust(raw, [*given, *(text.partition("=")[0] for text in arguments.set)])
-        if left_out:
-            told = "the checkpoint names other files or downloads, which are not opened unless -c or --set gives them"
-            log.warning("%s: %s", told, ", ".join(left_out))
-        config = resolve(raw, overrides, arguments.resume, given)
+        config = trained.config_of(raw, arguments.resume, trained.Given(given, overrides))
         device = distributed.start(arguments.device)
         logs.start()
         code: int = TASKS[config.task](config).test(arguments, state, device)

@@ -104,13 +104,15 @@ class Experiment:
 
     def model(self) -> BaseModel:
         """The model on its device, with the weights of the checkpoint or of ``init_from``, if any."""
+        if self.state is not None:
+            self._refuse_other_model(self.state, self.source)
+            trained.refuse_larger(self.config, self.task, self.state["model"], self.source)
         model: BaseModel = build("model", self.config.model, registry.MODELS, **self.task.model_arguments())
         if self.origin is not None:
             with checkpoint.restoring(str(self.config.init_from)):
                 self._refuse_other_model(self.origin, self.config.init_from)
                 self.task.initialize(model, self.origin, str(self.config.init_from))
         elif self.state is not None:
-            self._refuse_other_model(self.state, self.source)
             checkpoint.load_weights(model, self.state["model"], self.source)
         return model.to(self.device)
 

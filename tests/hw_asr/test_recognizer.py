@@ -18,7 +18,7 @@ from hw_base.config.resolve import resolve
 from hw_base.errors import CheckpointError, ConfigError, DataError
 from hw_base.runs.experiment import Experiment
 from hw_base.task import BaseTask
-from hw_base.trained import load_recognizer, load_task
+from hw_base.trained import Given, load_recognizer, load_task
 from tests.conftest import ROOT
 from tests.recognizers import save_random
 
@@ -158,7 +158,8 @@ def test_the_package_of_the_task_is_found(path):
 
 def test_a_missing_language_model_matters_to_transcripts_alone(tmp_path):
     section = "{beam: {type: BeamSearch, args: {lm: gone.arpa, lm_weight: 0.5}}}"
-    recognizer = load_recognizer(save_random(tmp_path / "beam.pth", [f"decoders={section}"]))
+    path = save_random(tmp_path / "beam.pth", [f"decoders={section}"])
+    recognizer = load_recognizer(path, given=Given(overrides=[f"decoders={section}"]))
     assert len(recognizer.posteriors(tones(0.5), 16000)) == 2
     with pytest.raises(DataError, match=r"gone\.arpa"):
         recognizer.transcribe_batch(tones(0.5), 16000)
