@@ -318,7 +318,7 @@ def test_a_checkpoint_opens_no_files_of_its_own_choice(trained, tmp_path, caplog
     checkpoint.save(hostile, state)
     arguments = ["-r", str(hostile), "-d", "cpu", "-o", str(tmp_path / "out.json")]
     assert test_script.main(arguments) == 0
-    assert "not opened unless -c or --set gives them: " in capsys.readouterr().err
+    assert "not opened unless -c or --set gives them: " in caplog.text + capsys.readouterr().err
     assert not (tmp_path / "filled").exists()
     assert test_script.main([*arguments, "--set", f"decoders.beam.args.lm={tmp_path / 'mine'}"]) == 2
     assert "mine" in capsys.readouterr().err
