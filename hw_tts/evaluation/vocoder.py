@@ -7,17 +7,15 @@ from typing import Any
 
 import torch
 
-from hw_base import distributed, storage
-from hw_base.audio import io as audio
+from hw_base import distributed
 from hw_base.config.resolve import build
-from hw_base.errors import ConfigError
 from hw_base.metrics import MetricBag
 from hw_base.registry import METRICS
-from hw_base.runs import outputs
 from hw_base.runs.experiment import Experiment
+from hw_base.runs.outputs import in_order
 from hw_base.task import BaseTask
+from hw_tts.evaluation.outputs import finish, row_of
 from hw_tts.evaluation.scores import vocoder_pairs
-from hw_tts.metrics.base import Pair
 from hw_tts.vocoders.hifigan import HiFiGANVocoder
 
 
@@ -53,37 +51,10 @@ def test(task: BaseTask, arguments: Namespace, state: dict[str, Any], device: to
             for pair in vocoder_pairs(batch, waveform, features.sample_rate):
                 scores.update(pair)
                 voiced += len(pair.synthesized) / features.sample_rate
-                rows.append(_row(output, name, pair))
+                rows.append(row_of(output, name, pair))
         seconds, voiced = (sum(part) for part in zip(*distributed.gather((seconds, voiced)), strict=True))
         figures[name] = scores.compute() | {"real_time_factor": seconds / max(voiced, 1e-9)}
-        everything += outputs.in_order(rows, split)
+        everything += in_order(rows, split)
     if distributed.is_main():
-        storage.write_json(output, everything)
-        about = {"checkpoint": str(arguments.resume), "step": state.get("step")}
-        path = outputs.add_metrics(output, about, figures)
-        for name, values in figures.items():
-            print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
-        print(f"{len(everything)} utterances -> {output}, {_folder(output)}/ and {path}")
+        finish(arguments, state, everything, figures)
     return 0
-
-
-def _folder(output: Path) -> Path:
-    return output.with_name(f"{output.stem}_wavs")
-
-
-def _row(output: Path, split: str, pair: Pair) -> dict[str, Any]:
-    """Write the audio of one utterance; its row of the output."""
-    path = _folder(output) / split / outputs.file_name(pair.utterance_id, ".wav")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--output {output}: {path.parent} cannot be made: {error.strerror}") from None
-    audio.save(path, pair.synthesized, pair.sample_rate)
-    return {
-        "id": pair.utterance_id,
-        "split": split,
-        "text": pair.text,
-        "speaker": pair.speaker,
-        "audio_path": str(path),
-        "seconds": round(len(pair.synthesized) / pair.sample_rate, 4),
-    }

@@ -1,6 +1,6 @@
 """Losses of acoustic models, each a mean over valid positions."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -81,58 +81,50 @@ class DurationLoss(nn.Module):
         return masked_mean(distance(predicted, duration_target(durations, self.domain), self.norm), mask)
 
 
-@LOSSES.register()
-class PitchLoss(nn.Module):
-    """Distance between predicted and recorded pitch, normalized by the model.
+class _VarianceLoss(nn.Module):
+    """Distance between a predicted and a recorded value of each token or frame, normalized by the model.
+
+    Attributes:
+        value: what is predicted.
 
     Args:
         norm: ``l1`` or ``mse``.
     """
 
+    value: ClassVar[str]
+
     def __init__(self, norm: Norm = "mse") -> None:
         super().__init__()
         self.norm = norm
 
-    def forward(
-        self, pitch_predicted: Tensor, pitch_target: Tensor, variance_length: Tensor, **batch: Any
-    ) -> SumAndCount:
+    def forward(self, **batch: Any) -> SumAndCount:
         """Mean over tokens or frames.
 
         Args:
-            pitch_predicted (Tensor): (B, N).
-            pitch_target (Tensor): (B, N).
-            variance_length (Tensor): (B,), int64.
-            batch: not used.
+            batch: ``<value>_predicted`` and ``<value>_target``, (B, N); ``variance_length``, (B,), int64.
+
+        Raises:
+            ConfigError: the model does not predict the value.
         """
-        mask = length_mask(variance_length, pitch_target.shape[1])
-        return masked_mean(distance(pitch_predicted, pitch_target, self.norm), mask)
+        hint = "a FastSpeech2 predicts pitch and energy, a FastSpeech neither"
+        predicted = _output(batch, f"{self.value}_predicted", type(self).__name__, hint)
+        target: Tensor = batch[f"{self.value}_target"]
+        mask = length_mask(batch["variance_length"], target.shape[1])
+        return masked_mean(distance(predicted, target, self.norm), mask)
 
 
 @LOSSES.register()
-class EnergyLoss(nn.Module):
-    """Distance between predicted and recorded energy, normalized by the model.
+class PitchLoss(_VarianceLoss):
+    """Distance between predicted and recorded pitch, normalized by the model."""
 
-    Args:
-        norm: ``l1`` or ``mse``.
-    """
+    value = "pitch"
 
-    def __init__(self, norm: Norm = "mse") -> None:
-        super().__init__()
-        self.norm = norm
 
-    def forward(
-        self, energy_predicted: Tensor, energy_target: Tensor, variance_length: Tensor, **batch: Any
-    ) -> SumAndCount:
-        """Mean over tokens or frames.
+@LOSSES.register()
+class EnergyLoss(_VarianceLoss):
+    """Distance between predicted and recorded energy, normalized by the model."""
 
-        Args:
-            energy_predicted (Tensor): (B, N).
-            energy_target (Tensor): (B, N).
-            variance_length (Tensor): (B,), int64.
-            batch: not used.
-        """
-        mask = length_mask(variance_length, energy_target.shape[1])
-        return masked_mean(distance(energy_predicted, energy_target, self.norm), mask)
+    value = "energy"
 
 
 def _output(batch: dict[str, Any], key: str, loss: str, hint: str) -> Tensor:

@@ -95,14 +95,14 @@ class SynthesisModel(BaseModel):
             spectrogram (Tensor): (B, F, T).
             spectrogram_length (Tensor): (B,), int64.
             source_id (Tensor): who speaks, (B,), int64.
-            target_id (Tensor): who shall speak, (B,), int64; or
-            noise: deviation of the latent as a share of the posterior's.
-            target_embedding (Tensor): of `mix_speakers`.
+            target_id (Tensor): who shall speak, (B,), int64.
+            noise: standard deviation of the latent, as a fraction of the posterior's.
+            target_embedding (Tensor): of `mix_speakers`, instead of ``target_id``.
 
         Returns:
             dict: ``waveform`` (B, S), ``waveform_length`` (B,).
 
         Raises:
-            ConfigError: this model cannot.
+            ConfigError: this model cannot, or does not know a speaker.
         """
         raise ConfigError(f"{type(self).__name__} cannot convert voices; a VITS2 can")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hw_base import distributed
-from hw_base.config.schema import Config, PathText
+from hw_base.config.schema import PathText
 from hw_base.nn.losses import SumAndCount
 from hw_base.registry import TRAINERS
 from hw_base.training.parts import TrainerParts
@@ -47,10 +47,6 @@ class SynthesisTrainer(BaseTrainer):
         if len(self.optimizations) == 1:
             own.append(OneLoss({name: self.weights.weight(name) for name in self.loss_modules}))
         return [*super().watchers(), *own]
-
-    @classmethod
-    def metric_names(cls, config: Config) -> list[str]:
-        return list(config.metrics)
 
     def update_metrics(self, batch: dict[str, Any], split: str) -> None:
         with torch.autocast(self.device.type, self.setup.amp_dtype, enabled=self.setup.amp_dtype is not None):

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hw_base.config.schema import Config
 from hw_base.errors import ConfigError
 from hw_base.nn.losses import SumAndCount
 from hw_base.registry import TRAINERS
@@ -64,10 +63,6 @@ class VITS2Trainer(SynthesisTrainer):
     def watchers(self) -> list[Watcher]:
         weights = {name: self.weights.weight(name) for name in self.loss_modules}
         return [*super().watchers(), Adversaries(), OneLoss(weights, "generator")]
-
-    @classmethod
-    def metric_names(cls, config: Config) -> list[str]:
-        return list(config.metrics)
 
     def losses(self, batch: dict[str, Any]) -> Iterator[tuple[str, Losses]]:
         self.model.set_step(self.step, self._origin_step)

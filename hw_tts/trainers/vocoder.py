@@ -10,7 +10,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from hw_base import distributed
-from hw_base.config.schema import Config, PathText
+from hw_base.config.schema import PathText
 from hw_base.metrics import MetricBag
 from hw_base.nn.losses import SumAndCount
 from hw_base.registry import TRAINERS
@@ -62,10 +62,6 @@ class VocoderTrainer(BaseTrainer):
     def watchers(self) -> list[Watcher]:
         weights = {name: self.weights.weight(name) for name in self.loss_modules}
         return [*super().watchers(), Adversaries(), OneLoss(weights, "generator")]
-
-    @classmethod
-    def metric_names(cls, config: Config) -> list[str]:
-        return list(config.metrics)
 
     def losses(self, batch: dict[str, Any]) -> Iterator[tuple[str, dict[str, Tensor | SumAndCount]]]:
         modules: dict[str, Any] = self.loss_modules

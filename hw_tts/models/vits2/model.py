@@ -323,22 +323,6 @@ class VITS2(SynthesisModel):
         noise: float = 1.0,
         target_embedding: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Say a recording with another voice.
-
-        Args:
-            spectrogram (Tensor): of the recording, (B, F, T).
-            spectrogram_length (Tensor): int64, (B,).
-            source_id (Tensor): who speaks in it, int64, (B,).
-            target_id (Tensor): who shall speak, int64, (B,).
-            noise: deviation of the latent as a share of the posterior's.
-            target_embedding (Tensor): instead of ``target_id``, (B, G).
-
-        Returns:
-            dict: ``waveform`` (B, S), ``waveform_length`` (B,).
-
-        Raises:
-            ConfigError: the model has a single voice, or does not know a speaker.
-        """
         source, target = self._speaker(source_id, None), self._speaker(target_id, target_embedding)
         return synthesis.convert(self.generator, spectrogram, spectrogram_length, source, target, noise)
 

@@ -76,6 +76,14 @@ def test_variance_losses(loss, name, norm, expected):
     assert value(loss(norm)(**batch)) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("loss", "name"), [(PitchLoss, "pitch"), (EnergyLoss, "energy")])
+def test_variance_losses_of_a_model_that_predicts_none(loss, name):
+    batch = {"spectrogram_predicted": torch.zeros(1, 2, 3), "tokens_length": torch.tensor([2])}
+    message = rf"{loss.__name__} needs '{name}_predicted', .* gives \['spectrogram_predicted'\]; .*FastSpeech2"
+    with pytest.raises(ConfigError, match=message):
+        loss()(**batch)
+
+
 def test_half_precision_is_measured_in_single():
     guess = torch.full((1, 1, 1000), -8.0, dtype=torch.bfloat16)
     batch = {"spectrogram": torch.full((1, 1, 1000), -8.01), "spectrogram_length": torch.tensor([1000])}
