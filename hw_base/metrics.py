@@ -1,6 +1,7 @@
 """Figures of a whole corpus, accumulated over batches and processes: sums first, one division at the end."""
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
@@ -19,10 +20,12 @@ class BaseMetric(ABC):
         sum_names: what the sums are.
         totals (Tensor): the sums, (len(sum_names),), float64, on the CPU; processes add theirs and compute from that.
         best: the figure of outputs equal to their references; None where it compares with no reference.
+        weight_name: the sum that says how much an utterance counts for in the figure; None is as much as any other.
     """
 
     sum_names: ClassVar[tuple[str, ...]]
     best: ClassVar[float | None] = 0.0
+    weight_name: ClassVar[str | None] = None
 
     def __init__(self) -> None:
         self.totals: Tensor = torch.zeros(len(self.sum_names), dtype=torch.float64)
@@ -42,6 +45,18 @@ class BaseMetric(ABC):
     def reset(self) -> None:
         """Forget everything."""
         self.totals = torch.zeros_like(self.totals)
+
+
+class Measured(NamedTuple):
+    """The figure of a single utterance.
+
+    Attributes:
+        value: of the utterance alone.
+        weight: how much it counts for in the figure of the corpus.
+    """
+
+    value: float
+    weight: float
 
 
 Metric = TypeVar("Metric", bound=BaseMetric)
@@ -68,6 +83,7 @@ class MetricBag(Generic[Metric]):
                 fault = f"{kind} has no totals; its __init__ must call super().__init__()"
                 raise ConfigError(f"metrics.{name}: {fault}") from error
         self._metrics = {(name, group): copy.deepcopy(m) for group in groups for name, m in metrics.items()}
+        self._alone = {name: copy.deepcopy(m) for name, m in metrics.items()}
         self._joint = joint
 
     def update(
@@ -83,6 +99,29 @@ class MetricBag(Generic[Metric]):
         for (_, group), metric in self._metrics.items():
             if group in groups and (wanted is None or wanted(metric)):
                 metric.update(*values)
+
+    def update_one(
+        self, *values: Any, groups: Collection[str] = ("",), wanted: Callable[[Metric], bool] | None = None
+    ) -> dict[str, Measured]:
+        """Add one utterance, which each metric measures once for all groups; the arguments are those of `update`.
+
+        Returns:
+            dict: metric -> what it is of this utterance alone; without those that are not defined for it.
+        """
+        found = {}
+        for name, metric in self._alone.items():
+            if wanted is not None and not wanted(metric):
+                continue
+            metric.reset()
+            metric.update(*values)
+            sums = metric.details()
+            for group in groups:
+                if (name, group) in self._metrics:
+                    self._metrics[name, group].totals += metric.totals
+            weight = sums.get(metric.weight_name, 1.0) if metric.weight_name is not None else 1.0
+            if weight > 0 and math.isfinite(value := metric.compute()):
+                found[name] = Measured(value, weight)
+        return found
 
     def any(self, wanted: Callable[[Metric], bool]) -> bool:
         """Whether there is such a metric."""
@@ -155,6 +194,7 @@ class EditRate(BaseMetric):
     """
 
     sum_names = ("substitutions", "deletions", "insertions", "references", "correct")
+    weight_name = "references"
 
     @abstractmethod
     def units(self, text: str) -> Sequence[str]:

@@ -1,18 +1,19 @@
 """What a report shows of runs of speech recognition."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hw_asr.evaluation import scoring
 from hw_asr.evaluation.systems import System, systems_of
 from hw_base.reports.blocks import Block, Cell, Clip, Code, Example, Intervals, Paragraph, Section, Stages, Table
 from hw_base.reports.bootstrap import compare
-from hw_base.reports.common import kind_of
+from hw_base.reports.common import kind_of, spread
 from hw_base.reports.contract import Page, TaskReport
 from hw_base.reports.language import Language
 from hw_base.reports.record import Run
 
 _MOST_STAGES = 4
+_MOST_CONFUSIONS = 10
 _TEST = "python test.py -r {run} -o {run}/output.json"
 Pair = tuple[System, System]
 
@@ -32,6 +33,7 @@ class ASRReport(TaskReport):
             *_proofs(runs, systems, say),
             *_utterances(systems, page),
             _speakers(systems, say),
+            _confusions(runs, page),
             _augmentations(runs, page),
             _progress(runs, page),
         ]
@@ -210,6 +212,34 @@ def _rate(counts: Sequence[tuple[float, float]]) -> float:
     return sum(errors for errors, _ in counts) / max(1.0, sum(units for _, units in counts))
 
 
+def _confusions(runs: Sequence[Run], page: Page) -> Section:
+    """Which letters are taken for which others, at the last evaluation of each split."""
+    say = page.say
+    blocks: list[Block] = []
+    for run in runs:
+        pictures = {m.split: m for m in run.media if (m.example, m.what) == ("confusion", "matrix")}
+        for split, medium in pictures.items():
+            clip = page.media.picture(medium.path, say("Confusion of letters"))
+            title = say("{run}, {split}, step {n}", run=run.name, split=split, n=medium.step)
+            blocks.append(Example(title, clips=[clip] if clip is not None else []))
+            tables = [t for t in run.tables("confusions") if (t.get("split"), t.get("step")) == (split, medium.step)]
+            rows = [row for table in tables for row in table["rows"][:_MOST_CONFUSIONS] if _is_row(row)]
+            if rows:
+                columns = ("target", "prediction", "count", "share")
+                blocks.append(Table([say(column) for column in columns], rows))
+    if not blocks:
+        return Section(
+            say("Confusion of letters"), [Paragraph(say("No evaluation recorded which letters were confused."))]
+        )
+    about = say("The share of each target letter that was recognized as the letter of the column, in percent.")
+    return Section(say("Confusion of letters"), [Paragraph(about), *blocks])
+
+
+def _is_row(row: Any) -> bool:
+    """Whether cells of a recorded table can be shown."""
+    return isinstance(row, list) and all(isinstance(cell, str | int | float | None) for cell in row)
+
+
 def _augmentations(runs: Sequence[Run], page: Page) -> Section:
     """What each run uses, and utterances before and after."""
     say = page.say
@@ -249,21 +279,10 @@ def _progress(runs: Sequence[Run], page: Page) -> Section:
     say = page.say
     blocks: list[Block] = []
     for run in runs:
-        tables = _spread(run.tables("predictions"), _MOST_STAGES)
-        rows = [
-            [table.get("step"), *row]
-            for table in tables
-            for row in table["rows"][: page.most]
-            if isinstance(row, list) and all(isinstance(cell, str | int | float | None) for cell in row)
-        ]
+        recorded = run.tables("predictions")
+        tables = [recorded[i] for i in spread(len(recorded), _MOST_STAGES)]
+        rows = [[table.get("step"), *row] for table in tables for row in table["rows"][: page.most] if _is_row(row)]
         columns = tables[-1].get("columns") if tables else None
         if rows and isinstance(columns, list):
             blocks += [Paragraph(run.name), Table([say(c) for c in ("step", *map(str, columns))], rows)]
     return Section(say("Predictions by stage of training"), blocks or [Paragraph(say("None."))])
-
-
-def _spread(rows: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
-    """First, last and some between."""
-    if len(rows) <= most:
-        return list(rows)
-    return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]

@@ -32,29 +32,39 @@ class Comparison:
     p_value: float
     utterances: int
 
-    def words(self, first: str, second: str, figure: str, say: Language) -> str:
-        """What it means, in a few sentences."""
+    def words(
+        self, first: str, second: str, figure: str, say: Language, rate: bool = True, higher: bool = False
+    ) -> str:
+        """What it means, in a few sentences.
+
+        Args:
+            first: name of the first system.
+            second: likewise.
+            figure: name of what was measured.
+            say: in which language.
+            rate: the figure is an error rate, to be shown in percent.
+            higher: the higher figure is the better one.
+        """
         if self.difference == 0:
-            same = "{first} and {second} have the same {figure}, {rate} %: no difference was measured."
-            return say(same, first=first, second=second, figure=figure, rate=f"{100 * self.first:.2f}")
-        better, worse = (second, first) if self.difference < 0 else (first, second)
+            same = "{first} and {second} have the same {figure}, {rate}: no difference was measured."
+            shown = f"{100 * self.first:.2f} %" if rate else f"{self.first:.4g}"
+            return say(same, first=first, second=second, figure=figure, rate=shown)
+        second_wins = (self.difference > 0) is higher
+        values = (self.second, self.first) if second_wins else (self.first, self.second)
+        names = {"better": second if second_wins else first, "worse": first if second_wins else second}
         sign = 1 if self.difference > 0 else -1
-        low, high = sorted(100 * sign * bound for bound in self.interval)
-        sentences = [
-            say(
-                "{better} has the lower {figure}: {low_rate} % against {high_rate} % of {worse}, a difference of "
-                "{points} points (95 % interval {low} to {high}).",
-                better=better,
-                worse=worse,
-                figure=figure,
-                low_rate=f"{100 * min(self.first, self.second):.2f}",
-                high_rate=f"{100 * max(self.first, self.second):.2f}",
-                points=f"{100 * abs(self.difference):.2f}",
-                low=f"{low:.2f}",
-                high=f"{high:.2f}",
-            ),
-            verdict(self.p_value, say),
-        ]
+        interval = sorted(sign * bound for bound in self.interval)
+        keys, numbers = ("good", "bad", "points", "low", "high"), (*values, abs(self.difference), *interval)
+        shown_numbers = [f"{100 * number:.2f}" if rate else f"{number:.4g}" for number in numbers]
+        sentence = (
+            "{better} has the lower {figure}: {good} % against {bad} % of {worse}, a difference of {points} points "
+            "(95 % interval {low} to {high})."
+            if rate
+            else "{better} has the better {figure}: {good} against {bad} of {worse}, a difference of {points} "
+            "(95 % interval {low} to {high})."
+        )
+        told = say(sentence, **names, figure=figure, **dict(zip(keys, shown_numbers, strict=True)))
+        sentences = [told, verdict(self.p_value, say)]
         if self.utterances < _FEW:
             sentences.append(say("{n} utterances are few; compare on more.", n=self.utterances))
         return " ".join(sentences)

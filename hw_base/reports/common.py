@@ -12,7 +12,7 @@ from hw_base.reports.language import Language
 from hw_base.reports.record import Run
 
 _LONGEST_VALUE = 300  # characters of a config's value
-_MOST_POINTS = 2000  # of a curve
+_MOST_POINTS, _ALL_POINTS = 2000, 60_000  # of a curve, of all curves
 
 
 def overview(runs: Sequence[Run], say: Language) -> Section:
@@ -45,12 +45,15 @@ def configs(runs: Sequence[Run], say: Language) -> Section:
 
 def curves(runs: Sequence[Run], main_metrics: Sequence[str], say: Language) -> Section:
     """Two charts, each with its chooser."""
+    count = sum(len(splits) for run in runs for splits in run.curves.values())
+    most = max(2, min(_MOST_POINTS, _ALL_POINTS // max(count, 1)))
     found = []
     for run in runs:
         for metric, splits in run.curves.items():
             for split, (steps, values) in splits.items():
-                stride = -(-len(steps) // _MOST_POINTS)
-                found.append(Curve(metric, run.name, split, steps[::stride], values[::stride]))
+                kept = spread(len(steps), most)
+                rounded = [float(f"{values[i]:.6g}") for i in kept]
+                found.append(Curve(metric, run.name, split, [steps[i] for i in kept], rounded))
     if not found:
         return Section(say("Curves"), [Paragraph(say("Nothing was logged yet."))])
     metrics = dict.fromkeys(curve.metric for curve in found)
@@ -130,6 +133,13 @@ def writing(say: Language) -> Section:
 def kind_of(section: Any) -> str:
     """The class that a section of a config names."""
     return str(section.get("type", "")) if isinstance(section, Mapping) else str(section or "")
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Places in a list: the first, the last and some between, at most so many (two or more)."""
+    if count <= most:
+        return list(range(count))
+    return [round(i * (count - 1) / (most - 1)) for i in range(most)]
 
 
 def left_out(page: Page) -> list[Section]:

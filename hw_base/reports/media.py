@@ -15,7 +15,7 @@ from hw_base.writers import plots
 log = logging.getLogger(__name__)
 
 _N_FFT, _HOP = 512, 128
-_WIDEST = 1000  # pixels
+_WIDEST = 1600  # pixels
 _MOST_PIXELS = 50_000_000
 _QUALITY = 80
 

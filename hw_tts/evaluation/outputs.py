@@ -8,12 +8,19 @@ from typing import Any
 from hw_base import storage
 from hw_base.audio import io as audio
 from hw_base.errors import ConfigError
+from hw_base.metrics import Measured
 from hw_base.runs import outputs
 from hw_tts.metrics.base import Pair
 
 
-def row_of(output: Path, split: str, pair: Pair) -> dict[str, Any]:
+def row_of(output: Path, split: str, pair: Pair, measured: Mapping[str, Measured]) -> dict[str, Any]:
     """Write the audio of one utterance, ``<output>_wavs/<split>/<id>.wav``; its row of the output.
+
+    Args:
+        output: file of the rows.
+        split: of the data.
+        pair: what was synthesized and what was recorded.
+        measured: metric -> what it is of this utterance, and how much that counts for in the corpus's figure.
 
     Raises:
         ConfigError: it cannot be written.
@@ -31,6 +38,8 @@ def row_of(output: Path, split: str, pair: Pair) -> dict[str, Any]:
         "speaker": pair.speaker,
         "audio_path": str(path),
         "seconds": round(len(pair.synthesized) / pair.sample_rate, 4),
+        "metrics": {name: round(one.value, 6) for name, one in measured.items()},
+        "weights": {name: round(one.weight, 6) for name, one in measured.items()},
     }
 
 

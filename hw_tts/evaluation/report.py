@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hw_base.reports.blocks import Block, Cell, Clip, Code, Example, Paragraph, Section, Stages, Table
+from hw_base.reports.common import spread
 from hw_base.reports.contract import Page, TaskReport
 from hw_base.reports.language import Language
-from hw_base.reports.record import Media, Run, finite
+from hw_base.reports.record import Media, Output, Row, Run, finite
+from hw_tts.evaluation import measured
 
 _MOST_STAGES = 5
 _SHOWN_METRICS = 6
@@ -19,12 +21,14 @@ class TTSReport(TaskReport):
     main_metrics = ("mcd", "mel", "log_mel_l1")
 
     def sections(self, runs: Sequence[Run], page: Page) -> list[Section]:
-        """Figures of the tests, stages of training, speakers, what ``test.py`` synthesized."""
+        """Figures of the tests, comparisons, speakers, stages of training, what ``test.py`` synthesized."""
+        systems = [system for run in runs for system in measured.systems_of(run)]
         return [
             _figures(runs, page.say),
+            measured.comparisons(systems, page.say),
             _speakers(runs, page.say),
             _stages(runs, page),
-            _tested(runs, page),
+            *(_ranked(systems, page) if systems else [_tested(runs, page)]),
         ]
 
 
@@ -56,9 +60,7 @@ def _figures(runs: Sequence[Run], say: Language) -> Section:
     rows: list[list[Cell]] = [
         [run.name, file, split, *(values.get(name) for name in names)] for run, file, split, values in entries
     ]
-    about = say(
-        "Lower is better for distances and error rates; metrics of utterances are not kept, so there is no paired test."
-    )
+    about = say("Lower is better for distances and error rates.")
     return Section(title, [Paragraph(about), Table([say("run"), say("file"), say("split"), *names], rows)])
 
 
@@ -100,7 +102,7 @@ def _stages(runs: Sequence[Run], page: Page) -> Section:
                 clip = page.media.sound(recorded.path, say("recording"))
                 picture = page.media.spectrogram(recorded.path, say("spectrogram"))
                 examples.append(Example(say("recording"), clips=[c for c in (clip, picture) if c is not None]))
-            for step in _spread(steps, _MOST_STAGES):
+            for step in (steps[i] for i in spread(len(steps), _MOST_STAGES)):
                 clips = [_clip(m, page) for m in media if m.step == step and m.what != _RECORDED]
                 details = _metrics_at(run, split, step)
                 examples.append(Example(say("step {n}", n=step), details, clips=[c for c in clips if c is not None]))
@@ -151,24 +153,42 @@ def _tested(runs: Sequence[Run], page: Page) -> Section:
     blocks: list[Block] = []
     for run in runs:
         for output in run.outputs:
-            examples = []
-            for row in output.rows[: page.most]:
-                name = row.get("audio_path")
-                if not isinstance(name, str) or "\0" in name:
-                    continue
-                path = Path(name)
-                if not path.is_file():  # the folder was moved since
-                    path = output.path.with_name(f"{output.path.stem}_wavs") / str(row.get("split", "")) / path.name
-                made = [page.media.sound(path, say("synthesized")), page.media.spectrogram(path, say("spectrogram"))]
-                details = [(say(key), str(row[key])) for key in ("speaker", "text") if row.get(key) is not None]
-                examples.append(Example(str(row["id"]), details, clips=[clip for clip in made if clip is not None]))
+            made = [_spoken(output, row, page) for row in output.rows[: page.most]]
+            examples = [example for example in made if example.clips]
             if examples:
                 blocks.append(Stages(f"{run.name}, {output.path.name}", examples))
     return Section(say("Synthesis of the test splits"), blocks or [Paragraph(say("None."))])
 
 
-def _spread(steps: Sequence[int], most: int) -> list[int]:
-    """First, last and some between."""
-    if len(steps) <= most:
-        return list(steps)
-    return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
+def _spoken(output: Output, row: Row, page: Page, title: str | None = None) -> Example:
+    """One utterance of an output, with its metrics."""
+    say, name = page.say, row.get("audio_path")
+    details = [(say(key), str(row[key])) for key in ("speaker", "text") if row.get(key) is not None]
+    details += [(metric, f"{value:.4g}") for metric, value in measured.numbers(row, "metrics").items()]
+    clips: list[Clip | None] = []
+    if isinstance(name, str) and "\0" not in name:
+        path = Path(name)
+        if not path.is_file():  # the folder was moved since
+            path = output.path.with_name(f"{output.path.stem}_wavs") / str(row.get("split", "")) / path.name
+        clips = [page.media.sound(path, say("synthesized")), page.media.spectrogram(path, say("spectrogram"))]
+    return Example(title or str(row["id"]), details, clips=[clip for clip in clips if clip is not None])
+
+
+def _ranked(systems: Sequence[measured.System], page: Page) -> list[Section]:
+    """The worst and best utterances of the first system of each split, as all systems say them."""
+    say = page.say
+    worst: list[Block] = []
+    best: list[Block] = []
+    for split in dict.fromkeys(system.split for system in systems):
+        here = [system for system in systems if system.split == split]
+        order = measured.ranked(here[0])
+        told = Paragraph(say("Ranked by {metric}.", metric=measured.ranking(here[0])))
+        bad = order[::-1][: page.most]
+        good = [utterance for utterance in order if utterance not in bad][: page.most]
+        for blocks, ids in ((worst, bad), (best, good)):
+            blocks += [told] if ids else []
+            for utterance in ids:
+                examples = [_spoken(s.output, s.rows[utterance], page, s.name) for s in here if utterance in s.rows]
+                blocks.append(Stages(f"{split}: {utterance}", examples))
+    none: list[Block] = [Paragraph(say("None."))]
+    return [Section(say("Worst utterances"), worst or none), Section(say("Best utterances"), best or none)]

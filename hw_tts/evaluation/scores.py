@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hw_base.data.split import Split
 from hw_base.errors import ConfigError
-from hw_base.metrics import MetricBag
+from hw_base.metrics import Measured, MetricBag
 from hw_tts.metrics.base import Pair, SynthesisMetric
 from hw_tts.models.base import SynthesisModel
 from hw_tts.synthesizer import waveforms_of
@@ -57,16 +57,29 @@ class Scores:
 
     def __init__(self, metrics: Mapping[str, SynthesisMetric], speakers: Sequence[str] = ()) -> None:
         shown = speakers if 1 < len(speakers) <= MAX_SPEAKERS else ()
+        self._metrics = list(metrics.values())
         self._bag = MetricBag(metrics, ("", *shown))
 
     def wants_matched(self) -> bool:
         """Whether some metric needs synthesis with the recording's own timing."""
         return self._bag.any(lambda metric: metric.matched_only)
 
-    def update(self, pair: Pair) -> None:
-        """Add one pair: of matched timing for the metrics that need it, of free timing for all the others."""
-        groups = ("", pair.speaker) if pair.speaker else ("",)
-        self._bag.update(pair, groups=groups, wanted=lambda metric: metric.matched_only == pair.matched)
+    def update(self, pairs: Sequence[Pair]) -> list[dict[str, Measured]]:
+        """Add the pairs of a batch: of matched timing for the metrics that need it, of free timing for all the others.
+
+        Returns:
+            list: for each pair, metric -> what it is of this pair alone.
+        """
+        for metric in self._metrics:
+            metric.prepare([pair for pair in pairs if pair.matched == metric.matched_only])
+        return [
+            self._bag.update_one(
+                pair,
+                groups=("", pair.speaker) if pair.speaker else ("",),
+                wanted=lambda metric, matched=pair.matched: metric.matched_only == matched,  # type: ignore[misc]
+            )
+            for pair in pairs
+        ]
 
     def compute(self) -> dict[str, float]:
         """The values over all processes; starts anew. A metric that no pair is defined for is left out."""

@@ -50,15 +50,17 @@ def test(task: Any, arguments: Namespace, state: dict[str, Any], device: torch.d
         for batch in experiment.loader(split):
             batch = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
             waveforms = speak_batch(model, batch, vocoder)
-            for pair in pairs_of(batch, waveforms, task.features.sample_rate):
-                scores.update(pair)
+            pairs = pairs_of(batch, waveforms, task.features.sample_rate)
+            measured = scores.update(pairs)
+            if scores.wants_matched() and vocoder is not None:
+                waveforms = matched_waveforms(batch | model(**batch), vocoder)
+                matched = scores.update(pairs_of(batch, waveforms, task.features.sample_rate, matched=True))
+                for one, more in zip(measured, matched, strict=False):  # a model may give nothing of matched timing
+                    one.update(more)
+            for pair, one in zip(pairs, measured, strict=True):
                 durations = pair.durations.tolist() if pair.durations is not None else None
                 recorded = round(len(pair.reference) / pair.sample_rate, 4)
-                rows.append(row_of(output, name, pair) | {"recorded_seconds": recorded, "durations": durations})
-            if scores.wants_matched() and vocoder is not None:
-                matched = matched_waveforms(batch | model(**batch), vocoder)
-                for pair in pairs_of(batch, matched, task.features.sample_rate, matched=True):
-                    scores.update(pair)
+                rows.append(row_of(output, name, pair, one) | {"recorded_seconds": recorded, "durations": durations})
         figures[name] = scores.compute()
         everything += in_order(rows, split)
     if distributed.is_main():

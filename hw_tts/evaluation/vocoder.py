@@ -49,9 +49,9 @@ def test(task: BaseTask, arguments: Namespace, state: dict[str, Any], device: to
             waveform = vocoder(batch["spectrogram"].to(device), batch["spectrogram_length"]).cpu()
             seconds += time.perf_counter() - started
             for pair in vocoder_pairs(batch, waveform, features.sample_rate):
-                scores.update(pair)
+                measured = scores.update_one(pair)
                 voiced += len(pair.synthesized) / features.sample_rate
-                rows.append(row_of(output, name, pair))
+                rows.append(row_of(output, name, pair, measured))
         seconds, voiced = (sum(part) for part in zip(*distributed.gather((seconds, voiced)), strict=True))
         figures[name] = scores.compute() | {"real_time_factor": seconds / max(voiced, 1e-9)}
         everything += in_order(rows, split)

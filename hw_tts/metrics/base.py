@@ -3,6 +3,7 @@
 import logging
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -91,6 +92,9 @@ class SynthesisMetric(BaseMetric):
 
     matched_only: ClassVar[bool] = False
 
+    def prepare(self, pairs: Sequence[Pair]) -> None:
+        """Do for several pairs together what is slow for each alone, before each is added."""
+
     @abstractmethod
     def update(self, pair: Pair) -> None:
         """Add a pair."""
@@ -103,6 +107,7 @@ class MeanMetric(SynthesisMetric):
     """
 
     sum_names = ("sum", "weight", "pairs", "skipped")
+    weight_name = "weight"
 
     @abstractmethod
     def measure(self, pair: Pair) -> tuple[float, float] | None:

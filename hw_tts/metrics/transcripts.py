@@ -37,6 +37,7 @@ class SynthesisErrorRate(SynthesisMetric):
     """
 
     sum_names = ("substitutions", "deletions", "insertions", "references", "correct", "pairs")
+    weight_name = "references"
 
     def __init__(
         self,
@@ -83,14 +84,23 @@ class SynthesisErrorRate(SynthesisMetric):
         self._waiting.clear()
         super().reset()
 
-    def _transcribe(self, sample_rate: int) -> None:
+    def prepare(self, pairs: Sequence[Pair]) -> None:
+        """Transcribe what no metric asked for before."""
         recognizer = _recognizer(*self._where)
-        waiting = self._waiting.pop(sample_rate)
-        key = (*self._where, self.audio)
-        new = [pair for pair in waiting if key not in pair.transcripts]  # another metric may have asked before
-        heard = recognizer.transcribe_batch([pair.waveform(self.audio) for pair in new], sample_rate) if new else []
-        for pair, text in zip(new, heard, strict=True):
-            pair.transcripts[key] = text
+        key = self._key
+        for sample_rate in dict.fromkeys(pair.sample_rate for pair in pairs):
+            new = [pair for pair in pairs if pair.sample_rate == sample_rate and key not in pair.transcripts]
+            heard = recognizer.transcribe_batch([pair.waveform(self.audio) for pair in new], sample_rate) if new else []
+            for pair, text in zip(new, heard, strict=True):
+                pair.transcripts[key] = text
+
+    @property
+    def _key(self) -> tuple[str, str, str]:
+        return (*self._where, self.audio)
+
+    def _transcribe(self, sample_rate: int) -> None:
+        waiting, key = self._waiting.pop(sample_rate), self._key
+        self.prepare(waiting)
         normalize = normalizer(self.normalizer)
         for pair in waiting:
             edits = count_edits(self.units(normalize(pair.text)), self.units(normalize(pair.transcripts[key])))

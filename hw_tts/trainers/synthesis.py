@@ -52,13 +52,13 @@ class SynthesisTrainer(BaseTrainer):
         with torch.autocast(self.device.type, self.setup.amp_dtype, enabled=self.setup.amp_dtype is not None):
             waveforms = speak_batch(self.model, batch, self.vocoder)
         rate = self.features.sample_rate
-        for i, pair in enumerate(pairs_of(batch, waveforms, rate)):
-            self.scores.update(pair)
+        pairs = pairs_of(batch, waveforms, rate)
+        self.scores.update(pairs)
+        for i, pair in enumerate(pairs):
             if self.shows(split, pair.utterance_id):
                 self._shown.append(spoken(batch, i, pair, self.front_end))
         if self.scores.wants_matched():
-            for pair in pairs_of(batch, matched_waveforms(batch, self.vocoder), rate, matched=True):
-                self.scores.update(pair)
+            self.scores.update(pairs_of(batch, matched_waveforms(batch, self.vocoder), rate, matched=True))
 
     def compute_metrics(self, split: str) -> dict[str, float]:
         shown = [one for part in distributed.gather(self._shown) for one in part]

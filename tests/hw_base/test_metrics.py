@@ -160,6 +160,25 @@ def test_a_bag_keeps_groups_and_metrics_apart_and_starts_anew():
     assert set(bag.compute().values()) == {0.0}
 
 
+def test_one_utterance_is_measured_once_for_all_groups_and_told_alone():
+    class Rate(WordRate):
+        calls = 0
+
+        def update(self, *pair):
+            Rate.calls += 1
+            super().update(*pair)
+
+    bag = MetricBag({"wer": Rate(), "n": Counted()}, ("", "a", "b"))
+    wanted = {"wanted": lambda metric: isinstance(metric, Rate)}
+    assert bag.update_one(["x y"], ["x z"], groups=("", "a"), **wanted) == {"wer": (0.5, 2.0)}
+    assert bag.update_one(["x y z w"], ["x y z w"], groups=("", "b"), **wanted) == {"wer": (0.0, 4.0)}
+    assert bag.update_one([None], ["x"], **wanted) == {}  # of no reference there is no rate
+    assert Rate.calls == 3
+    values = bag.compute()
+    assert (values["wer"], values["wer/a"], values["wer/b"]) == (pytest.approx(1 / 6), 0.5, 0.0)
+    assert bag.update_one(3, wanted=lambda metric: isinstance(metric, Counted)) == {"n": (3.0, 1.0)}
+
+
 class Forgotten(Counted):
     def __init__(self) -> None:
         self.weight = 1.0

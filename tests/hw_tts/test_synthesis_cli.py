@@ -186,3 +186,7 @@ def test_output_tells_of_every_utterance(fastspeech2, tmp_path):
         assert sum(row["durations"]) * 256 / 22050 == pytest.approx(row["seconds"], abs=1e-3)
     figures = json.loads((tmp_path / "metrics.json").read_text())["output.json"]["splits"]["test"]
     assert {"log_mel_l1", "log_mel_l1/en-us", "log_mel_l1/en-us+f3", "stoi"} <= set(figures)
+    for name in ("log_mel_l1", "stoi"):  # of free and of matched timing
+        weights = [row["weights"][name] for row in rows]
+        total = sum(row["metrics"][name] * weight for row, weight in zip(rows, weights, strict=True))
+        assert total / sum(weights) == pytest.approx(figures[name], abs=1e-4)

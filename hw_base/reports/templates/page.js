@@ -47,5 +47,15 @@ function drawAll() {
   }
   document.querySelectorAll(".intervals").forEach(drawIntervals);
 }
+// A picture that was made small opens in its own size.
+const large = document.createElement("dialog");
+large.className = "large";
+large.onclick = () => large.close();
+document.body.append(large);
+for (const image of document.querySelectorAll("figure img")) {
+  const open = () => { large.replaceChildren(image.cloneNode()); large.showModal(); };
+  Object.assign(image, { tabIndex: 0, onclick: open, onkeydown: (event) => { if (event.key === "Enter") open(); } });
+  image.setAttribute("role", "button");
+}
 drawAll();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);

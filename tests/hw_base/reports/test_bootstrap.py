@@ -65,6 +65,16 @@ def test_few_utterances_are_named():
     assert "2 utterances are few" in compare([(1, 5), (2, 5)], [(0, 5), (1, 5)]).words("A", "B", "WER", SAY)
 
 
+def test_a_metric_is_said_as_it_is_and_the_higher_one_may_be_better():
+    result = compare([(4.0, 1.0)] * 40, [(5.0, 1.0)] * 40)
+    assert result.words("A", "B", "mcd", SAY, rate=False).startswith("A has the better mcd: 4 against 5 of B")
+    assert "a difference of 1 (95 % interval 1 to 1)" in result.words("A", "B", "mcd", SAY, rate=False)
+    higher = result.words("A", "B", "stoi", SAY, rate=False, higher=True)
+    assert higher.startswith("B has the better stoi: 5 against 4 of A")
+    same = compare([(4.0, 1.0)], [(4.0, 1.0)])
+    assert "the same mcd, 4: no difference" in same.words("A", "B", "mcd", SAY, rate=False)
+
+
 @pytest.mark.parametrize(("p", "said"), [(0.0004, "fewer than one in 1000"), (0.02, "20 in 1000"), (0.4, "chance")])
 def test_p_values_in_words(p, said):
     assert said in verdict(p, SAY)

@@ -1,10 +1,13 @@
 """The report of real small runs: what it holds, in a browser too, and what hostile runs cannot do to it."""
 
+import itertools
 import json
 import re
 import shutil
 
+import numpy as np
 import pytest
+import torch
 
 import test as test_script
 import train as train_script
@@ -14,6 +17,7 @@ from hw_base.reports.contract import Page
 from hw_base.reports.language import Language
 from hw_base.reports.media import MediaStore
 from hw_base.reports.record import read_runs
+from hw_base.writers.media import png_bytes, wav_bytes
 from tests.browser import chromium, look, wait_for
 from tests.conftest import ROOT
 
@@ -108,6 +112,58 @@ def test_a_page_of_synthesis_shows_stages_with_sound(tts, tmp_path):
     assert html.count("<audio") >= 5  # the recording, two stages, two of the test
 
 
+@pytest.fixture(scope="module")
+def other_tts(tts, tmp_path_factory):
+    """A run like the first whose utterances all measured better."""
+    folder = tmp_path_factory.mktemp("o") / "better"
+    shutil.copytree(tts, folder)
+    rows = json.loads((folder / "output.json").read_text())
+    for row in rows:
+        row["metrics"]["mcd"] /= 2
+    (folder / "output.json").write_text(json.dumps(rows))
+    return folder
+
+
+def test_synthesis_is_compared_utterance_by_utterance(tts, other_tts, tmp_path):
+    text = text_of(page_of(tmp_path, tts, other_tts))
+    assert "better has the better mcd" in text
+    worst = max(json.loads((tts / "output.json").read_text()), key=lambda row: row["metrics"]["mcd"])
+    section = text.split("Worst utterances")[2].partition("Best utterances")[0]  # behind the navigation
+    assert "Ranked by mcd" in section
+    assert section.index(f"test: {worst['id']}") == section.index("test: ")
+
+
+def test_pictures_of_the_evaluations_are_shown(asr, tts, tmp_path):
+    html = page_of(tmp_path, asr, tts)
+    captions = re.findall("<figcaption>(.*?)</figcaption>", html)
+    assert captions.count("alignment") == 3  # at three steps
+    assert captions.count("Confusion of letters") == 1
+    assert "share" in text_of(html).partition("The share of each target letter")[2]
+
+
+def test_long_runs_of_many_pictures_make_a_page_below_ten_megabytes(asr, tts, tmp_path):
+    """Three runs of 10,000 logged steps and twelve evaluations of three utterances of ten seconds."""
+    noise = np.random.default_rng(0)
+    runs = [tmp_path / name for name in ("a", "b", "c")]
+    for run in runs:
+        shutil.copytree(tts, run)
+        sound, picture = run / "media" / "long.wav", run / "media" / "large.png"
+        samples = torch.from_numpy(noise.uniform(-0.5, 0.5, 10 * 22050))
+        sound.write_bytes(wav_bytes(samples, 22050))
+        picture.write_bytes(png_bytes(noise.integers(0, 256, (500, 900, 3), dtype=np.uint8)))
+        with (run / "metrics.jsonl").open("a") as file:
+            for step in range(4, 10_004):
+                values = {name: noise.random() for name in ("loss", "mel", "duration", "pitch", "energy", "grad_norm")}
+                file.write(json.dumps({"step": step, "split": "train", **values}) + "\n")
+            for step, n in itertools.product(range(1000, 13_000, 1000), range(3)):
+                for kind, what, path in (("audio", "synthesized", sound), ("image", "alignment", picture)):
+                    row = {"step": step, "split": "val", kind: f"u{n}/{what}", "file": f"media/{path.name}"}
+                    file.write(json.dumps(row) + "\n")
+    html = page_of(tmp_path, *runs, asr)
+    assert 8_000_000 < len(html.encode()) < 10_000_000
+    assert "found no room in this page" in html
+
+
 def test_what_test_py_did_not_make_is_asked_for(asr, tmp_path):
     shutil.copytree(asr, tmp_path / "bare", ignore=shutil.ignore_patterns("output.json", "metrics.json"))
     text = text_of(page_of(tmp_path, tmp_path / "bare"))
@@ -131,6 +187,11 @@ def test_the_page_in_a_browser(asr, other, tts, tmp_path):
         assert wait_for(window, drawn.replace("textContent", "textContent === 'lr'"))
         window.execute_script("window.player = document.querySelector('audio'); window.player.play()")
         assert wait_for(window, "return window.player.currentTime") > 0
+        window.execute_script("window.small = document.querySelector('figure img'); small.click()")
+        shown = "return document.querySelector('dialog.large[open] img')?.width === small.naturalWidth"
+        wait_for(window, shown)
+        window.execute_script("document.querySelector('dialog.large').click()")
+        assert not window.execute_script("return document.querySelector('dialog.large[open]')")
         light = window.execute_script("return getComputedStyle(document.body).backgroundColor")
         for width, scheme in ((390, "light"), (390, "dark"), (1280, "dark")):
             look(window, width, scheme)
@@ -189,9 +250,9 @@ def test_a_full_page_leaves_media_out_and_says_so(asr):
     assert f"{store.left_out} sounds and pictures found no room" in html
 
 
-def test_everything_is_translated(asr, other, tts):
+def test_everything_is_translated(asr, other, tts, other_tts):
     say = Language("ru")
-    for paths in ([asr], [asr, other], [tts], [other, other]):
+    for paths in ([asr], [asr, other], [tts], [tts, other_tts], [other, other]):
         render.html("t", report.sections_of(read_runs(paths), Page(MediaStore(1000), say)), say, "")
     assert say.missing == set()
 
