@@ -4,5 +4,6 @@ from hw_asr.checks.augmentations import check_augmentation
 from hw_asr.checks.decoders import check_decoder
 from hw_asr.checks.losses import check_loss
 from hw_asr.checks.models import check_model
+from hw_asr.checks.positions import check_offsets, check_shift
 
-__all__ = ["check_augmentation", "check_decoder", "check_loss", "check_model"]
+__all__ = ["check_augmentation", "check_decoder", "check_loss", "check_model", "check_offsets", "check_shift"]

@@ -6,6 +6,7 @@ from hw_tts.checks.losses import check_loss
 from hw_tts.checks.metrics import check_metric
 from hw_tts.checks.models import check_model
 from hw_tts.checks.positions import check_positions
+from hw_tts.checks.synthesizers import check_synthesizer
 from hw_tts.checks.vocoders import check_vocoder
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "check_model",
     "check_positions",
     "check_regulator",
+    "check_synthesizer",
     "check_vocoder",
 ]

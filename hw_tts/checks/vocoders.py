@@ -8,8 +8,12 @@ from torch import Tensor
 
 from hw_base.checks import Candidate, Contract, Outcome, declare, expect, expect_close, samples
 from hw_tts.features.acoustic import TTSFeatures
+from hw_tts.models.hifigan.generator import Generator, GeneratorSizes
 from hw_tts.vocoders.base import BaseVocoder
 from hw_tts.vocoders.griffin_lim import GriffinLim
+from hw_tts.vocoders.hifigan import HiFiGANVocoder
+
+_SIZES = GeneratorSizes((8, 4, 4), (16, 8, 8), 16, "2", (3,), ((1, 3),))  # of a HiFi-GAN
 
 VOCODER: Contract[Candidate] = Contract("vocoder")
 
@@ -85,9 +89,14 @@ def waveforms_are_finite(candidate: Candidate) -> None:
         expect(torch.isfinite(vocoder(x)).all(), f"a finite waveform of {name}", "NaN or infinity")
 
 
+def _hifigan(constants: dict[str, Any]) -> HiFiGANVocoder:
+    """Small, with random weights."""
+    return HiFiGANVocoder(Generator(constants["n_mels"], _SIZES), constants)
+
+
 declare(
     "vocoders",
     check_vocoder,
     BaseVocoder,
-    parts={"GriffinLim": (GriffinLim, {})},
+    parts={"GriffinLim": (GriffinLim, {}), "HiFiGANVocoder": (_hifigan, {})},
 )
