@@ -1,16 +1,21 @@
 """Figures of a whole corpus, accumulated over batches and processes: sums first, one division at the end."""
 
 import copy
+import importlib.util
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hw_base import distributed
 from hw_base.errors import ConfigError, MissingPackageError
+
+# Pairs of units from which on two texts are compared by a compiled loop.
+_LARGE = 10**8
 
 
 class BaseMetric(ABC):
@@ -180,7 +185,13 @@ def count_edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Edits:
     left = [units.setdefault(unit, len(units)) for unit in reference]
     right = [units.setdefault(unit, len(units)) for unit in hypothesis]
     cost = min(len(left), len(right)) + 1
-    distance, substitutions = divmod(Levenshtein.distance(left, right, weights=(cost, cost, cost + 1)), cost)
+    if len(left) * len(right) > _LARGE and importlib.util.find_spec("numba") is not None:
+        from hw_base.long_edits import weighted_distance
+
+        weighted = weighted_distance(np.array(left), np.array(right), Levenshtein.distance(left, right))
+    else:
+        weighted = Levenshtein.distance(left, right, weights=(cost, cost, cost + 1))
+    distance, substitutions = divmod(weighted, cost)
     # Insertions + deletions and insertions - deletions are both known now.
     gaps, surplus = distance - substitutions, len(right) - len(left)
     return Edits(substitutions, (gaps - surplus) // 2, (gaps + surplus) // 2, len(reference))

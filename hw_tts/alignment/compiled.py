@@ -3,21 +3,9 @@
 This module needs numba and is imported by :mod:`hw_tts.alignment.search` when it is used.
 """
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call, without the GIL, and keep the machine code where a folder for it can be written."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        result: Callable[..., Any] = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no place for its cache
-        result = numba.njit(**options)(function)
-    return result
+from hw_base.compiled import compiled
 
 
 @compiled

@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 from tests.hw_asr.test_score import report, run, write
 
 
-@pytest.mark.parametrize("length", [14_000, pytest.param(98_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("length", [14_000, 98_000])
 def test_one_row_of_many_characters_is_counted_exactly(tmp_path, capsys, length):
     """Symbols that the reference lacks cost one edit each; where lengths are equal, those are all substitutions."""
     words = ["".join(random.Random(i).choices("abcdefgh", k=6)) for i in range(length // 7)]

@@ -3,17 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-import numba
-
 from hw_asr.decoders.scoring.fusion import TOKEN_UNITS, WORD_UNITS
 from hw_asr.decoders.scoring.lexicon import ROOT
 from hw_asr.decoders.scoring.tokens import INSIDE, SEPARATOR
 from hw_asr.language_models.pair_table import FIRST_MULTIPLIER, SECOND_MULTIPLIER
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call, without the GIL, and keep the machine code where a folder for it can be written."""
-    return _compile(function)
+from hw_base.compiled import compiled
 
 
 def compiled_part(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -21,16 +15,7 @@ def compiled_part(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Without reference counts: each use of an array would cost two atomic additions, which were 70 % of a search's time.
     """
-    return _compile(function, _nrt=False, forceinline=True)
-
-
-def _compile(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    options = {"nogil": True, "error_model": "numpy", **options}
-    try:
-        result: Callable[..., Any] = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba found no place for its cache
-        result = numba.njit(**options)(function)
-    return result
+    return compiled(function, _nrt=False, forceinline=True)
 
 
 @compiled_part

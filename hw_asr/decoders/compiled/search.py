@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hw_asr.decoders.compiled.scoring import compiled, compiled_part, ends_text, must_continue_word, step_bonus
+from hw_asr.decoders.compiled.scoring import compiled_part, ends_text, must_continue_word, step_bonus
 from hw_asr.decoders.scoring.fusion import Fusion
 from hw_asr.decoders.scoring.options import Found, SearchOptions
 from hw_asr.decoders.scoring.tokens import INSIDE
+from hw_base.compiled import compiled
 
 _HASH_MULTIPLIER, _TOKEN_MULTIPLIER, _HASH_STEP = 6364136223846793005, 2654435761, 1442695040888963407
 _NO_PARENT, _ROOT_HASH = -2, -1
