@@ -4,10 +4,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hw_base import task_packages, trained
-from hw_base.demos import Limits, demo_of
+from hw_base.demos import Limits, TaskDemo, demo_of
 from hw_base.errors import ConfigError, MissingPackageError
 from hw_base.runs import cli
 from hw_base.runs.folder import best_checkpoint
@@ -45,18 +46,16 @@ def build(checkpoints: Sequence[str], device: str, limits: Limits) -> Any:
         MissingPackageError: gradio is not installed.
         CheckpointError: a checkpoint that cannot be used.
     """
-    paths = [best_checkpoint(path) for path in checkpoints]
-    demos = []
-    for path in paths:
+    demos: dict[TaskDemo, list[Path]] = {}
+    for path in map(best_checkpoint, checkpoints):
         task = trained.read(path)["config"].get("task")
         task_packages.import_task(task)
-        demos.append(demo_of(task))
+        demos.setdefault(demo_of(task), []).append(path)
     gradio = _gradio()
-    with gradio.Blocks(title="Speech", analytics_enabled=False, fill_width=len(paths) > 1) as page, gradio.Row():
-        for path, demo in zip(paths, demos, strict=True):
-            with gradio.Column(min_width=360):
-                gradio.Textbox(str(path), label="checkpoint", interactive=False)
-                demo.build(path, device, limits)
+    with gradio.Blocks(title="Speech", analytics_enabled=False, fill_width=len(checkpoints) > 1) as page, gradio.Row():
+        for demo, paths in demos.items():
+            with gradio.Column(min_width=320):
+                demo.build(paths, device, limits)
     return page
 
 

@@ -1,7 +1,9 @@
 """What a task shows in the demo; its module is named in `hw_base.task_packages.DEMOS` and defines ``DEMO``."""
 
+import html
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +26,19 @@ class Limits:
 
 
 class TaskDemo(ABC):
-    """One checkpoint of a task in the browser."""
+    """The checkpoints of a task in the browser, side by side below one input."""
 
     @abstractmethod
-    def build(self, path: Path, device: str, limits: Limits) -> None:
-        """Open the checkpoint and add its controls to the page that is being built, with gradio.
+    def build(self, paths: Sequence[Path], device: str, limits: Limits) -> None:
+        """Open the checkpoints and add their controls to the page that is being built, with gradio.
 
         What a visitor gives and cannot be used is answered by ``gradio.Error`` with the message of the `HwError`.
         """
+
+
+def heading(path: Path) -> str:
+    """The name of a checkpoint as HTML, for ``gradio.HTML``."""
+    return f'<code style="overflow-wrap: anywhere">{html.escape(str(path))}</code>'
 
 
 def demo_of(task: Any) -> TaskDemo:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hw_base.audio import io as audio
 from hw_base.data.collate import pad_stack
 from hw_base.errors import CheckpointError, ConfigError, DataError
 from hw_base.registry import suggest
+from hw_tts.alignment.intervals import phones_from_durations
 from hw_tts.models.base import SynthesisModel
 from hw_tts.text.cutting import halves, sentences
 from hw_tts.vocoders.loading import BaseVocoder, load_vocoder
@@ -43,6 +45,19 @@ def waveforms_of(output: Mapping[str, Tensor], vocoder: BaseVocoder | None) -> l
         lengths = output["spectrogram_length"] * vocoder.hop_length
     rows = waveform.float().clamp(-1.0, 1.0).cpu()
     return [row[:length] for row, length in zip(rows, lengths.tolist(), strict=True)]
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What was said of one text.
+
+    Attributes:
+        waveform (Tensor): (S,), float32, in [-1, 1], on the CPU.
+        phones: ``[[symbol, start_s, end_s], ...]``; empty names are pauses and blanks, None a model without durations.
+    """
+
+    waveform: Tensor
+    phones: list[list[Any]] | None
 
 
 class Synthesizer:
@@ -134,8 +149,12 @@ class Synthesizer:
         controls = {name: value for name, value in given.items() if value is not None}
         return self.speak_batch([text], speaker, **controls)[0], self.sample_rate
 
-    @torch.inference_mode()
     def speak_batch(self, texts: Sequence[str], speaker: str | None = None, **controls: Any) -> list[Tensor]:
+        """A waveform (S,) for each text; see `say`."""
+        return [speech.waveform for speech in self.say(texts, speaker, **controls)]
+
+    @torch.inference_mode()
+    def say(self, texts: Sequence[str], speaker: str | None = None, **controls: Any) -> list[Speech]:
         """Say texts of any length: sentence by sentence, with a pause between.
 
         Args:
@@ -144,7 +163,7 @@ class Synthesizer:
             controls: as the model's ``synthesize`` takes them: ``speed``, ``pitch``, ``energy`` as factors, and so on.
 
         Returns:
-            list: a waveform (S,) for each text.
+            list: for each text its waveform, and which stretch of it is which symbol.
 
         Raises:
             ConfigError: an unknown speaker, or a control that the model does not have.
@@ -154,14 +173,14 @@ class Synthesizer:
         self._check(controls)
         pieces = [self._pieces(text) for text in texts]
         tokens = [piece for one in pieces for piece in one]
-        spoken: list[Tensor] = []
+        spoken: list[Speech] = []
         for start in range(0, len(tokens), MAX_BATCH):
             spoken += self._speak(tokens[start : start + MAX_BATCH], speaker_id, controls)
         said = iter(spoken)
         return [self._joined([next(said) for _ in one]) for one in pieces]
 
-    def _speak(self, pieces: Sequence[list[int]], speaker_id: int, controls: Mapping[str, Any]) -> list[Tensor]:
-        """One batch of token ids; a waveform for each."""
+    def _speak(self, pieces: Sequence[list[int]], speaker_id: int, controls: Mapping[str, Any]) -> list[Speech]:
+        """One batch of token ids; what is said of each."""
         tokens, length = pad_stack([torch.tensor(piece, dtype=torch.int64) for piece in pieces])
         ids = torch.full((len(pieces),), speaker_id, dtype=torch.int64)
         given: dict[str, Any] = {
@@ -173,7 +192,18 @@ class Synthesizer:
             speaker_id=ids.to(self._device),
             **given,
         )
-        return waveforms_of(output, self.vocoder)
+        waveforms, durations = waveforms_of(output, self.vocoder), output.get("durations")
+        return [
+            Speech(waveform, self._phones(piece, durations, i))
+            for i, (piece, waveform) in enumerate(zip(pieces, waveforms, strict=True))
+        ]
+
+    def _phones(self, tokens: Sequence[int], durations: Tensor | None, row: int) -> list[list[Any]] | None:
+        if durations is None:
+            return None
+        names = self.task.text_encoder.names(tokens)
+        frames = durations[row, : len(tokens)].tolist()
+        return phones_from_durations(names, frames, self.sample_rate, self.task.features.hop_length)
 
     def mixed(self, shares: Mapping[str, float]) -> dict[str, Tensor]:
         """The control for `speak_batch` that gives a voice between known ones.
@@ -218,10 +248,22 @@ class Synthesizer:
         output = self.model.voice_conversion(spectrogram, length, spoken, noise=noise, **voice)
         return waveforms_of(output, None)[0]
 
-    def _joined(self, waveforms: Sequence[Tensor]) -> Tensor:
-        """One waveform, with a pause between its parts."""
+    def _joined(self, parts: Sequence[Speech]) -> Speech:
+        """One speech, with a pause between its parts."""
         pause = torch.zeros(round(PAUSE_SECONDS * self.sample_rate))
-        return torch.cat([part for waveform in waveforms for part in (pause, waveform)][1:])
+        sounds: list[Tensor] = []
+        phones: list[list[Any]] = []
+        now = 0.0
+        for i, part in enumerate(parts):
+            if i:
+                sounds.append(pause)
+                phones.append(["", now, now + len(pause) / self.sample_rate])
+                now += len(pause) / self.sample_rate
+            sounds.append(part.waveform)
+            phones += [[symbol, now + start, now + end] for symbol, start, end in part.phones or ()]
+            now += len(part.waveform) / self.sample_rate
+        known = all(part.phones is not None for part in parts)
+        return Speech(torch.cat(sounds), phones if known else None)
 
     def _pieces(self, text: str) -> list[list[int]]:
         """Token ids of each sentence, or of the parts of one that is too long; what has nothing to say is left out."""

@@ -9,7 +9,8 @@ import pytest
 
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars --autoplay-policy=no-user-gesture-required"
+    "--disable-component-update --disable-sync --hide-scrollbars --autoplay-policy=no-user-gesture-required "
+    "--use-fake-device-for-media-stream --use-fake-ui-for-media-stream"  # a microphone that beeps, without a question
 )
 
 

@@ -1,31 +1,33 @@
 """A recognizer in the demo: a recording in, the text of every decoder, its words with times and confidence."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 from hw_asr.decoders import GreedyDecoder
 from hw_asr.recognizer import CTCRecognizer, load
 from hw_base.audio import io as audio
 from hw_base.config.resolve import build
-from hw_base.demos import Limits, TaskDemo
+from hw_base.demos import Limits, TaskDemo, heading
 from hw_base.errors import DataError, HwError
 from hw_base.registry import DECODERS
 
 Rows = list[list[str | float]]
+_TABLES = {"text": ["decoder", "text"], "words": ["decoder", "word", "start, s", "end, s", "confidence"]}
 
 
 class ASRDemo(TaskDemo):
     """See `TaskDemo`."""
 
-    def build(self, path: Path, device: str, limits: Limits) -> None:
-        """Recording or file, a button, two tables."""
+    def build(self, paths: Sequence[Path], device: str, limits: Limits) -> None:
+        """Recording or file, a button; two tables for each checkpoint."""
         import gradio
 
-        recognizers = _by_decoder(load(path, device))
+        opened = [_by_decoder(load(path, device)) for path in paths]
 
-        def recognize(file: str | None) -> tuple[Rows, Rows]:
+        def recognize(file: str | None) -> list[Rows]:
             try:
-                return heard(recognizers, file, limits)
+                return [table for recognizers in opened for table in heard(recognizers, file, limits)]
             except HwError as error:
                 raise gradio.Error(str(error)) from None
 
@@ -33,10 +35,14 @@ class ASRDemo(TaskDemo):
             sources=["upload", "microphone"], type="filepath", label="recording", buttons=["download"]
         )
         button = gradio.Button("Recognize", variant="primary")
-        texts = gradio.Dataframe(headers=["decoder", "text"], label="text", interactive=False, wrap=True)
-        headers = ["decoder", "word", "start, s", "end, s", "confidence"]
-        words = gradio.Dataframe(headers=headers, label="words", interactive=False)
-        button.click(recognize, recording, [texts, words])
+        tables = []
+        with gradio.Row():
+            for path in paths:
+                with gradio.Column(min_width=320):
+                    gradio.HTML(heading(path))
+                    for label, headers in _TABLES.items():
+                        tables.append(gradio.Dataframe(headers=headers, label=label, interactive=False, wrap=True))
+        button.click(recognize, recording, tables)
 
 
 DEMO = ASRDemo()

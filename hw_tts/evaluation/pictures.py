@@ -97,10 +97,15 @@ def pictures_of(one: Spoken, features: TTSFeatures) -> dict[str, Image]:
     found = [side for side in panels if side is not None]
     pictures = {"spectrogram": speech_image(found, seconds)} if len(found) == len(sides) else {}
     if weights is None and pair.reference_durations is not None:
-        weights = torch.eye(len(symbols)).repeat_interleave(pair.reference_durations, dim=0)
+        weights = hard_weights(pair.reference_durations)
     if weights is not None and weights.numel():
         pictures["alignment"] = alignment_image(symbols, weights, seconds, pair.durations, pair.text)
     return pictures
+
+
+def hard_weights(durations: Tensor) -> Tensor:
+    """Durations in frames (L,) as an alignment of 0 and 1, (T, L)."""
+    return torch.eye(len(durations)).repeat_interleave(durations, dim=0)
 
 
 def speech_image(panels: Sequence[Panel], seconds_per_frame: float) -> Image:
