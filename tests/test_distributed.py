@@ -54,6 +54,7 @@ def test_two_processes_equal_one(tmp_path):
     one, _ = run(tmp_path / "one", 1)
     two, said = run(tmp_path / "two", 2)
     assert said.count("run folder:") == 1
+    assert "replicas_drift" not in said
     norms = [figures(rows, "train", "grad_norm")[0] for rows in (one, two)]
     assert norms[1] == pytest.approx(norms[0], rel=1e-5)  # of equal weights
     first, last = figures(one, "val", "loss")
@@ -67,6 +68,38 @@ def test_two_processes_equal_one(tmp_path):
         assert len(expected) == (6 if split == "train" else 2)
         for a, b in zip(expected, got, strict=True):
             assert b == pytest.approx(a, rel=tolerance, abs=1e-6)
+
+
+DRIFT = """
+import sys
+from pathlib import Path
+
+from hw_base import distributed, task_packages
+from hw_base.config.resolve import read, resolve
+from hw_base.runs.experiment import Experiment
+
+task_packages.import_all()
+device = distributed.start("cpu")
+trainer = Experiment(resolve(read(sys.argv[1]), sys.argv[3:]), device).trainer(Path(sys.argv[2]))
+if distributed.rank() == 1:
+    next(trainer.model.parameters()).data.add_(0.1)
+trainer.train()
+"""
+
+
+def test_processes_whose_weights_differ_are_told_apart(tmp_path):
+    script = tmp_path / "drift.py"
+    script.write_text(DRIFT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
+    command += [str(script), TINY, str(tmp_path), "trainer.max_steps=2", *SETS[1:]]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = {row["name"]: row for row in map(json.loads, (tmp_path / "diagnosis.jsonl").read_text().splitlines())}
+    drift = found["replicas_drift"]
+    assert drift["step"] == 1
+    one, other = drift["evidence"]["norms of the weights"]
+    assert abs(one - other) > 1e-3
 
 
 @pytest.mark.parametrize("run", ["ds2/checkpoint-00000008.pth", "fastspeech2/checkpoint-00000004.pth"])

@@ -1,6 +1,7 @@
 """Wrong copies of the components of recognition: each is caught, by the property that it breaks."""
 
 import itertools
+import math
 import random
 
 import pytest
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from hw_asr.augmentations import Gain, SpeedPerturbation
 from hw_asr.checks import check_augmentation, check_loss, check_model
-from hw_asr.checks.decoders import DECODER
+from hw_asr.checks.decoders import DECODER, best_alignments, probabilities
 from hw_asr.checks.models import MODEL
 from hw_asr.decoders import GreedyDecoder, Hypothesis, ReferenceBeamSearch
 from hw_asr.decoders import reference as reference_search
@@ -309,3 +310,27 @@ LOSSES = {
 @pytest.mark.parametrize(("mutant", "name"), LOSSES.items(), ids=lambda value: getattr(value, "__name__", ""))
 def test_a_wrong_loss_is_caught(mutant, name):
     assert name in broken(check_loss(Candidate(mutant.__name__, mutant)))
+
+
+def test_texts_whose_best_alignments_are_equally_good_tie_for_a_search_of_single_alignments():
+    """(1) has three alignments, (2, 1) one, and each has one of 0.16: such a search may return either."""
+    log_probs = torch.tensor([[0.2, 0.4, 0.4], [0.4, 0.4, 0.2]]).log()
+    best, total = best_alignments(log_probs), probabilities(log_probs)
+    assert best[(1,)] == pytest.approx(best[(2, 1)]) == pytest.approx(math.log(0.16))
+    assert total[(2, 1)] == pytest.approx(math.log(0.16))
+    assert total[(1,)] == pytest.approx(math.log(0.40))
+
+
+class TakesTheWorst(GreedyDecoder):
+    """Claims to approximate, and loses by any measure."""
+
+    def __init__(self, text_encoder, beam_size: int = 4) -> None:
+        super().__init__(text_encoder)
+
+    def __call__(self, log_probs, log_probs_length):
+        return super().__call__((-log_probs.clamp(min=-30)).log_softmax(-1), log_probs_length)
+
+
+def test_an_approximation_that_is_worse_than_the_best_path_by_both_measures_is_caught():
+    name = "a beam is not worse than the best path"
+    assert DECODER[name].check(Candidate("TakesTheWorst", TakesTheWorst)).holds is False
