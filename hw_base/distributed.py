@@ -1,14 +1,17 @@
 """Several processes under ``torchrun``; every function also works in a single one."""
 
+import contextlib
+import datetime
 import importlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hw_base.errors import ConfigError
+from hw_base.errors import ConfigError, ProcessLostError
 
 
 def n_cores() -> int:
@@ -36,16 +39,19 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def start(device: str) -> torch.device:
+def start(device: str, timeout: float | None = None) -> torch.device:
     """Join the processes that ``torchrun`` started, if it did, and choose the device.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or the number of a GPU.
+        timeout: seconds that a process waits for the others; None is as torch has it.
     """
     local = int(os.environ.get("LOCAL_RANK", 0))
     chosen = choose_device(device, local)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        init_group("nccl" if chosen.type == "cuda" else "gloo")
+        limit = {} if timeout is None else {"timeout": datetime.timedelta(seconds=timeout)}
+        with waiting():
+            init_group("nccl" if chosen.type == "cuda" else "gloo", **limit)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     return chosen
@@ -93,12 +99,42 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
+@contextlib.contextmanager
+def waiting() -> Iterator[None]:
+    """Surrounds what waits for the other processes.
+
+    Raises:
+        ProcessLostError: one of them is gone, or has not come within the time-out.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
+            raise
+        here, of = os.environ.get("RANK", rank()), os.environ.get("WORLD_SIZE", world_size())
+        reason = str(error).splitlines()[0][:200]
+        raise ProcessLostError(
+            f"process {here} of {of}: another process is gone, or did not come within the time-out (trainer.timeout): "
+            f"{reason}; the run resumes from its newest checkpoint with -r auto"
+        ) from error
+
+
 def sum_over_processes(value: Tensor) -> Tensor:
     """The sum of a tensor over all processes, without gradient; the tensor itself stays as it is."""
+    return _reduced(value, dist.ReduceOp.SUM)
+
+
+def largest(value: Tensor) -> Tensor:
+    """The largest of each number of a tensor over all processes."""
+    return _reduced(value, dist.ReduceOp.MAX)
+
+
+def _reduced(value: Tensor, how: Any) -> Tensor:
     if not active():
         return value
     total = value.detach().clone()
-    dist.all_reduce(total)
+    with waiting():
+        dist.all_reduce(total, how)
     return total
 
 
@@ -107,7 +143,8 @@ def gather(value: Any) -> list[Any]:
     if not active():
         return [value]
     everything: list[Any] = [None] * world_size()
-    dist.all_gather_object(everything, value)
+    with waiting():
+        dist.all_gather_object(everything, value)
     return everything
 
 
@@ -116,7 +153,8 @@ def broadcast_object(value: Any) -> Any:
     if not active():
         return value
     box = [value]
-    dist.broadcast_object_list(box, src=0)
+    with waiting():
+        dist.broadcast_object_list(box, src=0)
     return box[0]
 
 
@@ -126,5 +164,6 @@ def broadcast_model(network: nn.Module) -> None:
         return
     for tensor in [*network.parameters(), *network.buffers()]:
         value = tensor.detach().contiguous()
-        dist.broadcast(value, src=0)
+        with waiting():
+            dist.broadcast(value, src=0)
         tensor.detach().copy_(value)

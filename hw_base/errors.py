@@ -48,6 +48,18 @@ class DivergedError(HwError):
     exit_code = 3
 
 
+class DisagreementError(HwError):
+    """Processes that train together do not hold, or do not train, the same weights."""
+
+    exit_code = 3
+
+
+class ProcessLostError(HwError):
+    """Another process that trains together with this one is gone, or hangs: the job may be started again."""
+
+    exit_code = REQUEUE_EXIT_CODE
+
+
 class InterruptedRun(HwError):  # noqa: N818 - it is what was asked for, not an error
     """A signal asked the run to end; everything is saved."""
 

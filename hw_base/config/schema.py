@@ -190,6 +190,8 @@ class TrainerSection(Component):
         early_stop: evaluations without improvement after which training ends.
         max_bad_steps: updates in a row with a non-finite loss or gradient after which training ends.
         examples: utterances shown at each evaluation.
+        timeout: seconds that a process waits for the others, where several train together; one that died or hangs then
+            ends the run.
         preflight: examine data, model and losses in a few seconds before a new run, and log what is wrong.
     """
 
@@ -209,6 +211,7 @@ class TrainerSection(Component):
     early_stop: PositiveInt | None = None
     max_bad_steps: PositiveInt = 10
     examples: NonNegativeInt = 5
+    timeout: PositiveFloat = 1800.0
     preflight: bool = True
 
 

@@ -79,7 +79,7 @@ def with_lr(raw: dict[str, Any], lr: float | None) -> dict[str, Any]:
 
 def train(arguments: Namespace, config: Config, source: Path | None) -> None:
     """Train as asked; `source` is the checkpoint to go on from."""
-    device = distributed.start(arguments.device)
+    device = distributed.start(arguments.device, config.trainer.timeout)
     logs.start()
     state = trained.read(source, checkpoint.RUN_PARTS) if source is not None else None
     experiment = Experiment(config, device, state, source or "")

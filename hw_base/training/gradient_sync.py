@@ -7,6 +7,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from hw_base import distributed
+
 BUCKET_BYTES = 25 * 2**20
 
 
@@ -38,13 +40,15 @@ class _Bucket:
             counts = counts.new_tensor(self.has_gradient)
         self.flat = torch.cat([*pieces, counts])
         self.flat[: -len(pieces)] /= dist.get_world_size()
-        self.work = dist.all_reduce(self.flat, async_op=True)
+        with distributed.waiting():
+            self.work = dist.all_reduce(self.flat, async_op=True)
 
     def receive(self) -> None:
         """Give the parameters their averages; one that no process has a gradient for keeps none."""
         if self.work is None:
             return
-        self.work.wait()
+        with distributed.waiting():
+            self.work.wait()
         sizes = [parameter.numel() for parameter in self.learning]
         *averages, counts = torch.split(self.flat, [*sizes, len(sizes)])
         for i, (parameter, average) in enumerate(zip(self.learning, averages, strict=True)):

@@ -109,6 +109,11 @@ class Optimization:
             for parameter in parameters:
                 parameter.requires_grad_(epoch >= first)
 
+    def trained_now(self) -> list[str]:
+        """Names of the parameters that are not frozen now."""
+        named = zip(self.names, self.parameters, strict=True)
+        return [name for name, parameter in named if parameter.requires_grad]
+
     def backward(self, loss: Tensor, last: bool = True) -> None:
         """Add the gradients of a scalar loss to this group's parameters; those of other groups cost nothing.
 

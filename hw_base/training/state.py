@@ -12,6 +12,7 @@ from hw_base import checkpoint, components, disk_space, distributed, seeding
 from hw_base.config.resolve import as_dict
 from hw_base.config.schema import TRAIN_SPLIT
 from hw_base.errors import CheckpointError
+from hw_base.training.agreement import Agreement
 from hw_base.training.ema import EMA
 from hw_base.training.guard import Guard
 from hw_base.training.last_good import BufferGuard, LastGood
@@ -50,6 +51,7 @@ class TrainingState:
         self.optimizations, self.loss_modules = setup.optimizations, setup.losses
         self.weights = LossWeights(setup.config.losses)
         self.networks: dict[str, nn.Module] = self.model.parameter_groups()
+        self.agreement = Agreement(self.model, setup.optimizations.values())
         distributed.broadcast_model(self.model)
         self.average = EMA(self.model, self.section.ema_decay) if self.section.ema_decay else None
         self.buffers, self.last_good = BufferGuard(self.model), LastGood(self.model, self.average)

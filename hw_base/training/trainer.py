@@ -30,9 +30,10 @@ from torch import Tensor
 
 from hw_base import checkpoint, distributed
 from hw_base.config.schema import TRAIN_SPLIT, steps_of
-from hw_base.errors import CheckpointError, DivergedError, HwError, InterruptedRun
+from hw_base.errors import CheckpointError, DivergedError, HwError, InterruptedRun, ProcessLostError
 from hw_base.nn.losses import SumAndCount, as_sum_and_count
 from hw_base.training import watching
+from hw_base.training.agreement import check_replicas
 from hw_base.training.evaluation import Batch, Evaluator, NamedLosses
 from hw_base.training.meters import SplitMeans, in_a_line
 from hw_base.training.parts import TrainerParts
@@ -122,7 +123,10 @@ class BaseTrainer(Evaluator):
     def _update(self, name: str, losses: NamedLosses, boundary: bool) -> list[Tensor]:
         """Add gradients, and after the last batch of an update take it; then whether it was taken."""
         optimization = self.optimizations[name]
-        values = {key: _local_part(as_sum_and_count(value)) for key, value in losses.items()}
+        means = {key: as_sum_and_count(value) for key, value in losses.items()}
+        counts = [mean.count.detach() for mean in means.values()]
+        counts = self.agreement.counts(optimization, counts, self._is_read(self.step + 1))
+        values = {key: _local_part(means[key], count) for key, count in zip(means, counts, strict=True)}
         total = self.weights.total(values, self.step + 1)
         optimization.backward(total / self.section.accumulate, last=boundary)
         shown = {key: value.detach() for key, value in {**values, "loss": total}.items()}
@@ -215,7 +219,7 @@ class BaseTrainer(Evaluator):
 
     def _end_early(self, error: HwError) -> NoReturn:
         """Save what an error leaves; after a divergence, the last good weights."""
-        if self.guard.in_trouble and not isinstance(error, DivergedError | InterruptedRun):
+        if self.guard.in_trouble and not isinstance(error, DivergedError | InterruptedRun | ProcessLostError):
             error = DivergedError(f"{error}; the updates before were bad as well")  # a decoder refuses NaN, say
         diverged = isinstance(error, DivergedError)
         if diverged:
@@ -261,6 +265,7 @@ class BaseTrainer(Evaluator):
         due = due or (self.step == 0 and self.section.eval_first)
         if not due or self.evaluated_at == self.step:
             return {}
+        check_replicas(self.model.state_dict())
         values: dict[str, float] = {}
         started = time.monotonic()
         with self.setup.writers.held():  # an interrupted evaluation is repeated: nothing of it may be reported twice
@@ -293,7 +298,11 @@ def _agreed(finite: Tensor, loss: Tensor) -> tuple[Tensor, Tensor]:
     return count == distributed.world_size(), total / distributed.world_size()
 
 
-def _local_part(mean: SumAndCount) -> Tensor:
-    """This process's part of the global mean, scaled so that averaging over processes gives the global mean."""
-    count = distributed.sum_over_processes(mean.count.detach())
+def _local_part(mean: SumAndCount, count: Tensor) -> Tensor:
+    """This process's part of the global mean, scaled so that averaging over processes gives the global mean.
+
+    Args:
+        mean: of this process.
+        count: of all processes together.
+    """
     return mean.total * distributed.world_size() / count.clamp(min=1)

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from hw_base.training.optimization import Optimization
 from hw_base.training.state import TrainingState
 from hw_base.watch.diagnosis import Optimizing, Seen, Watcher, layers_of
-from hw_base.watch.run import Divergence, LossScale, Overfitting, Replicas, Schedule, Starving
+from hw_base.watch.run import Divergence, LossScale, Overfitting, Schedule, Starving
 from hw_base.watch.weights import DeadUnits, Gradients, LearningRate, Shrinking, Untrained
 
 
 def watchers_of_the_loop() -> list[Watcher]:
     """Those that need to know no task."""
     weights: list[Watcher] = [Untrained(), LearningRate(), Shrinking(), Gradients(), DeadUnits()]
-    return [*weights, Divergence(), Overfitting(), Schedule(), LossScale(), Replicas(), Starving()]
+    return [*weights, Divergence(), Overfitting(), Schedule(), LossScale(), Starving()]
 
 
 def leftover(optimizations: Mapping[str, Optimization]) -> dict[str, list[Tensor]]:

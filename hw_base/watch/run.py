@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 
-from hw_base import distributed
 from hw_base.watch.diagnosis import Diagnosis, InARow, Seen, Watcher
 
 
@@ -103,20 +102,6 @@ class LossScale(Watcher):
                 sentence = "the loss scale sinks: updates overflow in float16"
                 evidence = {"optimizer": name, "scale": one.loss_scale, "largest": self.largest}
                 yield Diagnosis("loss_scale_sinks", sentence, evidence, causes, "trainer.amp: bf16 or off")
-
-
-class Replicas(Watcher):
-    """Processes whose weights differ, though all take the same updates."""
-
-    def look(self, seen: Seen) -> Iterator[Diagnosis]:
-        if not distributed.active() or not seen.layers:
-            return
-        norms = distributed.gather(math.sqrt(sum(one.weight**2 for one in seen.layers)))
-        if max(norms) - min(norms) > 1e-5 * max(norms):
-            causes = ["parameters changed outside of the optimizer", "one process skipped an update", "other weights"]
-            evidence = {"norms of the weights": norms}
-            advice = "let all processes start from the same weights and take the same updates"
-            yield Diagnosis("replicas_drift", "the weights of the processes differ", evidence, causes, advice)
 
 
 class Starving(Watcher):

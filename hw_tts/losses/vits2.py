@@ -13,6 +13,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hw_base import distributed
 from hw_base.errors import ConfigError
 from hw_base.nn.losses import SumAndCount, masked_mean
 from hw_base.registry import LOSSES
@@ -137,13 +138,24 @@ def spectral_convergence(target: Tensor, made: Tensor) -> Tensor:
     A silent target, whose mean square lies below `_SILENT_POWER`, has no level to relate to: there the louder of the
     two norms divides, so that the value and its gradient stay of the order of 1.
 
+    In training both norms are those of all processes' batches together, so that several processes train as one does.
+
     Args:
         target (Tensor): magnitudes of recordings, any shape.
         made (Tensor): of generated audio, likewise.
     """
     level, made_level = torch.linalg.vector_norm(target), torch.linalg.vector_norm(made.detach())
-    silent = target.square().mean() < _SILENT_POWER
+    power = target.square().mean()
     difference: Tensor = torch.linalg.vector_norm(target - made)
+    if distributed.active() and made.requires_grad:  # of an evaluation the processes may have other numbers of batches
+        squares = torch.stack([level, made_level, difference.detach()]).square()
+        numbers = distributed.sum_over_processes(torch.cat([squares, squares.new_tensor([target.numel()])]))
+        level, made_level, whole = numbers[:3].sqrt().unbind()
+        power = numbers[0] / numbers[3]
+        # Gradients are averaged over processes: that of a norm is half of each part's square, relative to the norm.
+        part = difference.square() * distributed.world_size() / (2 * whole).clamp(min=1e-12)
+        difference = whole + (part - part.detach())
+    silent = power < _SILENT_POWER
     return difference / torch.where(silent, torch.maximum(level, made_level), level)
 
 

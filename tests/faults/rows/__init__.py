@@ -1,3 +1,3 @@
 """The rows of the table; importing this package declares them."""
 
-from tests.faults.rows import archives, caches, checkpoints, configs, inputs, numbers, repeats, strangers  # noqa: F401
+from tests.faults.rows import archives, caches, checkpoints, configs, inputs, numbers, processes, repeats, strangers  # noqa: F401

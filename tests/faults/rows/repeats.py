@@ -22,10 +22,11 @@ def same_seed(trials):
         for seed in (1, 7) if trials.whole else (1,):
             with trials.trial(f"{config}, seed {seed}") as folder:
                 sets = [f"seed={seed}", "trainer.max_steps=4", "trainer.eval_every=2", "trainer.log_every=1"]
-                for name, workers in (("one", 0), ("two", 0), ("three", 2)):
+                for name, workers in (("one", 0), ("two", 2), ("three", 0))[: trials.size(2, 3)]:
                     runs.well(runs.train(config, folder / name, *sets, f"data.train.workers={workers}"))
-                runs.equal(folder / "one", folder / "two")
-                runs.equal(folder / "one", folder / "three")
+                    runs.equal(folder / "one", folder / name)
+    if not trials.whole:
+        return
     with trials.trial("another seed") as folder:
         for name, seed in (("one", 1), ("two", 2)):
             runs.well(runs.train("ds2", folder / name, f"seed={seed}", "trainer.max_steps=2"))

@@ -2,11 +2,8 @@
 
 from dataclasses import replace
 
-import pytest
-
-from hw_base import distributed
-from hw_base.watch.diagnosis import Diagnosis, Layer, Optimizing, Seen, Watch, Watcher
-from hw_base.watch.run import Divergence, LossScale, OneLoss, Overfitting, Replicas, Schedule, Starving
+from hw_base.watch.diagnosis import Diagnosis, Optimizing, Seen, Watch, Watcher
+from hw_base.watch.run import Divergence, LossScale, OneLoss, Overfitting, Schedule, Starving
 
 ADAM = Optimizing(lr=1e-3, base_lr=1e-3, clip_norm=5.0, weight_decay=0.01, loss_scale=None, every="step")
 
@@ -81,12 +78,3 @@ def test_one_loss_that_is_everything_is_named():
     weights = {"mel": 45.0, "adversarial": 1.0}
     assert names(OneLoss(weights), [{"mel": 1e3, "adversarial": 1.0}] * 12) == {"one_loss_dominates"}
     assert names(OneLoss(weights), [{"mel": 1.0, "adversarial": 5.0}] * 12) == set()
-
-
-@pytest.mark.parametrize(("other", "expected"), [(2.0, set()), (2.1, {"replicas_drift"})])
-def test_processes_with_other_weights_are_named(monkeypatch, other, expected):
-    monkeypatch.setattr(distributed, "active", lambda: True)
-    monkeypatch.setattr(distributed, "gather", lambda value: [value, other])
-    layer = Layer("model: a", True, True, False, True, 2.0, 1.0, 0.1)
-    seen = Seen(10, 200, {}, {}, {}, [layer], {"model": ADAM})
-    assert {one.name for one in Replicas().look(seen)} == expected
