@@ -18,6 +18,7 @@ from hw_base import checkpoint, task_packages
 from hw_base.config.resolve import as_dict, read, resolve
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.runs import cli
+from hw_base.sources import local
 from hw_base.writers.jsonl import read_rows
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def _chosen(sources: Sequence[str], best: int | None, by: str | None) -> list[Path]:
-    paths = [Path(source) for source in sources]
+    paths = [local(source) for source in sources]
     if best is not None:
         if len(paths) != 1 or not paths[0].is_dir():
             raise ConfigError("--best: goes with one run folder, whose metrics.jsonl says which are the best")

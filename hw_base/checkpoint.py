@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from hw_base import disk_space, storage
+from hw_base import disk_space, published, storage
 from hw_base.checkpoint_checks import check_archive, check_state, check_values, misfit
 from hw_base.errors import CheckpointError, HwError
 
@@ -131,7 +131,7 @@ def load(path: str | Path, needs: Collection[str] = ()) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
     Args:
-        path: the file.
+        path: the file, ``.pth``, or a published one, ``.safetensors``.
         needs: parts that must be in it, ``("config", "model")``.
 
     Raises:
@@ -139,8 +139,12 @@ def load(path: str | Path, needs: Collection[str] = ()) -> dict[str, Any]:
             part, or a part is not what it should be.
     """
     path = Path(path)
-    verify(path)
-    state = load_untrusted(path)
+    if path.suffix == published.SUFFIX:
+        state: Any = {"format": FORMAT, **published.load(path)}
+        check_values(path, state)
+    else:
+        verify(path)
+        state = load_untrusted(path)
     if not isinstance(state, dict) or state.get("format") not in (*_UPGRADES, FORMAT):
         found = repr(state.get("format")) if isinstance(state, dict) else type(state).__name__
         raise CheckpointError(f"{path}: checkpoint format {found:.80}; this version reads {FORMAT} and before")

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from hw_base import checkpoint, components, task_packages
+from hw_base import checkpoint, components, sources, task_packages
 from hw_base.config.paths import distrust
 from hw_base.config.resolve import build, resolve
 from hw_base.config.schema import Config
@@ -74,7 +74,8 @@ def load(path: str | Path, device: str | torch.device = "cpu", given: Given = NO
     Language models and other files that its config names are not opened unless they are given; see `config_of`.
 
     Args:
-        path: checkpoint, as a training run, an import or the averaging of checkpoints wrote it.
+        path: checkpoint, as a training run, an import, the averaging of checkpoints or `hw_base.publish` wrote it, or
+            the address of one, see `hw_base.sources`.
         device: where it computes.
         given: laid over its config.
 
@@ -82,6 +83,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", given: Given = NO
         CheckpointError: missing, damaged, not a checkpoint, or its weights do not fit its own config.
         ConfigError: its config is not accepted by this version, or names components of a package that is not imported.
     """
+    path = sources.local(path)
     state = read(path)
     config, task = _open(path, state, given)
     try:
@@ -92,7 +94,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", given: Given = NO
         raise ConfigError(f"{path}: {_one_line(error)}") from None
     checkpoint.load_weights(model, state["model"], path)
     where = torch.device(device)
-    return Trained(Path(path), config, task, model.to(where).eval(), where)
+    return Trained(path, config, task, model.to(where).eval(), where)
 
 
 def load_task(path: str | Path) -> BaseTask:
@@ -170,14 +172,14 @@ def read(path: str | Path, needs: Sequence[str] = checkpoint.MODEL_PARTS) -> dic
     """The contents of a checkpoint, whose components are all there to be built.
 
     Args:
-        path: of the checkpoint.
+        path: of the checkpoint, or its address.
         needs: what it must hold.
 
     Raises:
         CheckpointError: missing, damaged, or not a checkpoint of a training run.
         ConfigError: it was trained with components of packages that are not imported.
     """
-    state = checkpoint.load(path, needs=needs)
+    state = checkpoint.load(sources.local(path), needs=needs)
     components.require(state.get("packages", ()), path)
     return state
 

@@ -275,6 +275,11 @@ def _verify(path: Path, url: str, sha256: str | None, md5: str | None) -> None:
             )
 
 
+def sha256_of(path: Path) -> str:
+    """The digest of a file, hexadecimal."""
+    return _digest(path, "sha256")
+
+
 def _digest(path: Path, name: str) -> str:
     hasher = hashlib.new(name, usedforsecurity=False)
     with open(path, "rb") as file:

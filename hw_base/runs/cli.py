@@ -29,7 +29,10 @@ def train_main(argv: Sequence[str] | None = None) -> int:
     )
     _common(parser)
     parser.add_argument(
-        "-r", "--resume", metavar="PATH", help="checkpoint, run folder, or 'auto': the newest good checkpoint"
+        "-r",
+        "--resume",
+        metavar="PATH",
+        help="checkpoint (a file or an address), run folder, or 'auto': the newest good one",
     )
     parser.add_argument("--run-dir", metavar="DIR", help="folder of the run (default: saved/<name>/<time>)")
     parser.add_argument("--lr", "--learning_rate", type=positive(float), help="learning rate of every optimizer")
@@ -57,7 +60,9 @@ def evaluate_main(argv: Sequence[str] | None = None) -> int:
     )
     _common(parser)
     default = "default_test_model/checkpoint.pth"
-    meaning = f"checkpoint, or a run folder, which stands for its best one (default: {default})"
+    meaning = (
+        f"checkpoint: a file, an address (https:// or hf://), or a run folder for its best one (default: {default})"
+    )
     parser.add_argument("-r", "--resume", metavar="PATH", default=default, help=meaning)
     parser.add_argument(
         "-o", "--output", metavar="FILE", default="output.json", help="predictions (default: output.json)"

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from hw_base import checkpoint
+from hw_base import checkpoint, sources
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.storage import lock, write_json
 from hw_base.writers.base import without_home
@@ -45,13 +45,13 @@ def find_checkpoint(resume: str, run_dir: str | None, name: str | None) -> Path 
     """The checkpoint to resume from.
 
     Args:
-        resume: a path, or ``auto``: the newest good one in `run_dir`, else of the newest run called `name`.
+        resume: a path, an address, or ``auto``: the newest good one in `run_dir`, else of the newest run called `name`.
 
     Returns:
         None if ``auto`` finds nothing to continue.
     """
     if resume != AUTO:
-        path = Path(resume)
+        path = sources.local(resume)
         if path.is_dir():
             found = checkpoint.newest_good(path)
             if found is None:
@@ -106,10 +106,13 @@ os.register_at_fork(after_in_child=_close_locks)
 def best_checkpoint(path: str | Path) -> Path:
     """The checkpoint to evaluate: the file itself, or of a run folder the best one, else the newest that can be read.
 
+    Args:
+        path: of either, of a published folder, or an address, see `hw_base.sources`.
+
     Raises:
         CheckpointError: a folder without a checkpoint that can be read.
     """
-    path = Path(path)
+    path = sources.local(path)
     if not path.is_dir():
         return path
     best = path / checkpoint.BEST

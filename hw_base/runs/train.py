@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from hw_base import checkpoint, distributed, trained
+from hw_base import checkpoint, distributed, sources, trained
 from hw_base.config.resolve import as_dict, read, resolve
 from hw_base.config.schema import TRAIN_SPLIT, Config
 from hw_base.doctor.examine import preflight
@@ -95,7 +95,7 @@ def train(arguments: Namespace, config: Config, source: Path | None) -> None:
 
 
 def _run_dir(arguments: Namespace, config: Config, source: Path | None) -> Path:
-    if source is not None and arguments.run_dir is None:
+    if source is not None and arguments.run_dir is None and not sources.is_address(arguments.resume):
         return source.resolve().parent
     path: Path = distributed.broadcast_object(run_folder.choose(arguments.run_dir, config.name))
     return path

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hw_base import checkpoint, trained
+from hw_base import checkpoint, published, sources, trained
 from hw_base.audio.mel import LogMelSpectrogram
 from hw_base.errors import CheckpointError, ConfigError
 from hw_tts.models.blocks.weight_norm import fold_weight_norm
@@ -58,9 +58,11 @@ def load_vocoder(
 
 def open_vocoder(path: str | Path) -> HiFiGANVocoder:
     """The vocoder of a checkpoint, whatever spectrograms it was made for; see `load_vocoder`."""
-    state = checkpoint.load_untrusted(path)
-    if isinstance(state, dict) and "generator" in state:
-        return _public(path)
+    path = sources.local(path)
+    if path.suffix != published.SUFFIX:
+        state = checkpoint.load_untrusted(path)
+        if isinstance(state, dict) and "generator" in state:
+            return _public(path)
     opened = trained.load(path)
     if not isinstance(opened.model, HiFiGAN):
         raise CheckpointError(
