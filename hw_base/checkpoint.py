@@ -5,6 +5,7 @@ checksums are not looked at when it is read, and a flipped bit would load silent
 """
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -80,8 +81,11 @@ def save(path: Path, state: dict[str, Any]) -> None:
             _seal(scratch)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         free = shutil.disk_usage(path.parent).free if path.parent.exists() else 0
-        space = f"{disk_space.mib(disk_space.size_of(state))} are needed, {free / 2**20:.0f} MiB are free there"
-        raise CheckpointError(f"{path}: not written ({space}): {_first_line(error)}") from error
+        needed = disk_space.size_of(state)
+        space = f"{disk_space.mib(needed)} are needed, {free / 2**20:.0f} MiB are free there"
+        full = isinstance(error, RuntimeError) and free < needed
+        reason = os.strerror(errno.ENOSPC) if full else _first_line(error)
+        raise CheckpointError(f"{path}: not written ({space}): {reason}") from error
 
 
 def _seal(path: Path) -> None:

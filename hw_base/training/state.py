@@ -61,6 +61,7 @@ class TrainingState:
         self.window, self.logged, self.guard = RunningMeans(), SplitMeans(), Guard(self.section.max_bad_steps)
         self.monitor = Monitor(self.section.monitor, self.section.early_stop, self.section.keep_best)
         self.evaluated_at = self._saved_at = -1
+        self._told: str | None = None
         # Constants of a model may be infinite: a mask that is added.
         buffers = [(name, buffer) for name, buffer in self.model.named_buffers() if buffer.is_floating_point()]
         self._infinite = {name for name, buffer in buffers if not bool(torch.isfinite(buffer).all())}
@@ -101,7 +102,9 @@ class TrainingState:
             return True
         if must:
             raise CheckpointError(problem)
-        log.error("%s; training continues with the older checkpoints", problem)
+        if problem != self._told:  # the best is tried twice
+            log.error("%s; training continues with the older checkpoints", problem)
+        self._told = problem
         return False
 
     def _not_finite(self, state: dict[str, Any]) -> str | None:
