@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Evaluate a checkpoint: ``python test.py -r checkpoint.pth``; ``python test.py --help`` lists everything."""
 
 import sys

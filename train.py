@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Train a model: ``python train.py -c configs/ds2.json``; ``python train.py --help`` lists everything."""
 
 import hw_asr  # noqa: F401 - fills the registries

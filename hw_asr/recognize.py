@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Recognize speech: ``python -m hw_asr.recognize -r CKPT FILES or FOLDER ... [-o DIR] [--format txt|json|srt|vtt]``."""
 
 import argparse
@@ -17,6 +18,7 @@ from hw_base.audio import io as audio
 from hw_base.datasets.names import ids_from_paths
 from hw_base.errors import ConfigError, DataError
 from hw_base.runs import cli
+from hw_base.runs.parser import Parser
 
 # A subtitle has so many characters and seconds at most, and no longer pause in it.
 _CHARACTERS, _SECONDS, _PAUSE = 84, 7.0, 1.0
@@ -25,8 +27,10 @@ _STDIN = "-"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 2 if a recording could not be recognized."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hw_asr.recognize", description="Recognize recordings.", allow_abbrev=False
+    parser = Parser(
+        "python -m hw_asr.recognize",
+        "Recognize recordings.",
+        ["-r runs/a speech.wav", "-r runs/a recordings -o transcripts"],
     )
     parser.add_argument("-r", "--resume", metavar="CKPT", required=True, help="checkpoint of a recognizer")
     parser.add_argument("inputs", nargs="+", metavar="FILE", help="recordings, folders of them, - for a WAV on stdin")

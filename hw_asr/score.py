@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """WER and CER of predictions: ``python -m hw_asr.score REFERENCES HYPOTHESES``, or ``... score output.json``."""
 
 import argparse
@@ -11,6 +12,7 @@ from typing import Any
 from hw_asr.evaluation import course, scoring
 from hw_base.errors import ConfigError, DataError, HwError
 from hw_base.metrics import Edits
+from hw_base.runs.parser import Parser
 
 _LISTED = 10
 _LINE = 110
@@ -39,7 +41,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m hw_asr.score", description=__doc__, allow_abbrev=False)
+    parser = Parser(
+        "python -m hw_asr.score", str(__doc__), ["DIR/transcriptions predictions", "output.json --json scores.json"]
+    )
     parser.add_argument(
         "references", type=Path, help="folder of <id>.txt, or an output.json, then perhaps for both sides"
     )

@@ -1,6 +1,6 @@
+# PYTHON_ARGCOMPLETE_OK
 """What a config's augmentations do to an utterance: ``python -m hw_asr.show_augmentations -c CONFIG [-o DIR]``."""
 
-import argparse
 import copy
 import sys
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from hw_asr.augmentations import BaseAugmentation
 from hw_base.audio import io as audio
 from hw_base.audio.mel import LogMelSpectrogram
 from hw_base.errors import ConfigError, MissingPackageError
+from hw_base.runs.parser import Parser
 
 Shown = tuple[str, Tensor | None, Tensor]
 
@@ -102,10 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from hw_base.runs import cli
     from hw_base.runs.experiment import Experiment
 
-    parser = argparse.ArgumentParser(
-        prog="python -m hw_asr.show_augmentations",
-        description="Write an utterance before and after every augmentation of a config: audio and one picture.",
-        allow_abbrev=False,
+    parser = Parser(
+        "python -m hw_asr.show_augmentations",
+        "Write an utterance before and after every augmentation of a config: audio and one picture.",
+        ["-c configs/ds2.json -o augmentations"],
     )
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="JSON or YAML config")
     parser.add_argument("-o", "--output", metavar="DIR", default="augmentations", help="default: augmentations")

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Estimate an n-gram language model from text: ``python -m hw_asr.train_lm -c CONFIG --order 3 -o lm.arpa``.
 
 The text is that of files (``--text``), or the transcripts of a config's training split (``-c``).
@@ -25,6 +26,7 @@ from hw_base.config.schema import TRAIN_SPLIT
 from hw_base.errors import ConfigError, DataError
 from hw_base.runs import cli
 from hw_base.runs.experiment import Experiment
+from hw_base.runs.parser import Parser
 from hw_base.text import BaseTextEncoder
 from hw_base.text_files import read_lines
 
@@ -40,10 +42,10 @@ def main(argv: "Sequence[str] | None" = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m hw_asr.train_lm",
-        description="Estimate an n-gram language model (interpolated modified Kneser-Ney) and write it as ARPA.",
-        allow_abbrev=False,
+    parser = Parser(
+        "python -m hw_asr.train_lm",
+        "Estimate an n-gram language model (interpolated modified Kneser-Ney) and write it as ARPA.",
+        ["-c configs/ds2.json --order 3 -o lm.arpa", "--text train.txt --order 3 -o lm.arpa --perplexity val.txt"],
     )
     parser.add_argument("--text", nargs="+", metavar="FILE", help="training text, one sentence a line")
     parser.add_argument("-c", "--config", metavar="FILE", help="JSON or YAML config whose transcripts are read")

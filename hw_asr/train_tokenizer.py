@@ -1,9 +1,9 @@
+# PYTHON_ARGCOMPLETE_OK
 """A vocabulary from training transcripts: ``python -m hw_asr.train_tokenizer -c CONFIG -o FILE``.
 
 Training a model does the same by itself; this is for one vocabulary that several runs share (``model_path``).
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +16,15 @@ from hw_base.config.schema import TRAIN_SPLIT
 from hw_base.errors import ConfigError
 from hw_base.runs import cli
 from hw_base.runs.experiment import Experiment
+from hw_base.runs.parser import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hw_asr.train_tokenizer",
-        description="Train the SentencePiece vocabulary of a config on the transcripts of a split and write the model.",
-        allow_abbrev=False,
+    parser = Parser(
+        "python -m hw_asr.train_tokenizer",
+        "Train the SentencePiece vocabulary of a config on the transcripts of a split and write the model.",
+        ["-c configs/tiny/conformer_bpe.json -o tokenizer.model"],
     )
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="JSON or YAML config")
     parser.add_argument("-o", "--output", metavar="FILE", default="tokenizer.model", help="default: tokenizer.model")

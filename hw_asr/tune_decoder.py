@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Search a decoder's language-model weights: ``python -m hw_asr.tune_decoder -r CKPT --decoder NAME [-o DIR]``."""
 
 import argparse
@@ -20,6 +21,7 @@ from hw_base.registry import DECODERS, suggest
 from hw_base.runs import cli, logs
 from hw_base.runs import folder as run_folder
 from hw_base.runs.experiment import Experiment
+from hw_base.runs.parser import Parser
 
 LM_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 WORD_SCORES = (-2.0, -1.0, 0.0, 1.0, 2.0)
@@ -34,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m hw_asr.tune_decoder",
-        description="Search lm_weight and word_score of a decoder on an evaluation split, posteriors computed once.",
-        allow_abbrev=False,
+    parser = Parser(
+        "python -m hw_asr.tune_decoder",
+        "Search lm_weight and word_score of a decoder on an evaluation split, posteriors computed once.",
+        [f"-r runs/a {EXAMPLE} -o tuned"],
     )
     parser.add_argument("-r", "--resume", metavar="CKPT", required=True, help="checkpoint")
     parser.add_argument("-c", "--config", metavar="FILE", help="JSON or YAML config laid over the checkpoint's")

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """``python -m hw_base.average``: one model whose weights are the mean of several checkpoints'.
 
 Checkpoints of the end of one training lie around a good solution; their mean is usually better than any of them, and
@@ -5,7 +6,6 @@ costs nothing at recognition (Izmailov et al. 2018, "Averaging Weights Leads to 
 Generalization"; the mean of the best ten is customary since Vaswani et al. 2017, section 6.1).
 """
 
-import argparse
 import logging
 import sys
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from hw_base import checkpoint, task_packages
 from hw_base.config.resolve import as_dict, read, resolve
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.runs import cli
+from hw_base.runs.parser import Parser
 from hw_base.sources import local
 from hw_base.writers.jsonl import read_rows
 
@@ -155,8 +156,8 @@ def _laid_over(config: dict[str, Any], path: str) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hw_base.average", description="Average the weights of checkpoints.", allow_abbrev=False
+    parser = Parser(
+        "python -m hw_base.average", "Average the weights of checkpoints.", ["runs/a --best 5 -o averaged.pth"]
     )
     parser.add_argument("sources", nargs="+", metavar="RUN_DIR|CHECKPOINT", help="a run folder, or checkpoints")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the averaged checkpoint")

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Check components against their contracts: ``python -m hw_base.check models MyModel --import my_homework``."""
 
 import argparse
@@ -15,14 +16,17 @@ from hw_base.checks.table import CHECKS, REGISTRIES
 from hw_base.errors import ConfigError, HwError
 from hw_base.registry import suggest
 from hw_base.runs import cli
+from hw_base.runs.parser import Parser
 
 ALL = "all"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0 where all properties hold, 1 where some do not, 2 where what was given is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hw_base.check", description="Check components against their contracts.", allow_abbrev=False
+    parser = Parser(
+        "python -m hw_base.check",
+        "Check components against their contracts.",
+        ["models DeepSpeech2", "decoders MyBeamSearch --import my_homework", "all --json"],
     )
     parser.add_argument("kind", metavar="KIND", help=f"{', '.join(sorted(REGISTRIES))}, parts of models, or {ALL!r}")
     parser.add_argument("name", metavar="NAME", nargs="?", help="registered name, or module.Class; all if not given")

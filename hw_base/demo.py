@@ -1,6 +1,6 @@
+# PYTHON_ARGCOMPLETE_OK
 """Try checkpoints in a browser: ``python -m hw_base.demo -r CKPT [CKPT ...]``; the page is for this machine alone."""
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -12,13 +12,12 @@ from hw_base.demos import Limits, TaskDemo, demo_of
 from hw_base.errors import ConfigError, MissingPackageError
 from hw_base.runs import cli
 from hw_base.runs.folder import best_checkpoint
+from hw_base.runs.parser import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hw_base.demo", description="Try checkpoints in a browser.", allow_abbrev=False
-    )
+    parser = Parser("python -m hw_base.demo", "Try checkpoints in a browser.", ["-r runs/a runs/b"])
     parser.add_argument(
         "-r", "--resume", nargs="+", required=True, metavar="CKPT", help="checkpoints or run folders, side by side"
     )

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Get a data set by its link: ``python -m hw_base.fetch LINK -o DIR``.
 
 python -m hw_base.fetch https://example.org/recordings.zip -o data/mine
@@ -5,7 +6,6 @@ python -m hw_base.fetch "https://drive.google.com/file/d/ID/view?usp=sharing" -o
 python -m hw_base.fetch https://disk.yandex.ru/d/KEY -o data/mine
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,15 +13,15 @@ from pathlib import Path
 from hw_base.datasets.custom_dir import CustomDir
 from hw_base.datasets.links import Sites, fetch_dataset
 from hw_base.runs import cli
+from hw_base.runs.parser import Parser
 
 
 def main(argv: Sequence[str] | None = None, sites: Sites | None = None) -> int:
     """The command; its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hw_base.fetch",
-        description="Download recordings that a link leads to: an archive, or a shared folder of Drive or Yandex Disk.",
-        epilog="example: python -m hw_base.fetch https://disk.yandex.ru/d/KEY -o data/mine",
-        allow_abbrev=False,
+    parser = Parser(
+        "python -m hw_base.fetch",
+        "Download recordings that a link leads to: an archive, or a shared folder of Drive or Yandex Disk.",
+        ["https://disk.yandex.ru/d/KEY -o data/mine"],
     )
     parser.add_argument("link", metavar="LINK", help="as copied in the browser; or an archive on this machine")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder to make")

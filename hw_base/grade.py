@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Grade a submission or a class: ``python -m hw_base.grade --submission DIR --task asr --data DIR -o report.json``."""
 
 import argparse
@@ -16,6 +17,7 @@ from hw_base.grading.limits import Limits
 from hw_base.grading.outcome import ExitCode
 from hw_base.grading.request import Request
 from hw_base.grading.single import grade
+from hw_base.runs.parser import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m hw_base.grade", description=__doc__, allow_abbrev=False)
+    parser = Parser(
+        "python -m hw_base.grade",
+        str(__doc__),
+        [
+            "--submission submission.zip --task asr --data hidden -o report.json",
+            "--submissions class --task tts --data hidden --jobs 2 -o reports",
+        ],
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--submission", type=Path, metavar="DIR", help="folder, zip or tar")
     what.add_argument("--submissions", type=Path, metavar="CLASS_DIR", help="folder of those")

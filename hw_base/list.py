@@ -1,9 +1,9 @@
+# PYTHON_ARGCOMPLETE_OK
 """What a config may name: ``python -m hw_base.list``, ``... list models``, ``... list models DeepSpeech2``.
 
 Everything is read from signatures and docstrings, so that nothing is declared twice.
 """
 
-import argparse
 import inspect
 import re
 import sys
@@ -16,6 +16,7 @@ from hw_base.config.schema import Config, Of, PathMark
 from hw_base.errors import ConfigError
 from hw_base.registry import Registry, suggest
 from hw_base.runs import cli
+from hw_base.runs.parser import Parser
 
 REGISTRIES: dict[str, Registry[Any]] = {
     name.lower(): value for name, value in vars(registry).items() if isinstance(value, Registry)
@@ -148,9 +149,7 @@ def _default(parameter: inspect.Parameter, filled: tuple[str, ...]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m hw_base.list``; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hw_base.list", description="List what a config may name.", allow_abbrev=False
-    )
+    parser = Parser("python -m hw_base.list", "List what a config may name.", ["", "models", "models DeepSpeech2"])
     cli.add_import(parser)
     parser.add_argument("kind", nargs="?", help=", ".join(REGISTRIES))
     parser.add_argument("name", nargs="?", help="one of them, in full")

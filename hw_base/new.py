@@ -1,6 +1,6 @@
+# PYTHON_ARGCOMPLETE_OK
 """Begin a package of one's own beside the base: ``python -m hw_base.new my_homework --task asr``."""
 
-import argparse
 import importlib
 import importlib.util
 import json
@@ -18,6 +18,7 @@ import hw_base
 from hw_base import task_packages
 from hw_base.errors import ConfigError, MissingPackageError
 from hw_base.runs import cli
+from hw_base.runs.parser import Parser
 
 _COMMON = Path(hw_base.__file__).resolve().parent / "starter"
 _SUFFIX = ".jinja"
@@ -49,10 +50,10 @@ class Holes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m hw_base.new``; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hw_base.new",
-        description="Begin a package of one's own, with a config, parts, tests and their automation.",
-        allow_abbrev=False,
+    parser = Parser(
+        "python -m hw_base.new",
+        "Begin a package of one's own, with a config, parts, tests and their automation.",
+        ["my_homework --task asr", "my_voice --task tts --course"],
     )
     parser.add_argument(
         "name", metavar="NAME", help="of the package and of its folder, which is made here: my_homework"

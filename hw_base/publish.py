@@ -1,6 +1,6 @@
+# PYTHON_ARGCOMPLETE_OK
 """A folder that others can use: ``python -m hw_base.publish RUN -o DIR``; then ``-r DIR`` wherever a checkpoint is."""
 
-import argparse
 import json
 import logging
 import shlex
@@ -19,6 +19,7 @@ from hw_base.errors import CheckpointError, ConfigError, DataError
 from hw_base.reports.record import Run, read_runs
 from hw_base.runs import cli
 from hw_base.runs import folder as run_folder
+from hw_base.runs.parser import Parser
 from hw_base.storage import write_json, write_text
 from hw_base.writers.base import without_home
 
@@ -31,10 +32,10 @@ _SAID = "synthesized"  # sounds of this name are the model's own
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hw_base.publish",
-        description="Write a model to give away: weights as safetensors, config, and a card that says what it is.",
-        allow_abbrev=False,
+    parser = Parser(
+        "python -m hw_base.publish",
+        "Write a model to give away: weights as safetensors, config, and a card that says what it is.",
+        ["runs/a -o published --license mit --language en"],
     )
     parser.add_argument("run", metavar="RUN", help="run folder, whose best checkpoint is taken; or a checkpoint")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="folder to make")

@@ -1,6 +1,6 @@
+# PYTHON_ARGCOMPLETE_OK
 """A page about one or several runs: ``python -m hw_base.report RUN [RUN ...] -o report.html``."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,16 +13,17 @@ from hw_base.reports.language import LANGUAGES, Language
 from hw_base.reports.media import MediaStore
 from hw_base.reports.record import Run, read_runs
 from hw_base.runs import cli
+from hw_base.runs.parser import Parser
 
 _TEXT = 1_500_000  # bytes kept free for everything that is no sound, picture or script
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hw_base.report",
-        description="Write a page about one or several runs that opens without a network.",
-        allow_abbrev=False,
+    parser = Parser(
+        "python -m hw_base.report",
+        "Write a page about one or several runs that opens without a network.",
+        ["runs/a runs/b -o report.html"],
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder; the first is the baseline")
     parser.add_argument("-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="report.html")

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Send any run to a tracker, whole, from its record: ``python -m hw_base.upload RUN --to comet|wandb|tensorboard``."""
 
 import argparse
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from hw_base.errors import ConfigError, HwError, MissingPackageError
 from hw_base.runs import cli
+from hw_base.runs.parser import Parser
 from hw_base.writers import CometWriter, TensorBoardWriter, WandbWriter, Writer, read_rows
 
 log = logging.getLogger(__name__)
@@ -26,8 +28,10 @@ TRACKERS = ("comet", "wandb", "tensorboard")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hw_base.upload", description="Send a run to a tracker from its record.", allow_abbrev=False
+    parser = Parser(
+        "python -m hw_base.upload",
+        "Send a run to a tracker from its record.",
+        ["runs/a --to wandb --project speech", "runs/a --to tensorboard -o upload"],
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="run folder: killed, finished, or never connected")
     parser.add_argument("--to", choices=TRACKERS, required=True, help="which tracker")

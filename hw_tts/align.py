@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Alignments by a recognizer: ``python -m hw_tts.align -r RECOGNIZER.pth (-c CONFIG | --audio DIR) -o FOLDER``."""
 
 import argparse
@@ -18,6 +19,7 @@ from hw_base.errors import ConfigError, DataError
 from hw_base.recognizer import Recognizer
 from hw_base.registry import DATASETS
 from hw_base.runs import cli, outputs
+from hw_base.runs.parser import Parser
 from hw_base.trained import load_recognizer
 from hw_base.training.progress import Progress
 from hw_tts.alignment.forced import align
@@ -33,11 +35,11 @@ Work = tuple[BaseDataset, Record]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hw_tts.align",
-        description="Find out when the tokens of known texts are spoken, by a recognizer's checkpoint.",
+    parser = Parser(
+        "python -m hw_tts.align",
+        "Find out when the tokens of known texts are spoken, by a recognizer's checkpoint.",
+        ["-r asr.pth -c configs/ljspeech/fastspeech2.json -o alignments", "-r asr.pth --audio DIR -o alignments"],
         epilog=f"writes <id>.json ([[symbol, start, end], ...], seconds) and {INDEX}; files that are there are kept.",
-        allow_abbrev=False,
     )
     parser.add_argument("-r", "--recognizer", metavar="CKPT", required=True, help="checkpoint of a recognizer")
     source = parser.add_mutually_exclusive_group(required=True)

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Compare ways to learn new voices: ``python -m hw_tts.compare_finetunings -c configs/vits2_finetune.json -o DIR``."""
 
 import argparse
@@ -18,6 +19,7 @@ from hw_base.registry import suggest
 from hw_base.runs import cli
 from hw_base.runs import train as training
 from hw_base.runs.experiment import Experiment
+from hw_base.runs.parser import Parser
 from hw_base.writers import plots
 from hw_base.writers.media import png_bytes
 
@@ -46,11 +48,11 @@ Curves = dict[str, list[tuple[float, float]]]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(
-        prog="hw_tts.compare_finetunings",
-        description="Train one config by several strategies under the same budget, and compare what was measured.",
+    parser = Parser(
+        "python -m hw_tts.compare_finetunings",
+        "Train one config by several strategies under the same budget, and compare what was measured.",
+        ["-c configs/vits2_finetune.json --set init_from=runs/a/model_best.pth -o compared"],
         epilog="strategies: " + "; ".join(f"{name}: {' '.join(sets) or '-'}" for name, sets in STRATEGIES.items()),
-        allow_abbrev=False,
     )
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="config of a fine-tuning, with init_from")
     parser.add_argument("-s", "--strategies", metavar="A,B", default=",".join(DEFAULT), help="strategies to compare")

@@ -1,9 +1,9 @@
+# PYTHON_ARGCOMPLETE_OK
 """Make a checkpoint of this project of a public HiFi-GAN, to fine-tune it with ``init_from``.
 
 ``python -m hw_tts.convert_vocoder --generator g_02500000 --discriminators do_02500000 -c CONFIG -o vocoder.pth``
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +15,7 @@ from hw_base.config.schema import Config
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.registry import MODELS, TASKS
 from hw_base.runs import cli
+from hw_base.runs.parser import Parser
 from hw_tts.public.hifigan import from_public_discriminators
 from hw_tts.vocoders.loading import check_constants, read_public
 
@@ -23,10 +24,10 @@ _MODEL = "HiFiGAN"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(
-        prog="hw_tts.convert_vocoder",
-        description="Make a checkpoint of this project of a public HiFi-GAN, to fine-tune it with init_from.",
-        allow_abbrev=False,
+    parser = Parser(
+        "python -m hw_tts.convert_vocoder",
+        "Make a checkpoint of this project of a public HiFi-GAN, to fine-tune it with init_from.",
+        ["--generator g_02500000 --discriminators do_02500000 -c configs/hifigan.json -o vocoder.pth"],
     )
     parser.add_argument("--generator", metavar="FILE", required=True, help="with its config.json beside it")
     parser.add_argument("--discriminators", metavar="FILE", help="of the same run (default: untrained ones)")

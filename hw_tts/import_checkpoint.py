@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """``python -m hw_tts.import_checkpoint``: checkpoints of the public MB-iSTFT-VITS2 program to this project's and back.
 
     python -m hw_tts.import_checkpoint G_312000.pth D_312000.pth DUR_312000.pth --config config.json -o checkpoint.pth
@@ -10,7 +11,6 @@ With ``--measure`` the recordings of the old speakers are measured, so that new 
 The files are read as tensors and plain containers only; whatever else they hold is refused, and nothing in them runs.
 """
 
-import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,6 +29,7 @@ from hw_base.datasets.file_list import FileList
 from hw_base.errors import ConfigError
 from hw_base.registry import FEATURES
 from hw_base.runs import cli
+from hw_base.runs.parser import Parser
 from hw_tts.features.acoustic import TTSFeatures
 from hw_tts.public.vits2 import export, import_files, read_symbols
 from hw_tts.speakers.table import measure
@@ -41,10 +42,13 @@ MEASURED_PER_SPEAKER = 50
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hw_tts.import_checkpoint",
-        description="Import public MB-iSTFT-VITS2 checkpoints, or export to them.",
-        allow_abbrev=False,
+    parser = Parser(
+        "python -m hw_tts.import_checkpoint",
+        "Import public MB-iSTFT-VITS2 checkpoints, or export to them.",
+        [
+            "G_312000.pth D_312000.pth DUR_312000.pth --config config.json -o checkpoint.pth",
+            "checkpoint.pth --export public",
+        ],
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="G_*.pth [D_*.pth DUR_*.pth]; or our checkpoint")
     parser.add_argument("--config", metavar="JSON", help="the public config that belongs to the files")

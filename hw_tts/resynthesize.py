@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Resynthesize a folder of recordings: ``python -m hw_tts.resynthesize -r CKPT --resynthesize DIR -o OUT``."""
 
 import argparse
@@ -15,16 +16,17 @@ from hw_base.audio import io as audio
 from hw_base.audio.mel import LogMelSpectrogram
 from hw_base.errors import ConfigError, DataError
 from hw_base.runs import cli
+from hw_base.runs.parser import Parser
 from hw_tts.features.acoustic import TTSFeatures
 from hw_tts.vocoders.loading import BaseVocoder, GriffinLim, open_vocoder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(
-        prog="hw_tts.resynthesize",
-        description="Turn recordings into mel spectrograms and back, to listen to a vocoder.",
-        allow_abbrev=False,
+    parser = Parser(
+        "python -m hw_tts.resynthesize",
+        "Turn recordings into mel spectrograms and back, to listen to a vocoder.",
+        ["-r vocoder.pth --resynthesize DIR -o resynthesized"],
     )
     parser.add_argument(
         "-r", "--resume", metavar="CKPT", help="of a HiFiGAN, this project's or public (default: Griffin-Lim)"

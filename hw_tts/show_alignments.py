@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Draw alignments of data or of a checkpoint: ``python -m hw_tts.show_alignments -r CKPT -o DIR``."""
 
 import argparse
@@ -18,6 +19,7 @@ from hw_base.registry import suggest
 from hw_base.runs import cli, logs, outputs
 from hw_base.runs.experiment import Experiment
 from hw_base.runs.folder import best_checkpoint
+from hw_base.runs.parser import Parser
 from hw_base.writers.media import png_bytes
 from hw_base.writers.plots import Image
 from hw_tts.data.phones import phones_of
@@ -29,10 +31,10 @@ from hw_tts.tasks.synthesis import SynthesisTask
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hw_tts.show_alignments",
-        description="Draw which stretch of the spectrogram is which symbol.",
-        allow_abbrev=False,
+    parser = Parser(
+        "python -m hw_tts.show_alignments",
+        "Draw which stretch of the spectrogram is which symbol.",
+        ["-c configs/fastspeech2.json -o pictures", "-r runs/a --split val --limit 5 -o pictures"],
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("-c", "--config", metavar="FILE", help="JSON or YAML config: the alignments of its data")

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Speak: ``python -m hw_tts.synthesize -r CKPT --text "..." -o DIR``."""
 
 import argparse
@@ -12,6 +13,7 @@ from hw_base import distributed
 from hw_base.audio import io as audio
 from hw_base.errors import ConfigError, DataError
 from hw_base.runs import cli, outputs
+from hw_base.runs.parser import Parser
 from hw_base.text_files import read_lines, read_transcript, transcript_files
 from hw_base.writers import plots
 from hw_base.writers.media import png_bytes
@@ -41,7 +43,9 @@ def course_controls() -> dict[str, dict[str, float]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(prog="hw_tts.synthesize", description="Speak texts.", allow_abbrev=False)
+    parser = Parser(
+        "python -m hw_tts.synthesize", "Speak texts.", ['-r runs/a --text "Ten keys." --speed 1.2 -o speech']
+    )
     parser.add_argument("-r", "--resume", metavar="CKPT", required=True, help="checkpoint of a synthesizer")
     parser.add_argument("--vocoder", metavar="CKPT", help="checkpoint of a HiFiGAN (default: Griffin-Lim)")
     source = parser.add_mutually_exclusive_group(required=True)

@@ -1,6 +1,6 @@
+# PYTHON_ARGCOMPLETE_OK
 """``python -m hw_base.doctor -c CONFIG``: examine data, config and model before training."""
 
-import argparse
 import json
 import logging
 import sys
@@ -15,14 +15,15 @@ from hw_base.doctor.examine import examine
 from hw_base.errors import ConfigError
 from hw_base.runs import cli
 from hw_base.runs.experiment import Experiment
+from hw_base.runs.parser import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 1 where a finding is an error, 2 where what was given is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hw_base.doctor",
-        description="Examine data, config and model before training.",
-        allow_abbrev=False,
+    parser = Parser(
+        "python -m hw_base.doctor",
+        "Examine data, config and model before training.",
+        ["-c configs/tiny/conformer.json --html doctor.html"],
     )
     parser.add_argument("-c", "--config", metavar="FILE", help="JSON or YAML config")
     parser.add_argument("-r", "--resume", metavar="CKPT", help="a checkpoint instead of random weights")

@@ -17,6 +17,7 @@ from hw_base.registry import TASKS
 from hw_base.runs import folder as run_folder
 from hw_base.runs import logs
 from hw_base.runs import train as training
+from hw_base.runs.parser import Parser
 from hw_base.writers.multi import HUNG
 
 log = logging.getLogger(__name__)
@@ -24,8 +25,14 @@ log = logging.getLogger(__name__)
 
 def train_main(argv: Sequence[str] | None = None) -> int:
     """``train.py``; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="train.py", description="Train a model from a config, or resume from a checkpoint.", allow_abbrev=False
+    parser = Parser(
+        "train.py",
+        "Train a model from a config, or resume from a checkpoint.",
+        [
+            "-c configs/ds2.json",
+            "-c configs/ds2.json --run-dir runs/a -r auto --set trainer.epochs=20",
+            "-r runs/a --lr 1e-4",
+        ],
     )
     _common(parser)
     parser.add_argument(
@@ -55,8 +62,10 @@ def train_main(argv: Sequence[str] | None = None) -> int:
 
 def evaluate_main(argv: Sequence[str] | None = None) -> int:
     """``test.py``; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="test.py", description="Evaluate a checkpoint and write its predictions.", allow_abbrev=False
+    parser = Parser(
+        "test.py",
+        "Evaluate a checkpoint and write its predictions.",
+        ["-r runs/a -o output.json", "-r model.pth -t DIR --predictions predictions"],
     )
     _common(parser)
     default = "default_test_model/checkpoint.pth"
