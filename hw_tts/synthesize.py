@@ -15,9 +15,9 @@ from hw_base.errors import ConfigError, DataError
 from hw_base.runs import cli, outputs
 from hw_base.runs.parser import Parser
 from hw_base.text_files import read_lines, read_transcript, transcript_files
-from hw_base.writers import plots
 from hw_base.writers.media import png_bytes
-from hw_tts.synthesizer import Synthesizer
+from hw_tts.evaluation.pictures import panel, speech_image
+from hw_tts.synthesizer import Speech, Synthesizer
 
 # What the course has everybody's model say.
 COURSE_SENTENCES = (
@@ -91,9 +91,9 @@ def _speak(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.output)
     for identifier, text in texts.items():
         for render, changed in renders.items():
-            waveform = synthesizer.speak_batch([text], arguments.speaker, **controls, **changed)[0]
+            speech = synthesizer.say([text], arguments.speaker, **controls, **changed)[0]
             name = f"{identifier}_{render}" if render else identifier
-            _write(folder, name, text, waveform, synthesizer)
+            _write(folder, name, text, speech, synthesizer)
     return 0
 
 
@@ -120,7 +120,7 @@ def _convert(arguments: argparse.Namespace, synthesizer: Synthesizer) -> int:
         f"{Path(arguments.convert).stem}_{voice}",
         f"{arguments.source} as {arguments.speaker or arguments.mix}",
     )
-    _write(Path(arguments.output), name, title, converted, synthesizer)
+    _write(Path(arguments.output), name, title, Speech(converted, None), synthesizer)
     return 0
 
 
@@ -139,15 +139,15 @@ def _shares(text: str) -> dict[str, float]:
     return shares
 
 
-def _write(folder: Path, name: str, text: str, waveform: Any, synthesizer: Synthesizer) -> None:
-    path = folder / outputs.file_name(name, ".wav")
+def _write(folder: Path, name: str, text: str, speech: Speech, synthesizer: Synthesizer) -> None:
+    waveform, path = speech.waveform, folder / outputs.file_name(name, ".wav")
     features = synthesizer.task.features
     try:
         folder.mkdir(parents=True, exist_ok=True)
         audio.save(path, waveform, synthesizer.sample_rate)
-        if len(waveform) >= features.min_samples:
-            seconds = features.hop_length / features.sample_rate
-            picture = plots.spectrogram_image(features(waveform), text, seconds, "mel band")
+        shown = panel(text, waveform, features, speech.phones)
+        if shown is not None:
+            picture = speech_image([shown], features.hop_length / features.sample_rate)
             path.with_suffix(".png").write_bytes(png_bytes(picture))
     except OSError as error:
         raise ConfigError(f"--output {folder}: cannot be written: {error.strerror}") from None

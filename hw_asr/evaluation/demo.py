@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hw_asr.decoders import GreedyDecoder
 from hw_asr.recognizer import CTCRecognizer, load
@@ -13,21 +14,21 @@ from hw_base.errors import DataError, HwError
 from hw_base.registry import DECODERS
 
 Rows = list[list[str | float]]
-_TABLES = {"text": ["decoder", "text"], "words": ["decoder", "word", "start, s", "end, s", "confidence"]}
 
 
 class ASRDemo(TaskDemo):
     """See `TaskDemo`."""
 
     def build(self, paths: Sequence[Path], device: str, limits: Limits) -> None:
-        """Recording or file, a button; two tables for each checkpoint."""
+        """Recording or file, a button; for each checkpoint the text of every decoder, and a table of words."""
         import gradio
 
         opened = [_by_decoder(load(path, device)) for path in paths]
 
-        def recognize(file: str | None) -> list[Rows]:
+        def recognize(file: str | None) -> list[Any]:
             try:
-                return [table for recognizers in opened for table in heard(recognizers, file, limits)]
+                found = [heard(recognizers, file, limits) for recognizers in opened]
+                return [value for texts, words in found for value in (*texts, words)]
             except HwError as error:
                 raise gradio.Error(str(error)) from None
 
@@ -35,21 +36,27 @@ class ASRDemo(TaskDemo):
             sources=["upload", "microphone"], type="filepath", label="recording", buttons=["download"]
         )
         button = gradio.Button("Recognize", variant="primary")
-        tables = []
+        shown: list[Any] = []
         with gradio.Row():
-            for path in paths:
+            for path, recognizers in zip(paths, opened, strict=True):
                 with gradio.Column(min_width=320):
                     gradio.HTML(heading(path))
-                    for label, headers in _TABLES.items():
-                        tables.append(gradio.Dataframe(headers=headers, label=label, interactive=False, wrap=True))
-        button.click(recognize, recording, tables)
+                    shown += [gradio.Textbox(label=name, interactive=False, lines=2) for name in recognizers]
+                    headers = _columns(recognizers)
+                    shown.append(gradio.Dataframe(headers=headers, label="words, seconds", interactive=False))
+        button.click(recognize, recording, shown)
 
 
 DEMO = ASRDemo()
 
 
-def heard(recognizers: dict[str, CTCRecognizer], file: str | None, limits: Limits) -> tuple[Rows, Rows]:
-    """Decoder and text; decoder, word, start, end and confidence.
+def _columns(recognizers: dict[str, CTCRecognizer]) -> list[str]:
+    """Of the table of words; a single decoder is not named in each row."""
+    return [*(["decoder"] if len(recognizers) > 1 else []), "word", "start", "end", "confidence"]
+
+
+def heard(recognizers: dict[str, CTCRecognizer], file: str | None, limits: Limits) -> tuple[list[str], Rows]:
+    """The text of each decoder; the words of all, as `_columns` has them.
 
     Raises:
         DataError: no recording, too long, or unreadable.
@@ -63,12 +70,13 @@ def heard(recognizers: dict[str, CTCRecognizer], file: str | None, limits: Limit
         parts = list(next(iter(recognizers.values())).parts_of_file(file))
     except DataError as error:
         raise DataError(str(error).replace(f"{file}: ", "")) from None  # the visitor knows no path of the server
-    texts: Rows = []
+    texts: list[str] = []
     words: Rows = []
     for name, recognizer in recognizers.items():
         transcript = recognizer.decoded(parts, seconds)
-        texts.append([name, transcript.text])
-        words += [[name, word.text, word.start, word.end, round(word.confidence, 3)] for word in transcript.words]
+        texts.append(transcript.text)
+        rows: Rows = [[name, word.text, word.start, word.end, round(word.confidence, 3)] for word in transcript.words]
+        words += [row[-len(_columns(recognizers)) :] for row in rows]
     return texts, words
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hw_base.errors import MissingPackageError
 from hw_base.writers.plots import Image, figure_of, one_line, rendered
 from hw_tts.alignment.intervals import phones_from_durations
 from hw_tts.features.acoustic import TTSFeatures
@@ -38,10 +39,13 @@ class Panel:
 
 
 def panel(title: str, waveform: Tensor, features: TTSFeatures, phones: Sequence[Sequence[Any]] | None) -> Panel | None:
-    """What is to be drawn of a waveform (S,); None where it is too short for a frame."""
+    """What is to be drawn of a waveform (S,), without pitch where its package is missing; None if it is too short."""
     if len(waveform) < features.min_samples:
         return None
-    found = features.all_of(waveform)
+    try:
+        found = features.all_of(waveform)
+    except MissingPackageError:
+        return Panel(title, features(waveform), phones or ())
     return Panel(title, found["spectrogram"], phones or (), found["pitch"] * found["voiced"])
 
 
@@ -137,8 +141,9 @@ def speech_image(panels: Sequence[Panel], seconds_per_frame: float) -> Image:
         axes.imshow(values, origin="lower", aspect="auto", extent=extent, cmap="magma", interpolation="nearest")
         axes.set(ylabel="mel band", xlim=(-edge, longest - edge))
         title = one_line(one.title, int(12 * figure.get_figwidth()))
-        axes.set_title(title, loc="left", fontsize=9, pad=24 if one.phones else 4)
-        _name_symbols(axes, one.phones)
+        phones = one.phones if longest <= _WIDEST / _INCHES_PER_SECOND else ()  # more would lie above each other
+        axes.set_title(title, loc="left", fontsize=9, pad=24 if phones else 4)
+        _name_symbols(axes, phones)
     if pitched:
         _draw_pitch(rows[-1], pitched, seconds_per_frame)
     rows[-1].set_xlabel("time, s")
