@@ -50,7 +50,7 @@ class Confusions:
         return whole
 
     def most_frequent(self, most: int = 20) -> list[Row]:
-        """Target, prediction, how often, and the share of the target letter's occurrences, without matches."""
+        """Target, prediction, how often, and the fraction of the target letter's occurrences, without matches."""
         targets: Counter[str] = Counter()
         for (target, _), count in self.counts.items():
             targets[target] += count
@@ -65,7 +65,7 @@ class Confusions:
             most: letters to show, the most frequent ones of both sides.
 
         Returns:
-            tuple: the shares (R, C), each row of which sums to 1 unless letters are left out; the target letters of
+            tuple: the fractions (R, C), each row of which sums to 1 unless letters are left out; the target letters of
             the rows, what is inserted last; the predicted letters of the columns, what is deleted last.
         """
         seen: Counter[str] = Counter()
@@ -76,10 +76,10 @@ class Confusions:
         names = [*letters, NOTHING]
         rows = [[self.counts[target, prediction] for prediction in names] for target in names]
         totals = [sum(n for (target, _), n in self.counts.items() if target == name) for name in names]
-        shares = (
+        fractions = (
             torch.tensor(rows, dtype=torch.float64) / torch.tensor(totals, dtype=torch.float64).clamp(min=1)[:, None]
         )
-        return shares, names, names
+        return fractions, names, names
 
 
 def letter_name(letter: str, nothing: str) -> str:

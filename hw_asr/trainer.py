@@ -126,7 +126,7 @@ class CTCTrainer(BaseTrainer):
             "speaker": batch["speaker"][i],
             "text": batch["text"][i],
             "predictions": texts,
-            "blank_share": _blank_share(batch["log_probs"][i, : int(batch["log_probs_length"][i])]),
+            "blank_fraction": _blank_fraction(batch["log_probs"][i, : int(batch["log_probs_length"][i])]),
             "spectrogram": batch["spectrogram"][i, :, :frames].cpu(),
             "waveform": batch["waveform"][i, :samples].cpu(),
         }
@@ -146,9 +146,9 @@ class CTCTrainer(BaseTrainer):
         if not shown or not distributed.is_main():
             return
         for example in self._shown[:_ON_CONSOLE]:
-            prediction, share = next(iter(example["predictions"].values())), example["blank_share"]
+            prediction, fraction = next(iter(example["predictions"].values())), example["blank_fraction"]
             log.info("  %s: %r", example["id"], example["text"])
-            log.info("  recognized, blanks in %.0f %% of the frames: %r", 100 * share, prediction)
+            log.info("  recognized, blanks in %.0f %% of the frames: %r", 100 * fraction, prediction)
         rows = []
         for example in shown:
             for decoder, text in example["predictions"].items():
@@ -176,20 +176,20 @@ class CTCTrainer(BaseTrainer):
         confusions = self._confusions.gathered()
         if not confusions.counts or not distributed.is_main():
             return
-        shares, targets, predictions = confusions.matrix()
+        fractions, targets, predictions = confusions.matrix()
         rows = [letter_name(letter, "inserted") for letter in targets]
         columns = [letter_name(letter, "deleted") for letter in predictions]
         title = "what became of each letter, %"
-        picture = plots.matrix_image(shares, rows, columns, title, "target", "prediction")
-        caption = "the share of each target letter that was recognized as the letter of the column"
+        picture = plots.matrix_image(fractions, rows, columns, title, "target", "prediction")
+        caption = "the fraction of each target letter that was recognized as the letter of the column"
         self.setup.writers.image(f"{split}/confusion_matrix", picture, self.step, caption)
         table: list[list[Cell]] = [
-            [letter_name(a, "inserted"), letter_name(b, "deleted"), count, round(share, 4)]
-            for a, b, count, share in confusions.most_frequent()
+            [letter_name(a, "inserted"), letter_name(b, "deleted"), count, round(fraction, 4)]
+            for a, b, count, fraction in confusions.most_frequent()
         ]
         if table:
             self.setup.writers.table(
-                f"{split}/confusions", ["target", "prediction", "count", "share"], table, self.step
+                f"{split}/confusions", ["target", "prediction", "count", "fraction"], table, self.step
             )
 
     def _show_augmentations(self) -> None:
@@ -218,6 +218,6 @@ class CTCTrainer(BaseTrainer):
         writers.image("train/spectrogram_augmentation", picture, self.step, caption)
 
 
-def _blank_share(log_probs: Tensor) -> float:
-    """Share of the frames whose best token is the blank; log_probs (T, V)."""
+def _blank_fraction(log_probs: Tensor) -> float:
+    """Fraction of the frames whose best token is the blank; log_probs (T, V)."""
     return float((log_probs.argmax(-1) == 0).float().mean())

@@ -14,7 +14,7 @@ from hw_base.watch.diagnosis import NOT_LEARNING, Diagnosis, InARow, Seen, Watch
 # Updates after the learning rate's peak during which a CTC model may emit blanks alone.
 BLANK_PHASE = 300
 # No letter is said in so many frames by a model that uses blanks.
-LETTER_SHARE = 0.4
+LETTER_FRACTION = 0.4
 
 
 class Features(Watcher):
@@ -38,27 +38,27 @@ class Features(Watcher):
         if self.flat(deviation < 0.05 or common > 0.6):
             causes = ["masks that hide nearly everything", "the logarithm taken twice", "silent recordings"]
             sentence = f"features are flat: {common:.0%} of them are one and the same value"
-            evidence = {"deviation": deviation, "share of one value": common}
+            evidence = {"deviation": deviation, "fraction of one value": common}
             yield Diagnosis("features_flat", sentence, evidence, causes, "look at a spectrogram and at the masks")
         if self.empty(empty > 0.2 and deviation > 0.05):
             causes = ["audio of a lower sample rate than it claims", "mel bins above the recordings' band"]
             sentence = f"{empty:.0%} of the mel bins hold nothing"
-            yield Diagnosis("bands_empty", sentence, {"share": empty}, causes, "compare sample rates; set f_max")
+            yield Diagnosis("bands_empty", sentence, {"fraction": empty}, causes, "compare sample rates; set f_max")
 
 
 def _summary(x: Tensor, length: Tensor) -> list[float]:
-    """Mean, deviation, share of the commonest value and share of empty bins, over valid frames; one wait."""
+    """Mean, deviation, fraction of the commonest value and fraction of empty bins, over valid frames; one wait."""
     mask = length_mask(length, x.shape[-1])[:, None].expand_as(x)
     valid = x[mask]
-    share = (valid == valid.mode().values).float().mean() if valid.numel() < 10**6 else x.new_zeros(())
+    fraction = (valid == valid.mode().values).float().mean() if valid.numel() < 10**6 else x.new_zeros(())
     # Normalization gives the floor of each utterance another value.
     floor = x.masked_fill(~mask, torch.inf).amin((1, 2), keepdim=True)
-    share = torch.maximum(share, ((x - floor < 1e-3) & mask).sum() / mask.sum().clamp(min=1))
+    fraction = torch.maximum(fraction, ((x - floor < 1e-3) & mask).sum() / mask.sum().clamp(min=1))
     count = mask[:, :1].sum(-1).clamp(min=1)
     mean = (x * mask).sum(-1) / count
     spread = (((x - mean[..., None]) * mask).square().sum(-1) / count).sqrt().amax(0)  # of each bin, its liveliest row
     empty = (spread < 0.1 * spread.median()).float().mean()
-    return torch.stack([valid.mean(), valid.std(), share, empty]).tolist()
+    return torch.stack([valid.mean(), valid.std(), fraction, empty]).tolist()
 
 
 class Targets(Watcher):
@@ -143,15 +143,19 @@ class Posteriors(Watcher):
             yield Diagnosis("posteriors_flat", sentence, evidence, causes, "look at the end of the model")
 
     def _collapsed(self, measured: dict[str, float], step: int) -> Iterator[Diagnosis]:
-        best, share = int(measured["commonest"]), measured["share"]
-        evidence: dict[str, Any] = {"share": share, "symbols": int(measured["symbols"]), "entropy": measured["entropy"]}
-        if self.symbol(best != 0 and share > LETTER_SHARE and step >= 30):
+        best, fraction = int(measured["commonest"]), measured["fraction"]
+        evidence: dict[str, Any] = {
+            "fraction": fraction,
+            "symbols": int(measured["symbols"]),
+            "entropy": measured["entropy"],
+        }
+        if self.symbol(best != 0 and fraction > LETTER_FRACTION and step >= 30):
             shown = self.spell([best])
             causes = ["the loss takes another token than 0 for the blank", "targets that are all alike"]
-            sentence = f"{share:.0%} of the frames say {shown!r}: the model emits one letter where blanks belong"
+            sentence = f"{fraction:.0%} of the frames say {shown!r}: the model emits one letter where blanks belong"
             yield Diagnosis("one_symbol", sentence, evidence, causes, "let loss, encoder and decoder agree: blank 0")
         normal = self.peak + BLANK_PHASE
-        if self.blank(share > 0.97 and best == 0 and step > normal):
+        if self.blank(fraction > 0.97 and best == 0 and step > normal):
             causes = ["the learning rate is too high", "transcripts belong to other audio", "features carry no speech"]
             sentence = f"the model says nothing but blanks; that is normal in the first {normal} steps, no longer"
             yield Diagnosis("only_blanks", sentence, evidence, causes, "try --one-batch, then another learning rate")
@@ -168,7 +172,7 @@ def posteriors(log_probs: Tensor, length: Tensor) -> dict[str, float] | None:
     counts = torch.bincount(rows.argmax(-1), minlength=rows.shape[-1])
     entropy = -(p * rows.clamp(min=-100)).sum(-1).mean()
     values = [sums.min(), sums.max(), p.max(), entropy, counts.argmax(), counts.max() / len(rows), (counts > 0).sum()]
-    names = ("least sum", "largest sum", "largest probability", "entropy", "commonest", "share", "symbols")
+    names = ("least sum", "largest sum", "largest probability", "entropy", "commonest", "fraction", "symbols")
     return dict(zip(names, torch.stack([v.float() for v in values]).tolist(), strict=True))
 
 

@@ -86,7 +86,7 @@ def _speak(arguments: argparse.Namespace) -> int:
     given = {name: vars(arguments)[name] for name in ("speed", "pitch", "energy", "noise", "duration_noise")}
     controls: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if arguments.mix:
-        controls |= synthesizer.mixed(_shares(arguments.mix))
+        controls |= synthesizer.mixed(_fractions(arguments.mix))
     renders = course_controls() if arguments.course else {"": {}}
     folder = Path(arguments.output)
     for identifier, text in texts.items():
@@ -111,7 +111,7 @@ def _refuse_unused(arguments: argparse.Namespace) -> None:
 def _convert(arguments: argparse.Namespace, synthesizer: Synthesizer) -> int:
     if not arguments.source or not (arguments.speaker or arguments.mix):
         raise ConfigError("--convert: say who speaks in the recording (--from NAME) and who shall (--speaker or --mix)")
-    target = arguments.speaker or _shares(arguments.mix)
+    target = arguments.speaker or _fractions(arguments.mix)
     noise = {} if arguments.noise is None else {"noise": arguments.noise}
     waveform, rate = audio.load(arguments.convert)
     converted = synthesizer.convert(waveform, rate, arguments.source, target, **noise)
@@ -124,19 +124,19 @@ def _convert(arguments: argparse.Namespace, synthesizer: Synthesizer) -> int:
     return 0
 
 
-def _shares(text: str) -> dict[str, float]:
+def _fractions(text: str) -> dict[str, float]:
     """``A=0.7,B=0.3`` as numbers."""
-    shares: dict[str, float] = {}
+    fractions: dict[str, float] = {}
     for part in text.split(","):
         name, _, number = part.rpartition("=")
         try:
-            share = float(number)
+            fraction = float(number)
         except ValueError:
-            share = math.nan
-        if not math.isfinite(share) or name.strip() in shares:
+            fraction = math.nan
+        if not math.isfinite(fraction) or name.strip() in fractions:
             raise ConfigError(f"--mix {text}: expected NAME=WEIGHT,NAME=WEIGHT, each name once, found {part!r}")
-        shares[name.strip()] = share
-    return shares
+        fractions[name.strip()] = fraction
+    return fractions
 
 
 def _write(folder: Path, name: str, text: str, speech: Speech, synthesizer: Synthesizer) -> None:

@@ -205,16 +205,16 @@ class Synthesizer:
         frames = durations[row, : len(tokens)].tolist()
         return phones_from_durations(names, frames, self.sample_rate, self.task.features.hop_length)
 
-    def mixed(self, shares: Mapping[str, float]) -> dict[str, Tensor]:
+    def mixed(self, fractions: Mapping[str, float]) -> dict[str, Tensor]:
         """The control for `speak_batch` that gives a voice between known ones.
 
         Args:
-            shares: speaker -> weight; they are normed to sum to 1.
+            fractions: speaker -> weight; they are normed to sum to 1.
 
         Raises:
             ConfigError: the model cannot, or knows no such speaker.
         """
-        weights = {self.speaker_id(name): share for name, share in shares.items()}
+        weights = {self.speaker_id(name): fraction for name, fraction in fractions.items()}
         return {"speaker_embedding": self.model.mix_speakers(weights)}
 
     @torch.inference_mode()
@@ -228,7 +228,7 @@ class Synthesizer:
             sample_rate: of it, in Hz.
             source: who speaks in it.
             target: who shall speak; or a voice between speakers, as in `mixed`.
-            noise: deviation of the latent as a share of the posterior's; 0 always says the same.
+            noise: deviation of the latent as a fraction of the posterior's; 0 always says the same.
 
         Returns:
             Tensor: (S',), at the rate of the model.

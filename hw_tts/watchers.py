@@ -33,7 +33,7 @@ class Alignment(Watcher):
                 "a learning rate too high",
             ]
             sentence = f"the learned alignment goes back in {back:.0%} of the frames; normal until {ALIGNMENT_PHASE}"
-            evidence = {"share of frames": back}
+            evidence = {"fraction of frames": back}
             advice = "raise losses.alignment; check texts against audio"
             yield Diagnosis("alignment_not_monotonic", sentence, evidence, causes, advice)
 

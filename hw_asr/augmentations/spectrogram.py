@@ -15,7 +15,7 @@ from hw_base.registry import AUGMENTATIONS
 class SpecAugment(BaseAugmentation):
     """SpecAugment (Park et al., 2019, "SpecAugment: A Simple Data Augmentation Method for ASR", section 2).
 
-    Masks and warp keep the shape. The width of a time mask is bounded by a share of the utterance (Park et al., 2020,
+    Masks and warp keep the shape. A time mask is at most a fraction of the utterance wide (Park et al., 2020,
     "SpecAugment on Large Scale Datasets"), so that short utterances survive. The warp moves one frame of the utterance
     and stretches both sides linearly.
 
@@ -23,7 +23,7 @@ class SpecAugment(BaseAugmentation):
         n_freq_masks: frequency masks.
         freq_width: a frequency mask covers 0 to this many bins.
         n_time_masks: time masks.
-        time_share: a time mask covers 0 to so large a share of the frames.
+        time_share: a time mask covers 0 to so large a fraction of the frames.
         time_warp: a frame is moved by at most this many frames; 0 warps nothing.
         fill: what masked bins become: the ``mean`` of the utterance, or ``zero`` (the mean where features are
             normalized to mean 0).

@@ -116,8 +116,8 @@ class Clipping(WaveformAugmentation):
     """Cut off the peaks, as an overloaded microphone does.
 
     Args:
-        min_level: least level of the cut, as a share of the highest peak.
-        max_level: highest level of the cut, as a share of the highest peak.
+        min_level: least level of the cut, as a fraction of the highest peak.
+        max_level: highest level of the cut, as a fraction of the highest peak.
         p: probability with which a waveform is changed.
     """
 

@@ -225,13 +225,13 @@ def _confusions(runs: Sequence[Run], page: Page) -> Section:
             tables = [t for t in run.tables("confusions") if (t.get("split"), t.get("step")) == (split, medium.step)]
             rows = [row for table in tables for row in table["rows"][:_MOST_CONFUSIONS] if _is_row(row)]
             if rows:
-                columns = ("target", "prediction", "count", "share")
+                columns = ("target", "prediction", "count", "fraction")
                 blocks.append(Table([say(column) for column in columns], rows))
     if not blocks:
         return Section(
             say("Confusion of letters"), [Paragraph(say("No evaluation recorded which letters were confused."))]
         )
-    about = say("The share of each target letter that was recognized as the letter of the column, in percent.")
+    about = say("The fraction of each target letter that was recognized as the letter of the column, in percent.")
     return Section(say("Confusion of letters"), [Paragraph(about), *blocks])
 
 

@@ -30,7 +30,7 @@ class ConsistencyTrainer(CTCTrainer):
     Args:
         setup: given by the program.
         n_freq_masks: this and the following as in `SpecAugment`; the paper takes 2.5 times as many time masks as usual,
-            within 2.5 times the share.
+            within 2.5 times the fraction.
         freq_width: of a frequency mask, in bins.
         n_time_masks: of each view.
         time_share: of a time mask, at most.

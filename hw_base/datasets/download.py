@@ -320,5 +320,5 @@ class _Meter:
             self._bar.update(n_bytes)
         elif time.monotonic() - self._said > _SECONDS_BETWEEN_LINES:
             self._said = time.monotonic()
-            share = f" of {self.total / 1e6:.0f} MB ({self.done / self.total:.0%})" if self.total else ""
-            log.info("  %.0f MB%s", self.done / 1e6, share)
+            part = f" of {self.total / 1e6:.0f} MB ({self.done / self.total:.0%})" if self.total else ""
+            log.info("  %.0f MB%s", self.done / 1e6, part)

@@ -21,7 +21,7 @@ _MIN_SPOKEN = 4
 _CLIPPED = 0.999
 # Letters a second, pauses included: people read 10 to 20, digit by digit 7.
 _FASTEST, _SLOWEST = 24.0, 8.0
-# Share of the power above half of the band: speech has 1e-3 and more there, resampled audio 2e-5 and less.
+# Fraction of the power above half of the band: speech has 1e-3 and more there, resampled audio 2e-5 and less.
 _EMPTY = 5e-5
 
 
@@ -72,7 +72,7 @@ def _sample_rate(split: Split, heard: list[tuple[Record, Tensor]]) -> Iterator[F
     longer = [s / record.duration for (record, _), s in zip(heard, seconds, strict=True)]
     speeds = [len(r.text) / s for (r, _), s in zip(heard, seconds, strict=True) if r.text]
     speed = statistics.median(speeds) if len(speeds) >= _MIN_SPOKEN else math.nan
-    empty = statistics.median(_share_above_half(waveform) for _, waveform in heard) < _EMPTY
+    empty = statistics.median(_fraction_above_half(waveform) for _, waveform in heard) < _EMPTY
     evidence = f"{speed:.1f} letters a second" if speeds else f"{len(heard)} utterances"
     if statistics.median(longer) > 1.2:
         causes = ["the sample rate in the files is not that of the index", "the index is of other files"]
@@ -95,8 +95,8 @@ def _sample_rate(split: Split, heard: list[tuple[Record, Tensor]]) -> Iterator[F
         yield Finding("ok", f"{split.name}: speed and band are those of speech", evidence)
 
 
-def _share_above_half(waveform: Tensor) -> float:
-    """Share of the power above half of the band, and above what resampling leaves there."""
+def _fraction_above_half(waveform: Tensor) -> float:
+    """Fraction of the power above half of the band, and above what resampling leaves there."""
     window = torch.hann_window(len(waveform), dtype=torch.float64)
     power = torch.fft.rfft(waveform.double() * window).abs().square()
     return float(power[len(power) * 9 // 16 :].sum() / power.sum().clamp(min=1e-12))
@@ -109,14 +109,16 @@ def alphabet(split: Split, task: BaseTask) -> Iterator[Finding]:
     for record in split.records:
         counts.update(task.unknown(record))
         total += len(record.text or "")
-    share = sum(counts.values()) / max(total, 1)
-    if share <= 0.01:
-        yield Finding("ok", f"{split.name}: the vocabulary covers the texts", f"{share:.2%} of the characters unknown")
+    fraction = sum(counts.values()) / max(total, 1)
+    if fraction <= 0.01:
+        yield Finding(
+            "ok", f"{split.name}: the vocabulary covers the texts", f"{fraction:.2%} of the characters unknown"
+        )
         return
     shown = ", ".join(f"{symbol!r} {n}" for symbol, n in counts.most_common(8))
     causes = ["text_encoder's alphabet is that of another language", "texts are not cleaned"]
-    level: Level = "error" if share > 0.2 else "warning"
-    evidence = f"{share:.1%} of the characters unknown: {shown}"
+    level: Level = "error" if fraction > 0.2 else "warning"
+    evidence = f"{fraction:.1%} of the characters unknown: {shown}"
     yield Finding(
         level, f"{split.name}: the vocabulary lacks symbols", evidence, causes, "correct text_encoder or texts"
     )

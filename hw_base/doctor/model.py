@@ -61,9 +61,9 @@ def first_losses(trainer: BaseTrainer, batch: dict[str, Any]) -> Iterator[Findin
         for _ in range(_PASSES):
             for group, losses in trainer.named_losses(trainer.to_device(dict(batch))):
                 means = {key: as_sum_and_count(value) for key, value in losses.items()}
-                shares = {key: mean.total / mean.count.clamp(min=1) for key, mean in means.items()}
-                values |= {trainer.log_name(group, key): float(value.detach()) for key, value in shares.items()}
-                total = trainer.weights.total(shares, 10**9)
+                fractions = {key: mean.total / mean.count.clamp(min=1) for key, mean in means.items()}
+                values |= {trainer.log_name(group, key): float(value.detach()) for key, value in fractions.items()}
+                total = trainer.weights.total(fractions, 10**9)
                 if total.requires_grad:
                     total.backward()  # type: ignore[no-untyped-call]
             missing = {

@@ -16,7 +16,7 @@ _FEWEST = 5
 _WORDS_IN_SILENCE = 2
 # A recognizer of this rate on hidden data that knows nothing of fresh speech knows the data rather than the language.
 _GOOD_RATE, _USELESS_RATE = 0.3, 0.95
-# Share of two submissions' wrong predictions that are the same.
+# Fraction of two submissions' wrong predictions that are the same.
 _SAME_ERRORS = 0.9
 
 

@@ -47,7 +47,7 @@ class MaskedBatchNorm(nn.Module):
     Args:
         n_features: C.
         eps: added to the variance.
-        momentum: share of a batch in the running statistics.
+        momentum: fraction of a batch in the running statistics.
     """
 
     running_mean: Tensor

@@ -20,8 +20,8 @@ class Comparison:
         second: likewise.
         difference: second minus first.
         interval: 95 % interval of the difference.
-        p_value: two-sided; the share of resampled corpora whose difference lies as far from the one that was measured
-            as that does from 0.
+        p_value: two-sided; the fraction of resampled corpora whose difference lies as far from the measured one as
+            that does from 0.
         utterances: how many both have.
     """
 

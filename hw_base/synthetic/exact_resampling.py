@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-# The response falls from 1 to the stop band over this share of the lower rate's half, up to that half itself.
+# The response falls from 1 to the stop band over this fraction of the lower rate's half, up to that half itself.
 _TRANSITION = 0.1
 _ATTENUATION = 80.0
 # Coefficients are whole numbers of this unit. Times 16-bit samples, their sums stay far below 2**53, so that double

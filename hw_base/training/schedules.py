@@ -21,7 +21,7 @@ class WarmupDecay(lr_scheduler.LambdaLR):
         hold_share: part of the steps after the warm-up that stay at the peak before the decay.
         decay: ``cosine`` and ``linear`` reach `final_share` at the end; ``inverse_sqrt`` is the Transformer's schedule
             (Vaswani et al. 2017, section 5.3) scaled to its peak; ``none`` stays.
-        final_share: last rate as a share of the peak.
+        final_share: last rate as a fraction of the peak.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class WarmupDecay(lr_scheduler.LambdaLR):
     ) -> None:
         begin = warmup_steps + int(hold_share * max(0, total_steps - warmup_steps))
 
-        def share(step: int) -> float:
+        def fraction(step: int) -> float:
             if step < warmup_steps:
                 return (step + 1) / (warmup_steps + 1)
             if step < begin:
@@ -46,4 +46,4 @@ class WarmupDecay(lr_scheduler.LambdaLR):
             left = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done, "none": 1.0}[decay]
             return final_share + (1 - final_share) * left
 
-        super().__init__(optimizer, share)
+        super().__init__(optimizer, fraction)

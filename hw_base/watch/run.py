@@ -73,16 +73,16 @@ class Schedule(Watcher):
             highest = self.highest[name] = max(self.highest.get(name, 0.0), one.lr)
             if one.every is None or one.base_lr <= 0 or seen.step < 20:
                 continue
-            share = seen.step / max(seen.last_step, 1)
+            fraction = seen.step / max(seen.last_step, 1)
             evidence = {"lr": one.lr, "highest": highest, "configured": one.base_lr, "stepped every": one.every}
             advice = "look at optimizers.*.scheduler.every and at its lengths"
-            if share >= 0.3 and highest < 0.2 * one.base_lr:
+            if fraction >= 0.3 and highest < 0.2 * one.base_lr:
                 causes = ["a warm-up in steps that is stepped once an epoch", "a warm-up longer than the run"]
-                sentence = f"after {share:.0%} of the run the learning rate was never near the configured one"
+                sentence = f"after {fraction:.0%} of the run the learning rate was never near the configured one"
                 yield Diagnosis("schedule_too_slow", sentence, evidence, causes, advice)
-            elif share <= 0.5 and one.lr < 1e-4 * highest:
+            elif fraction <= 0.5 and one.lr < 1e-4 * highest:
                 causes = ["a schedule in epochs that is stepped at every step", "a length that is too short"]
-                sentence = f"after {share:.0%} of the run the learning rate is next to 0"
+                sentence = f"after {fraction:.0%} of the run the learning rate is next to 0"
                 yield Diagnosis("schedule_too_fast", sentence, evidence, causes, advice)
 
 
@@ -111,11 +111,11 @@ class Starving(Watcher):
         self.waiting = InARow(5)
 
     def look(self, seen: Seen) -> Iterator[Diagnosis]:
-        share = seen.values.get("data_wait", 0.0)
-        if self.waiting(share > 0.4 and seen.device != "cpu"):
+        fraction = seen.values.get("data_wait", 0.0)
+        if self.waiting(fraction > 0.4 and seen.device != "cpu"):
             causes = ["too few workers", "slow storage", "costly augmentations", "audio that is resampled"]
-            sentence = f"the device waits for data in {share:.0%} of the time"
-            evidence = {"data_wait": share, "steps_per_second": seen.values.get("steps_per_second", math.nan)}
+            sentence = f"the device waits for data in {fraction:.0%} of the time"
+            evidence = {"data_wait": fraction, "steps_per_second": seen.values.get("steps_per_second", math.nan)}
             yield Diagnosis("loader_starves", sentence, evidence, causes, "raise data.train.workers")
 
 
@@ -133,13 +133,13 @@ class OneLoss(Watcher):
 
     def look(self, seen: Seen) -> Iterator[Diagnosis]:
         prefix = f"{self.group}/" if self.group else ""
-        shares = {n: abs(w * seen.values[prefix + n]) for n, w in self.weights.items() if prefix + n in seen.values}
-        total = sum(shares.values())
-        if len(shares) < 2 or not math.isfinite(total) or total <= 0:
+        magnitudes = {n: abs(w * seen.values[prefix + n]) for n, w in self.weights.items() if prefix + n in seen.values}
+        total = sum(magnitudes.values())
+        if len(magnitudes) < 2 or not math.isfinite(total) or total <= 0:
             return
-        name = max(shares, key=lambda key: shares[key])
-        if self.alone(shares[name] > 0.999 * total):
+        name = max(magnitudes, key=lambda key: magnitudes[key])
+        if self.alone(magnitudes[name] > 0.999 * total):
             causes = [f"the weight of {name} is too large", "another loss is constant 0"]
-            evidence = {key: value / total for key, value in shares.items()}
+            evidence = {key: value / total for key, value in magnitudes.items()}
             sentence = f"{name} is all of the loss"
             yield Diagnosis("one_loss_dominates", sentence, evidence, causes, "balance the weights in losses")

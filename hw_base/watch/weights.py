@@ -33,14 +33,14 @@ class Untrained(Watcher):
         self.moved |= {one.name for one in seen.layers if one.update is None or one.update > 0}
         if self.looks < _LOOKS or seen.step - self.first_step < _STEPS:
             return
-        judged = [one for one in seen.layers if not one.allowed_frozen]
-        idle = [one for one in judged if one.name not in self.reached]
-        yield from self._idle(idle, len(judged), seen.step)
-        still = [one.name for one in judged if one.name in self.reached and one.name not in self.moved]
+        expected = [one for one in seen.layers if not one.allowed_frozen]
+        idle = [one for one in expected if one.name not in self.reached]
+        yield from self._idle(idle, len(expected), seen.step)
+        still = [one.name for one in expected if one.name in self.reached and one.name not in self.moved]
         if still:
             causes = ["a learning rate of 0", "an optimizer that is never stepped", "updates that are all skipped"]
             sentence = "parameters with gradients never move"
-            evidence = {"parameters": len(still), "of": len(judged), "names": still}
+            evidence = {"parameters": len(still), "of": len(expected), "names": still}
             yield Diagnosis("never_moves", sentence, evidence, causes, "look at the rate and steps of their optimizer")
 
     def _idle(self, idle: list[Layer], total: int, step: int) -> Iterator[Diagnosis]:
@@ -211,10 +211,10 @@ class DeadUnits(Watcher):
         if self.looks < 10 or seen.step < 100:
             return
         names = list(self.alive)
-        shares = torch.stack([1 - alive.float().mean() for alive in self.alive.values()]).tolist()
-        dead = {name: share for name, share in zip(names, shares, strict=True) if 0.5 < share < 1.0}
+        fractions = torch.stack([1 - alive.float().mean() for alive in self.alive.values()]).tolist()
+        dead = {name: fraction for name, fraction in zip(names, fractions, strict=True) if 0.5 < fraction < 1.0}
         if dead:
             causes = ["a learning rate that was too high", "biases far below 0", "inputs that are all alike"]
             sentence = "most units of a layer never open"
-            evidence = {"layers": list(dead), "share of dead units": list(dead.values())}
+            evidence = {"layers": list(dead), "fraction of dead units": list(dead.values())}
             yield Diagnosis("dead_units", sentence, evidence, causes, "lower the rate; another initialization")

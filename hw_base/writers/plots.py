@@ -146,18 +146,18 @@ def matrix_image(
     """
     if not rows or not columns or values.shape != (len(rows), len(columns)):
         raise ValueError(f"{len(rows)} rows and {len(columns)} columns, but values {tuple(values.shape)}")
-    shares = values.detach().cpu().double().numpy()
+    fractions = values.detach().cpu().double().numpy()
     figure = figure_of(1.4 + 0.27 * len(columns), 1.2 + 0.22 * len(rows))
     axes = figure.add_subplot()
-    axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest")
+    axes.imshow(np.sqrt(fractions), cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest")
     axes.set_xticks(range(len(columns)), [one_line(name, 12) for name in columns], fontsize=8)
     axes.set_yticks(range(len(rows)), [one_line(name, 12) for name in rows], fontsize=8)
     axes.tick_params(length=0)
     for label in axes.get_xticklabels():
         label.set_rotation(90 if len(label.get_text()) > 2 else 0)
-    for i, j in zip(*np.nonzero(shares >= 0.005), strict=True):
-        color = "white" if shares[i, j] > 0.4 else "black"
-        axes.text(j, i, f"{100 * shares[i, j]:.0f}", ha="center", va="center", fontsize=6.5, color=color)
+    for i, j in zip(*np.nonzero(fractions >= 0.005), strict=True):
+        color = "white" if fractions[i, j] > 0.4 else "black"
+        axes.text(j, i, f"{100 * fractions[i, j]:.0f}", ha="center", va="center", fontsize=6.5, color=color)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.set_title(one_line(title, 10 * len(columns)), loc="left", fontsize="medium")
     return rendered(figure)

@@ -115,10 +115,10 @@ def speakers_belong(split: Split, task: Any) -> Iterator[Finding]:
     voices = torch.stack([_voice(task, split, i) for i in names])
     voices = (voices - voices.mean(0)) / voices.std(0).clamp(min=1e-3)
     right = _nearest(voices, labels) == labels
-    share, chance = float(right.float().mean()), 1.0 / len(chosen)
+    fraction, chance = float(right.float().mean()), 1.0 / len(chosen)
     odd = [split.records[i].utterance_id for i, fits in zip(names, right.tolist(), strict=True) if not fits]
-    evidence = f"{share:.0%} of {len(names)} utterances sound like their speaker, {chance:.0%} would by chance"
-    if share < chance + 0.35 * (1 - chance):
+    evidence = f"{fraction:.0%} of {len(names)} utterances sound like their speaker, {chance:.0%} would by chance"
+    if fraction < chance + 0.35 * (1 - chance):
         causes = ["the table of speakers is shifted or shuffled against the audio", "one person under several names"]
         advice = "listen to two utterances of one speaker"
         evidence += f"; not: {listed(odd)}"

@@ -24,7 +24,7 @@ _STATISTICS |= {"pitch_log_mean": 5.1, "pitch_log_std": 0.3}
 _STATISTICS |= {"energy_mean": 12.0, "energy_std": 6.0, "energy_min": 0.1, "energy_max": 60.0}
 # Frames of the tokens of three utterances.
 _DURATIONS = ([4, 3, 2, 5, 4, 3, 6, 2, 3, 5], [5, 3, 4, 6], [2, 4, 4, 7, 3, 5, 2])
-# A batch is learned within so many updates: to this share of the loss that its means have.
+# A batch is learned within so many updates: to this fraction of the loss that its means have.
 _STEPS, _LEARNED = 150, 0.5
 
 

@@ -12,7 +12,7 @@ Intervals = list[list[Any]]
 
 # How far the end of an alignment may be from the end of the audio: the last frame, and what was cut off silently.
 _TOLERANCE_SECONDS = 0.05
-_TOLERANCE_SHARE = 0.02
+_TOLERANCE_FRACTION = 0.02
 
 
 def phones_of(record: Record, front_end: BaseTextFrontEnd) -> Intervals | None:
@@ -54,7 +54,7 @@ def _from_durations(record: Record, alignment: Mapping[str, Any], front_end: Bas
         raise DataError(f"{where}: its alignment has negative durations")
     rate, hop = alignment["sample_rate"], alignment["hop_length"]
     frames, seconds = sum(durations), sum(durations) * hop / rate
-    if abs(seconds - record.duration) > hop / rate + max(_TOLERANCE_SECONDS, _TOLERANCE_SHARE * record.duration):
+    if abs(seconds - record.duration) > hop / rate + max(_TOLERANCE_SECONDS, _TOLERANCE_FRACTION * record.duration):
         raise DataError(
             f"{where}: its alignment covers {seconds:.2f} s ({frames} frames of {hop} samples at {rate} Hz), but the "
             f"audio has {record.duration:.2f} s; the alignment was made at another sampling rate or hop, or for "

@@ -97,6 +97,6 @@ def without_outliers(values: Tensor) -> Tensor:
     if values.numel() == 0:
         return values
     # By sorting: `torch.quantile` refuses more than 16 million values.
-    low, high = (float(torch.sort(values).values[round(share * (len(values) - 1))]) for share in (0.25, 0.75))
+    low, high = (float(torch.sort(values).values[round(fraction * (len(values) - 1))]) for fraction in (0.25, 0.75))
     reach = _FENCE * (high - low)
     return values[(values >= low - reach) & (values <= high + reach)]

@@ -22,7 +22,7 @@ def discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor
 
     Args:
         real: scores of recordings, any shape, one tensor for each discriminator.
-        fake: scores of generated audio; the generator gets no gradient if it was detached before it was judged.
+        fake: scores of generated audio; the generator gets no gradient if it was detached before.
 
     Returns:
         Tensor: scalar, the sum over discriminators of means.

@@ -204,14 +204,14 @@ class DurationAdversarialLoss(nn.Module):
     def __init__(self) -> None:
         super().__init__()
 
-    def discriminator(self, judged: Sequence[Tensor], tokens_mask: Tensor) -> SumAndCount:
+    def discriminator(self, probabilities: Sequence[Tensor], tokens_mask: Tensor) -> SumAndCount:
         """Draw real durations to 1 and predicted ones to 0.
 
         Args:
-            judged: probabilities (B, L) of the real ones, then of the predicted ones.
+            probabilities: (B, L) of the real ones, then of the predicted ones.
             tokens_mask (Tensor): bool, (B, 1, L).
         """
-        real, fake = (scores.float() for scores in judged)
+        real, fake = (scores.float() for scores in probabilities)
         return masked_mean((1.0 - real).square() + fake.square(), tokens_mask.squeeze(1))
 
     def forward(self, fake: Tensor, tokens_mask: Tensor) -> SumAndCount:

@@ -108,12 +108,12 @@ class MixedSpeakers(BaseSpeakerInit):
             return torch.softmax(-distances(speakers) / self.temperature, dim=1) @ speakers.table
         chosen = []
         for name in speakers.new:
-            shares = torch.zeros(len(speakers.known))
+            fractions = torch.zeros(len(speakers.known))
             for known, weight in _of(self.weights, name, "weights").items():
-                shares[_index(speakers, known, f"weights.{name}")] = weight
-            if not float(shares.sum()) > 0:
+                fractions[_index(speakers, known, f"weights.{name}")] = weight
+            if not float(fractions.sum()) > 0:
                 raise ConfigError(f"new_speakers.weights.{name}: expected a positive sum of weights")
-            chosen.append(shares / shares.sum())
+            chosen.append(fractions / fractions.sum())
         return torch.stack(chosen) @ speakers.table
 
 
@@ -140,7 +140,7 @@ class EstimatedSpeakers(BaseSpeakerInit):
 
     Args:
         steps: updates, each over one batch of the new recordings.
-        lr: of Adam, as a share of the deviation of the known rows.
+        lr: of Adam, as a fraction of the deviation of the known rows.
         temperature: of the mixture that it begins with, as in `MixedSpeakers`.
     """
 

@@ -20,7 +20,7 @@ from hw_tts.speakers.initial import BaseSpeakerInit, NewSpeakers
 
 log = logging.getLogger(__name__)
 
-# Losses that say how well a voice explains a recording, without judges; those of a config that have these types count.
+# Losses that say how well a voice explains a recording; those of adversaries are left out.
 _EXPLAINING = ("KLLoss", "LogDurationLoss", "SpectrogramLoss", "DurationLoss", "PitchLoss", "EnergyLoss")
 
 

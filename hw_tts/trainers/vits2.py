@@ -71,7 +71,7 @@ class VITS2Trainer(SynthesisTrainer):
         batch.update(outputs)
         real, fake = outputs["waveform_segment"], outputs["waveform_predicted"].float()
         if self._adversarial_duration is not None:
-            yield "duration_discriminator", {"adversarial_duration": self._judge_durations(outputs)}
+            yield "duration_discriminator", {"adversarial_duration": self._score_durations(outputs)}
         if self._adversarial is not None:
             discriminator = self.networks["discriminator"]
             scores, _ = discriminator(torch.cat([real, fake.detach()]))
@@ -79,16 +79,16 @@ class VITS2Trainer(SynthesisTrainer):
             yield "discriminator", {"adversarial": self._adversarial.discriminator(*zip(*halves, strict=True))}
         yield "generator", self._generator_losses(outputs, real, fake)
 
-    def _judge_durations(self, outputs: dict[str, Tensor]) -> SumAndCount:
+    def _score_durations(self, outputs: dict[str, Tensor]) -> SumAndCount:
         assert self._adversarial_duration is not None
         mask = outputs["tokens_mask"]
-        judged = self.networks["duration_discriminator"](
+        scores = self.networks["duration_discriminator"](
             outputs["hidden"].detach(),
             mask,
             outputs["log_durations_target"].detach(),
             outputs["log_durations_predicted"].detach(),
         )
-        return self._adversarial_duration.discriminator(judged, mask)
+        return self._adversarial_duration.discriminator(scores, mask)
 
     def _generator_losses(self, outputs: dict[str, Tensor], real: Tensor, fake: Tensor) -> Losses:
         modules = self.loss_modules
@@ -108,8 +108,8 @@ class VITS2Trainer(SynthesisTrainer):
                 sides = [[[pair[side] for pair in discriminator] for discriminator in halves] for side in (0, 1)]
                 losses["feature_matching"] = modules["feature_matching"](*sides)
         if self._adversarial_duration is not None:
-            judged = self.networks["duration_discriminator"](
+            scores = self.networks["duration_discriminator"](
                 outputs["hidden"], outputs["tokens_mask"], outputs["log_durations_predicted"]
             )
-            losses["adversarial_duration"] = self._adversarial_duration(judged[0], outputs["tokens_mask"])
+            losses["adversarial_duration"] = self._adversarial_duration(scores[0], outputs["tokens_mask"])
         return losses

@@ -18,7 +18,7 @@ from hw_base.text import BaseTextEncoder
 NO_UNITS, TOKEN_UNITS, WORD_UNITS = 0, 1, 2
 Level = Literal["auto", "token", "word"]
 # Below this probability of the words that are tokens, a model is not one of the text encoder's tokens.
-_MATCHING_SHARE = 0.5
+_MATCHING_FRACTION = 0.5
 # Natural log. Searches multiply probabilities, which a factor beyond e^700 would make infinite.
 LARGEST_WEIGHT = {"lm_weight": 100.0, "word_score": 100.0, "unknown_score": 1000.0}
 
@@ -156,7 +156,7 @@ def token_units(path: str, tokens: Tokens, model: NgramModel) -> np.ndarray:
         ConfigError: too few of the words of the model at ``path`` are tokens.
     """
     units, matched = match_tokens(tokens, model)
-    if matched < _MATCHING_SHARE:
+    if matched < _MATCHING_FRACTION:
         raise ConfigError(_mismatch(path, tokens, model))
     return units
 
@@ -177,7 +177,7 @@ def choose_level(options: FusionOptions, model: NgramModel, tokens: Tokens) -> s
         units, matched = match_tokens(tokens, model)
         # Words may all be letters where someone spells; only a model of tokens knows the blank.
         knows_blank = not tokens.has_words or bool((units[tokens.kinds != INSIDE] != model.unknown_id).any())
-        level = "token" if matched >= _MATCHING_SHARE and knows_blank else "word"
+        level = "token" if matched >= _MATCHING_FRACTION and knows_blank else "word"
     if level == "token" and options.lexicon is not None:
         raise ConfigError("lexicon: works with a language model of words, found lm_level 'token'")
     if level == "word" and options.lm is None and options.lexicon is None:

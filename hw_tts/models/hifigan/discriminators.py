@@ -10,9 +10,9 @@ from torch.nn.utils import parametrizations
 
 from hw_tts.models.hifigan.generator import SLOPE
 
-Judged = tuple[Tensor, list[Tensor]]
+Scored = tuple[Tensor, list[Tensor]]
 
-# Of the layers but the last one: share of the width, kernel, stride, groups.
+# Of the layers but the last one: fraction of the width, kernel, stride, groups.
 _SCALE_LAYERS = (
     (1 / 8, 15, 1, 1),
     (1 / 8, 41, 2, 4),
@@ -25,7 +25,7 @@ _SCALE_LAYERS = (
 _PERIOD_LAYERS = ((1 / 32, 3), (1 / 8, 3), (1 / 2, 3), (1, 3), (1, 1))
 
 
-def _layers_forward(layers: nn.ModuleList, last: nn.Module, x: Tensor) -> Judged:
+def scores_and_features(layers: nn.ModuleList, last: nn.Module, x: Tensor) -> Scored:
     """Scores (B, N), and what every layer gave, the last one's among them."""
     features = []
     for layer in layers:
@@ -49,15 +49,15 @@ class PeriodDiscriminator(nn.Module):
         self.period = period
         self.convs = nn.ModuleList()
         before = 1
-        for share, stride in _PERIOD_LAYERS:
-            after = max(1, round(width * share))
+        for fraction, stride in _PERIOD_LAYERS:
+            after = max(1, round(width * fraction))
             layer = nn.Conv2d(before, after, (5, 1), (stride, 1), padding=(2, 0))
             self.convs.append(parametrizations.weight_norm(layer))
             before = after
         self.conv_post = parametrizations.weight_norm(nn.Conv2d(before, 1, (3, 1), padding=(1, 0)))
 
-    def forward(self, waveform: Tensor) -> Judged:
-        """Judge a batch.
+    def forward(self, waveform: Tensor) -> Scored:
+        """Score a batch.
 
         Args:
             waveform (Tensor): (B, 1, S), of more samples than a period.
@@ -68,7 +68,7 @@ class PeriodDiscriminator(nn.Module):
         missing = -waveform.shape[-1] % self.period
         waveform = F.pad(waveform, (0, missing), mode="reflect") if missing else waveform
         folded = waveform.reshape(len(waveform), 1, -1, self.period)
-        return _layers_forward(self.convs, self.conv_post, folded)
+        return scores_and_features(self.convs, self.conv_post, folded)
 
 
 class ScaleDiscriminator(nn.Module):
@@ -83,17 +83,17 @@ class ScaleDiscriminator(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList()
         before = 1
-        for share, kernel, stride, groups in _SCALE_LAYERS:
-            after = max(1, round(width * share))
+        for fraction, kernel, stride, groups in _SCALE_LAYERS:
+            after = max(1, round(width * fraction))
             groups = math.gcd(groups, before, after)
             layer = nn.Conv1d(before, after, kernel, stride, padding=kernel // 2, groups=groups)
             self.convs.append(norm(layer))
             before = after
         self.conv_post = norm(nn.Conv1d(before, 1, 3, padding=1))
 
-    def forward(self, waveform: Tensor) -> Judged:
-        """Judge a batch, (B, 1, S); see `PeriodDiscriminator.forward`."""
-        return _layers_forward(self.convs, self.conv_post, waveform)
+    def forward(self, waveform: Tensor) -> Scored:
+        """Score a batch, (B, 1, S); see `PeriodDiscriminator.forward`."""
+        return scores_and_features(self.convs, self.conv_post, waveform)
 
 
 class MultiPeriodDiscriminator(nn.Module):
@@ -103,8 +103,8 @@ class MultiPeriodDiscriminator(nn.Module):
         super().__init__()
         self.discriminators = nn.ModuleList(PeriodDiscriminator(period, width) for period in periods)
 
-    def forward(self, waveform: Tensor) -> list[Judged]:
-        """Judge a batch, (B, 1, S)."""
+    def forward(self, waveform: Tensor) -> list[Scored]:
+        """Score a batch, (B, 1, S)."""
         return [discriminator(waveform) for discriminator in self.discriminators]
 
 
@@ -117,13 +117,13 @@ class MultiScaleDiscriminator(nn.Module):
         self.discriminators = nn.ModuleList(ScaleDiscriminator(norm, width) for norm in norms[:n_scales])
         self.pooling = nn.AvgPool1d(4, 2, padding=2)
 
-    def forward(self, waveform: Tensor) -> list[Judged]:
-        """Judge a batch, (B, 1, S)."""
-        judged = []
+    def forward(self, waveform: Tensor) -> list[Scored]:
+        """Score a batch, (B, 1, S)."""
+        scored = []
         for i, discriminator in enumerate(self.discriminators):
             waveform = self.pooling(waveform) if i else waveform
-            judged.append(discriminator(waveform))
-        return judged
+            scored.append(discriminator(waveform))
+        return scored
 
 
 class Discriminators(nn.Module):
@@ -141,7 +141,7 @@ class Discriminators(nn.Module):
         self.msd = MultiScaleDiscriminator(n_scales, width)
 
     def forward(self, waveform: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """Judge a batch.
+        """Score a batch.
 
         Args:
             waveform (Tensor): (B, 1, S).
@@ -149,5 +149,5 @@ class Discriminators(nn.Module):
         Returns:
             The scores of each discriminator, (B, N), and the feature maps of each.
         """
-        judged = [*self.mpd(waveform), *self.msd(waveform)]
-        return [scores for scores, _ in judged], [features for _, features in judged]
+        scored = [*self.mpd(waveform), *self.msd(waveform)]
+        return [scores for scores, _ in scored], [features for _, features in scored]

@@ -1,6 +1,6 @@
 """Discriminators of waveforms: one over the samples, and one for each of several periods (HiFi-GAN, section 2.3).
 
-VITS has a single judge over samples, and no judges over smoothed waveforms.
+VITS has a single discriminator over samples, and none over smoothed waveforms.
 """
 
 import itertools
@@ -10,10 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hw_tts.models.hifigan.discriminators import Scored, scores_and_features
 from hw_tts.models.vits2.layers import ChannelNorm, masked, normed
-
-SLOPE = 0.1
-Judgment = tuple[Tensor, list[Tensor]]
 
 
 class SampleDiscriminator(nn.Module):
@@ -25,7 +23,7 @@ class SampleDiscriminator(nn.Module):
 
     def __init__(self, channels: int = 1024) -> None:
         super().__init__()
-        sizes = [max(4, channels // share) for share in (64, 16, 4, 1, 1, 1)]
+        sizes = [max(4, channels // divisor) for divisor in (64, 16, 4, 1, 1, 1)]
         layers = [nn.Conv1d(1, sizes[0], 15, padding=7)]
         for n_inputs, n_outputs in itertools.pairwise(sizes[:5]):
             layers.append(nn.Conv1d(n_inputs, n_outputs, 41, 4, padding=20, groups=n_inputs // 4))
@@ -33,9 +31,9 @@ class SampleDiscriminator(nn.Module):
         self.convs = nn.ModuleList(normed(layer) for layer in layers)
         self.conv_post = normed(nn.Conv1d(sizes[5], 1, 3, padding=1))
 
-    def forward(self, waveform: Tensor) -> Judgment:
+    def forward(self, waveform: Tensor) -> Scored:
         """``waveform`` (B, S) -> scores (B, N), and the features of every layer."""
-        return _judge(waveform.unsqueeze(1), self.convs, self.conv_post)
+        return scores_and_features(self.convs, self.conv_post, waveform.unsqueeze(1))
 
 
 class PeriodDiscriminator(nn.Module):
@@ -49,7 +47,7 @@ class PeriodDiscriminator(nn.Module):
     def __init__(self, period: int, channels: int = 1024) -> None:
         super().__init__()
         self.period = period
-        sizes = [1, *(max(1, channels // share) for share in (32, 8, 2, 1))]
+        sizes = [1, *(max(1, channels // divisor) for divisor in (32, 8, 2, 1))]
         layers = [
             nn.Conv2d(n_inputs, n_outputs, (5, 1), (3, 1), padding=(2, 0))
             for n_inputs, n_outputs in itertools.pairwise(sizes)
@@ -58,27 +56,19 @@ class PeriodDiscriminator(nn.Module):
         self.convs = nn.ModuleList(normed(layer) for layer in layers)
         self.conv_post = normed(nn.Conv2d(sizes[-1], 1, (3, 1), padding=(1, 0)))
 
-    def forward(self, waveform: Tensor) -> Judgment:
+    def forward(self, waveform: Tensor) -> Scored:
         """``waveform`` (B, S) -> scores (B, N), and the features of every layer."""
         missing = -waveform.shape[1] % self.period
         padded = F.pad(waveform.unsqueeze(1), (0, missing), mode="reflect")
-        return _judge(padded.view(*padded.shape[:2], -1, self.period), self.convs, self.conv_post)
-
-
-def _judge(x: Tensor, layers: nn.ModuleList, last: nn.Module) -> Judgment:
-    features = []
-    for layer in layers:
-        x = F.leaky_relu(layer(x), SLOPE)
-        features.append(x)
-    x = last(x)
-    return x.flatten(1), [*features, x]
+        folded = padded.view(*padded.shape[:2], -1, self.period)
+        return scores_and_features(self.convs, self.conv_post, folded)
 
 
 class Discriminators(nn.Module):
-    """All judges of waveforms.
+    """All discriminators of waveforms as one module.
 
     Args:
-        periods: one judge each, besides the one over samples.
+        periods: one discriminator each, besides the one over samples.
         channels: of the widest layers.
     """
 
@@ -88,20 +78,21 @@ class Discriminators(nn.Module):
         self.discriminators = nn.ModuleList([SampleDiscriminator(channels), *by_period])
 
     def forward(self, waveform: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """Judge.
+        """Score a batch.
 
         Args:
             waveform (Tensor): (B, S).
 
         Returns:
-            Of every judge the scores (B, N), near 1 for speech and near 0 for made audio, and its layers' features.
+            Of every discriminator the scores (B, N), near 1 for recordings and near 0 for generated audio, and the
+            features of its layers.
         """
-        judgments = [discriminator(waveform) for discriminator in self.discriminators]
-        return [scores for scores, _ in judgments], [features for _, features in judgments]
+        scored = [discriminator(waveform) for discriminator in self.discriminators]
+        return [scores for scores, _ in scored], [features for _, features in scored]
 
 
 class DurationDiscriminator(nn.Module):
-    """Judges each token's duration beside its hidden state (the type ``dur_disc_2`` of the public checkpoints).
+    """Scores each token's duration beside its hidden state (the type ``dur_disc_2`` of the public checkpoints).
 
     Args:
         channels: of the hidden states.
@@ -126,7 +117,7 @@ class DurationDiscriminator(nn.Module):
         self.output_layer = nn.Sequential(nn.Linear(filter_channels, 1), nn.Sigmoid())
 
     def forward(self, hidden: Tensor, mask: Tensor, *log_durations: Tensor) -> list[Tensor]:
-        """Judge several durations of the same tokens.
+        """Score several durations of the same tokens.
 
         Args:
             hidden (Tensor): of the text encoder, (B, D, L).
@@ -138,9 +129,9 @@ class DurationDiscriminator(nn.Module):
         """
         x = self.drop(self.norm_1(torch.relu(self.conv_1(masked(hidden, mask)))))
         x = self.drop(self.norm_2(torch.relu(self.conv_2(masked(x, mask)))))
-        return [self._judge(x, mask, durations.unsqueeze(1)) for durations in log_durations]
+        return [self._score(x, mask, durations.unsqueeze(1)) for durations in log_durations]
 
-    def _judge(self, x: Tensor, mask: Tensor, log_durations: Tensor) -> Tensor:
+    def _score(self, x: Tensor, mask: Tensor, log_durations: Tensor) -> Tensor:
         x = torch.cat([x, self.dur_proj(log_durations)], dim=1)
         x = self.drop(self.pre_out_norm_1(torch.relu(self.pre_out_conv_1(masked(x, mask)))))
         x = self.drop(self.pre_out_norm_2(torch.relu(self.pre_out_conv_2(masked(x, mask)))))

@@ -77,7 +77,7 @@ class VITS2(SynthesisModel):
         search_noise: whether the alignment search is noisy in the first 5000 steps (VITS2, section 2.2).
         search_prior_steps: steps over which a prior fades that holds the search near the diagonal; none as published.
             With little data or few steps no usable alignment is found without one.
-        discriminator_periods: one judge of waveforms each, besides the one over samples.
+        discriminator_periods: one discriminator of waveforms each, besides the one over samples.
         discriminator_channels: of their widest layers.
 
     Raises:
@@ -257,7 +257,7 @@ class VITS2(SynthesisModel):
         Returns:
             dict: ``waveform_predicted`` and ``waveform_segment`` (B, segment_frames * hop_length), zeros after the end
             of utterances shorter than a segment; ``subbands_predicted`` (B, M, S' / M) of the multi-band decoder only;
-            ``segment_start`` (B,) in frames; ``hidden`` (B, D, L), what the duration discriminator judges by;
+            ``segment_start`` (B,) in frames; ``hidden`` (B, D, L), the input of the duration discriminator;
             ``tokens_mask`` bool (B, 1, L) and ``frames_mask`` bool (B, 1, T); ``durations`` int64 (B, L) and
             ``alignment_hard`` (B, T, L) from the search; ``log_durations_target`` and ``log_durations_predicted``
             (B, L), natural log, 0 in the padding; ``durations_nll`` (B,), summed over tokens, of the stochastic
@@ -296,7 +296,7 @@ class VITS2(SynthesisModel):
             speed: 2 is twice as fast.
             pitch: this model has no control of it; only 1.
             energy: this model has no control of it; only 1.
-            noise: deviation of the latent as a share of the prior's; 0 always says the same.
+            noise: deviation of the latent as a fraction of the prior's; 0 always says the same.
             duration_noise: the same for the durations of the stochastic predictor.
             speaker_embedding (Tensor): a voice between speakers instead of ``speaker_id``, (B, G); see `mix_speakers`.
 
@@ -329,12 +329,12 @@ class VITS2(SynthesisModel):
     def mix_speakers(self, weights: dict[int, float]) -> Tensor:
         """A voice between known ones: speaker id -> weight, normed to sum to 1; the embedding, (1, G)."""
         ids = torch.tensor(list(weights), device=self._speakers().weight.device)
-        shares = torch.tensor(list(weights.values()), device=ids.device)
-        if not weights or not float(shares.sum()) > 0:
+        fractions = torch.tensor(list(weights.values()), device=ids.device)
+        if not weights or not float(fractions.sum()) > 0:
             raise ConfigError(f"weights of speakers: expected a positive sum, found {weights}")
         rows = self._speaker(ids, None)
         assert rows is not None
-        return (shares / shares.sum()).unsqueeze(0) @ rows.squeeze(-1).detach()
+        return (fractions / fractions.sum()).unsqueeze(0) @ rows.squeeze(-1).detach()
 
     def _speakers(self) -> nn.Embedding:
         if self.generator.emb_g is None:

@@ -138,7 +138,7 @@ def test_pictures_of_the_evaluations_are_shown(asr, tts, tmp_path):
     captions = re.findall("<figcaption>(.*?)</figcaption>", html)
     assert captions.count("alignment") == 3  # at three steps
     assert captions.count("Confusion of letters") == 1
-    assert "share" in text_of(html).partition("The share of each target letter")[2]
+    assert "fraction" in text_of(html).partition("The fraction of each target letter")[2]
 
 
 def test_long_runs_of_many_pictures_make_a_page_below_ten_megabytes(asr, tts, tmp_path):
