@@ -118,7 +118,7 @@ def _json(transcript: Transcript, path: str) -> str:
 
 
 def _subtitles(transcript: Transcript) -> list[tuple[float, float, str]]:
-    """(start, end, text) of each subtitle; one for everything where the decoder tells no times."""
+    """(start, end, text) of each subtitle; one for everything where the decoder gives no times."""
     if not transcript.words:
         return [(0.0, transcript.seconds, transcript.text)] if transcript.text else []
     groups: list[list[Word]] = []

@@ -28,7 +28,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Transcript:
-    """A text and its words; of a decoder that tells no times, the words are left out.
+    """A text and its words; of a decoder that gives no times, the words are left out.
 
     Attributes:
         text: all of it.

@@ -84,7 +84,7 @@ def _work(arguments: argparse.Namespace) -> int:
         decoder: BaseDecoder = build(f"decoders.{name}", section, DECODERS, text_encoder=experiment.task.text_encoder)
         return decoder
 
-    # What a decoder refuses is told before the posteriors are computed.
+    # What a decoder refuses is reported before the posteriors are computed.
     make(arguments.lm_weight[-1], max(arguments.word_score, key=abs))
     folder = Path(arguments.output)
     split = experiment.split(arguments.split, evaluation=True)

@@ -75,7 +75,7 @@ class Targets(Watcher):
             return
         longest, n_frames = int(length.max()), log_probs.shape[1]
         if self.lengths(longest != n_frames or len(length) != len(log_probs)):
-            causes = ["output_lengths forgets a stride, or rounds otherwise than the network", "axes are swapped"]
+            causes = ["output_lengths omits a stride, or rounds otherwise than the network", "axes are swapped"]
             evidence = {"longest length": longest, "frames of the output": n_frames, "shape": list(log_probs.shape)}
             sentence = "log_probs_length is not the length of log_probs"
             yield Diagnosis("output_lengths_wrong", sentence, evidence, causes, "correct output_lengths")
@@ -118,7 +118,7 @@ class Posteriors(Watcher):
         if measured is None:
             return
         low, high = measured["least sum"], measured["largest sum"]
-        if not math.isfinite(measured["entropy"]):  # which is told by the bad update
+        if not math.isfinite(measured["entropy"]):  # which the bad update reports
             return
         if self.unnormalized(not (low > 0.95 and high < 1.05)):
             causes = ["softmax over the wrong axis", "softmax twice", "no log_softmax at all", "a mask behind it"]

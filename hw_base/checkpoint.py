@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 2
 BEST = "model_best.pth"
-# What is needed to use a trained model, and to go on with its training.
+# What is needed to use a trained model, and to resume its training.
 MODEL_PARTS = ("config", "text_encoder", "model")
 RUN_PARTS = (
     *MODEL_PARTS,

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "-r", "--resume", nargs="+", required=True, metavar="CKPT", help="checkpoints or run folders, side by side"
     )
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: 127.0.0.1)")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 opens it to other machines (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
     parser.add_argument("--max-seconds", type=cli.positive(float), default=60.0, help="of a recording (default: 60)")
     parser.add_argument("--max-characters", type=cli.positive(int), default=500, help="of a text (default: 500)")

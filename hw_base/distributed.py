@@ -65,7 +65,7 @@ def init_group(backend: str, **how: Any) -> None:
         how: as `torch.distributed.init_process_group` takes it; nothing under ``torchrun``.
     """
     # Default arguments of this module are the group that exists when it is first imported, which torch does on its own
-    # later, with the first optimizer. Then the group lives on after `stop`, and its threads, which drop tensors when
+    # later, with the first optimizer. Then the group outlasts `stop`, and its threads, which drop tensors when
     # Python is gone already, may abort a program that has done its work.
     importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group(backend, **how)

@@ -43,7 +43,7 @@ class MissingPackageError(HwError):
 
 
 class DivergedError(HwError):
-    """Training cannot go on: losses or gradients are not finite, again and again."""
+    """Training cannot continue: losses or gradients are repeatedly not finite."""
 
     exit_code = 3
 

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         holes = Holes(None if arguments.course else ())
         folder = create(arguments.name, arguments.task, holes)
-        print(f"{folder}/README.md says how to go on")
+        print(f"{folder}/README.md says what to do next")
         for name in holes.made:
             print(f"  to be written: {name}")
         return 0

@@ -16,7 +16,7 @@ APOSTROPHES = "'\u2018\u2019\u201b\u02bc\u02b9\u2032\u00b4`\uff07"
 
 
 def normalizer(kind: NormalizerName) -> Callable[[str], str]:
-    """The function that both sides go through; it knows no model's vocabulary, so nothing that was said is forgotten.
+    """The function that both sides go through; no model's vocabulary is used, so no word of the reference is lost.
 
     ``none`` makes every stretch of white space one space; ``lower`` also composes Unicode (NFC) and lowers the case;
     ``letters`` also leaves only letters, their marks, digits and apostrophes, which are made plain.

@@ -59,7 +59,7 @@ def publish(path: Path, folder: Path, header: Mapping[str, Any], n_samples: int 
     """Write the folder.
 
     Args:
-        path: of the checkpoint; what lies beside it (``metrics.jsonl``, ``media/``) tells of its run.
+        path: of the checkpoint; what lies beside it (``metrics.jsonl``, ``media/``) describes its run.
         folder: to make; must not exist, or be empty.
         header: of the card: ``license``, ``language``.
         n_samples: sounds to copy.
@@ -71,7 +71,7 @@ def publish(path: Path, folder: Path, header: Mapping[str, Any], n_samples: int 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"-o {folder}: exists and is not empty; choose another folder")
     state = trained.read(path)
-    trained.load(path)  # which tells what is wrong with it before anything is written
+    trained.load(path)  # which says what is wrong with it before anything is written
     state = {**state, "config": without_home(state["config"])}
     file = folder / published.NAME
     published.save(file, state)

@@ -1,4 +1,4 @@
-"""Which package each task lives in: what is imported where a config or a checkpoint names a task."""
+"""Which package each task is in: what is imported where a config or a checkpoint names a task."""
 
 import importlib
 

@@ -68,7 +68,7 @@ class Trained:
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", given: Given = NOTHING) -> Trained:
-    """Rebuild a model from its checkpoint alone, whatever package its task lives in.
+    """Rebuild a model from its checkpoint alone, whatever package its task is in.
 
     Neither the state of the random generators nor what autocast is set to makes a difference, and is not changed.
     Language models and other files that its config names are not opened unless they are given; see `config_of`.
@@ -127,7 +127,7 @@ def config_of(
         raw: what the checkpoint holds.
         path: of the checkpoint, for messages.
         given: laid over it.
-        told: sections of which the line speaks; None is all.
+        told: sections that the line reports; None is all.
 
     Raises:
         ConfigError: it is not accepted.

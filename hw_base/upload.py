@@ -89,7 +89,7 @@ def replay(record: Path, writer: Writer) -> list[str]:
 
     Args:
         record: ``metrics.jsonl`` of a run, with ``media`` beside it.
-        writer: told everything; not closed.
+        writer: is given everything; not closed.
 
     Returns:
         Files of media that cannot be read.

@@ -105,7 +105,7 @@ def _refuse_unused(arguments: argparse.Namespace) -> None:
         if vars(arguments)[one] and vars(arguments)[other] is not None:
             raise ConfigError(f"--{other.replace('_', '-')} has no effect beside --{one}: leave one of the two out")
     if arguments.source and not arguments.convert:
-        raise ConfigError("--from: goes with --convert WAV, the recording in which this speaker is heard")
+        raise ConfigError("--from: goes with --convert WAV, the recording of this speaker")
 
 
 def _convert(arguments: argparse.Namespace, synthesizer: Synthesizer) -> int:

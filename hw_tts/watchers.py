@@ -67,7 +67,7 @@ class Variances(Watcher):
         median = float(voiced.median()) if len(voiced) else 150.0
         if self.off["hertz"](not 50.0 <= median <= 600.0):
             causes = ["F0 in logarithms where Hz is meant", "audio of another sample rate", "a tracker's wrong limits"]
-            sentence = f"the median pitch is {median:.4g} Hz, which nobody speaks at"
+            sentence = f"the median pitch is {median:.4g} Hz, which is no pitch of speech"
             yield Diagnosis("pitch_out_of_range", sentence, {"median": median}, causes, "look at features.args")
 
     def _durations(self, seen: Seen) -> Iterator[Diagnosis]:
@@ -89,7 +89,7 @@ class Variances(Watcher):
 
 
 class Adversaries(Watcher):
-    """A discriminator that tells all generated audio from recordings, so that the generator learns nothing from it.
+    """A discriminator that separates all generated audio from recordings, so that the generator learns nothing from it.
 
     Args:
         group: of the discriminator's optimizer.

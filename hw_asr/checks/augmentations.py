@@ -23,7 +23,7 @@ def check_augmentation(candidate: Candidate) -> list[Outcome]:
 
 
 def _augmentation(candidate: Candidate) -> BaseAugmentation:
-    """One that always acts, if it can be told so."""
+    """One that always acts, where its arguments allow that."""
     args = dict(candidate.args)
     if "p" in inspect.signature(candidate.target).parameters:
         args["p"] = 1.0

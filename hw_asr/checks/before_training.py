@@ -48,7 +48,7 @@ def _model(trainer: BaseTrainer, batch: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("error", "evaluation is random", "numbers are drawn", causes, "use self.training, or nn.Dropout")
     frames, real = int(length[i]), alone["log_probs"].shape[1]
     if frames != real or int(length.max()) > log_probs.shape[1]:
-        causes = ["output_lengths forgets a stride or rounds otherwise than the convolution"]
+        causes = ["output_lengths omits a stride or rounds otherwise than the convolution"]
         evidence = f"{frames} claimed, {real} real for {n} frames of {batch['utterance_id'][i]}"
         yield Finding("error", "output lengths are wrong", evidence, causes, "correct output_lengths")
         return

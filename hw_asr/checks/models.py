@@ -89,7 +89,7 @@ def posteriors_are_normalized_over_the_vocabulary(candidate: Candidate) -> None:
     expect((log_probs <= 1e-6).all(), "logarithms of probabilities", f"up to {float(log_probs.max()):.3g}")
 
 
-@MODEL.property("the formula forgets a stride or rounds down where the convolution rounds up (off by one)")
+@MODEL.property("the formula omits a stride or rounds down where the convolution rounds up (off by one)")
 def output_lengths_equal_the_real_ones(candidate: Candidate) -> None:
     model = _model(candidate).eval()
     for n_frames in [*range(1, 34), 49, 50, 51, 99, 100, 101, 102]:

@@ -137,7 +137,7 @@ def sample_fault(waveform: Tensor) -> str | None:
 def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     """Band-limited resampling by a windowed sinc; (..., S) -> (..., ceil(S * to_rate / from_rate)).
 
-    The ratio of rates that have next to no common divisor, such as 44 101 Hz and 16 kHz, is met to a millionth.
+    The ratio of rates that have next to no common divisor, such as 44 101 Hz and 16 kHz, is right to a millionth.
 
     Args:
         waveform: float, the last axis is time.
@@ -222,7 +222,7 @@ def _blocks(file: Any) -> Iterator[Any]:
 
 
 def _refuse_no_file(path: str | os.PathLike[str]) -> None:
-    # Opening a pipe waits for somebody to write into it, and a device never ends.
+    # Opening a pipe waits for a writer, and a device never ends.
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError("not a file")
 

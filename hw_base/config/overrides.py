@@ -73,7 +73,7 @@ class Overrides:
             expand(tree, path)
 
     def _drop_arguments(self, path: Path, component: dict[str, Any], new: Any) -> None:
-        """Another class has other arguments: the old one's go, less those that the command line gave."""
+        """Another class has other arguments: the old one's are dropped, except those that the command line gave."""
         old, args = component.get("type"), component.get("args")
         if old in (None, new) or not isinstance(args, dict):
             return

@@ -3,7 +3,7 @@
 An argument is a path where its class annotates it with `hw_base.config.schema.PathText`; no other text is looked at.
 Paths are expanded when a config file is read and when ``--set`` gives them, so that a run's checkpoint holds what they
 were. Those in the config of a checkpoint are taken as they are written: a checkpoint may be untrusted, and must not
-read the environment of whoever opens it.
+read the environment of the user who opens it.
 """
 
 import fnmatch
@@ -50,7 +50,7 @@ def distrust(tree: dict[str, Any], given: Iterable[str]) -> list[str]:
     """Take out of a checkpoint's config, in place, what would open other files, fill folders or use the network.
 
     Whoever made the checkpoint may have chosen it. Decoders, metrics and augmentations that need a file are left out,
-    other paths are forgotten. The recordings of a split are read: that is what a test does.
+    other paths are set to null. The recordings of a split are read: that is what a test does.
 
     Args:
         tree: the config of the checkpoint, with what was laid over it.

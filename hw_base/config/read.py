@@ -1,4 +1,4 @@
-"""Strict reading of JSON and YAML: what the two formats let pass silently is an error here, with line and column.
+"""Strict reading of JSON and YAML: what the two formats accept silently is an error here, with line and column.
 
 Refused: duplicate keys (both formats keep the last one), NaN and infinities, numbers that overflow, YAML anchors,
 aliases (a few hundred bytes of them unfold to billions of nodes) and tags, nesting deeper than `MAX_DEPTH`.

@@ -36,7 +36,7 @@ class PathMark:
 
 PathText = Annotated[str, PathMark()]
 
-# Bounds of what a config may ask for; what lies beyond is a slip, or an attempt to fill somebody's memory.
+# Bounds of what a config may ask for; values beyond them are mistakes, or attempts to exhaust memory.
 Depth = Annotated[int, Field(gt=0, le=1000)]
 Size = Annotated[int, Field(gt=0, le=65536)]
 Count = Annotated[int, Field(ge=0, le=1000)]
@@ -178,7 +178,7 @@ class TrainerSection(Component):
         max_hours: after so many hours of one process it saves and ends with exit code 75; ``-r auto`` resumes.
         accumulate: batches per update.
         amp: precision of forward passes; ``auto`` is bf16 where the device has it, else fp16 on a GPU, off on a CPU.
-        ema_decay: of an exponential moving average of the weights (0.999 remembers 1000 updates), which is what is
+        ema_decay: of an exponential moving average of the weights (0.999 averages about 1000 updates), which is what is
             evaluated and saved as the model; none if not given.
         log_every: steps between rows of training figures; tensors are read only then.
         eval_every: steps between evaluations, or ``"5 epochs"``; each epoch if not given.

@@ -21,7 +21,7 @@ class Record:
         speaker: who speaks; empty where it is not known.
         extra: what only some datasets know, for example ``"phones": [[symbol, start_s, end_s], ...]``. The key
             ``"audio_error"`` says why the audio could not be read when the index was made, and ``"reading"`` how the
-            dataset reads the file, where that is not simply all of it: whoever caches what was read needs it.
+            dataset reads the file, where that is not simply all of it; a cache of what was read needs it.
         offset: seconds at which the utterance begins in its file, where it is a segment of ``duration`` seconds; None
             is the whole file.
     """

@@ -103,7 +103,7 @@ class BatchReader(Dataset[Any]):
     Args:
         split: what is read.
         collate_fn: items, never empty and without ``"skipped"``, to a batch.
-        activity: told what is read.
+        activity: notified of what is read.
     """
 
     def __init__(self, split: Split, collate_fn: Callable[[Sequence[Item]], Batch], activity: Activity) -> None:

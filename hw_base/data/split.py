@@ -213,7 +213,7 @@ class Split(torch.utils.data.Dataset[Item]):
                 log.warning("skipped: %s", reason)
 
     def _named(self, record: Record, error: DataError) -> str:
-        """What is wrong with an utterance, with its name, whoever found it."""
+        """What is wrong with an utterance, with its name."""
         reason = str(error)
         if f"utterance {record.utterance_id!r}" not in reason:
             reason = f"utterance {record.utterance_id!r}: {reason}"

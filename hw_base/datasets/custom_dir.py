@@ -115,7 +115,7 @@ def _files(folder: Path) -> list[Path]:
     for path, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files += [Path(path) / name for name in names if not name.startswith(".")]
-        # A folder or a broken link with the name of a recording is told as a recording that cannot be read.
+        # A folder or a broken link with the name of a recording is reported as a recording that cannot be read.
         files += [Path(path) / name for name in folders if Path(name).suffix.lower() in EXTENSIONS]
     return sorted(files)
 

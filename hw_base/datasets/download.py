@@ -38,7 +38,7 @@ def fetch(
     timeout: float = 30.0,
     pause: float = 1.0,
 ) -> Path:
-    """Download a file, or go on where an earlier call was cut; `path` appears only when the file is whole.
+    """Download a file, or resume where an earlier call was cut; `path` appears only when the file is whole.
 
     What has arrived is kept in ``<path>.part``, even when this process dies. It is continued only where the server
     vouches that the file is still the same (``If-Range``), or where a checksum will tell.
@@ -205,7 +205,7 @@ def _receive(part: _Part, response: Any, meter: "_Meter") -> None:
 
 
 def _announced(response: Any, offset: int, part: _Part) -> int | None:
-    """Bytes of the whole file as the answer tells; an answer from the first byte on starts the file again."""
+    """Bytes of the whole file according to the response; an answer from the first byte on starts the file again."""
     length = response.headers.get("Content-Length", "")
     if response.status == 206:
         match = re.fullmatch(

@@ -1,4 +1,4 @@
-"""Which dataset reads a folder that somebody points at: an official corpus, or recordings of one's own."""
+"""Which dataset reads a given folder: an official corpus, or recordings of one's own."""
 
 from pathlib import Path
 from typing import Any

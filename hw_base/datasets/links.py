@@ -154,7 +154,7 @@ def _drive(link: str, sites: Sites) -> list[_File]:
 
 
 def _drive_file(name: str, path: str, sites: Sites) -> _File:
-    """One file; large ones are only sent after a page that asks whether one wants them unscanned."""
+    """One file; large ones are only sent after a page that asks for a confirmation."""
     url = f"{sites.drive_files}/download?{urlencode({'id': name, 'export': 'download', 'confirm': 't'})}"
     page = _page(url)
     if page is not None:

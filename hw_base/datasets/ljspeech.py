@@ -16,7 +16,7 @@ from hw_base.text_files import read_lines
 
 log = logging.getLogger(__name__)
 
-# The corpus has no official split. Numbers within a chapter, so that every book is heard in every part.
+# The corpus has no official split. Numbers within a chapter, so that every book is in every part.
 _PERIOD = 20
 _HELD_OUT = {0: "test", 10: "val"}
 

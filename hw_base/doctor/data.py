@@ -30,7 +30,7 @@ def _spread(split: Split, n: int) -> list[int]:
 
 
 def decodes(split: Split) -> Iterator[Finding]:
-    """Some utterances are read; silence, clipping and what tells a wrong sample rate are measured."""
+    """Some utterances are read; silence, clipping and signs of a wrong sample rate are measured."""
     bad, silent, clipped = [], [], []
     heard: list[tuple[Record, Tensor]] = []
     for i in _spread(split, _N_DECODED):
@@ -81,7 +81,7 @@ def _sample_rate(split: Split, heard: list[tuple[Record, Tensor]]) -> Iterator[F
         yield Finding("error", what, evidence, causes, "compare the sample rates of files and index; make it anew")
     elif speed > _FASTEST:
         causes = ["audio of 8 kHz is taken for 16 kHz", "transcripts hold more than what is said"]
-        what = f"{split.name}: nobody speaks so fast"
+        what = f"{split.name}: speech is implausibly fast"
         yield Finding("error", what, evidence, causes, "listen to an utterance; correct the sample rate in its header")
     elif speed < _SLOWEST and empty:
         causes = ["audio of 16 kHz is taken for 8 kHz", "single words with long pauses, recorded by telephone"]

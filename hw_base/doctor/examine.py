@@ -66,7 +66,7 @@ def preflight(trainer: BaseTrainer) -> list[Finding]:
                 findings += model.first_losses(trainer, batch)
             if model.finite(batch) and trainer.setup.task is not None:
                 findings += trainer.setup.task.examine(trainer, batch, cheap=True)
-    except Exception as error:  # training meets it too, and names step and utterances
+    except Exception as error:  # training fails likewise, and names step and utterances
         log.debug("preflight ended early: %s: %s", type(error).__name__, error)
     for finding in findings:
         if finding.level != "ok":

@@ -16,7 +16,7 @@ from hw_base.watch import origin
 # Large models get fewer updates.
 _SECONDS = 20.0
 _NOT_FINITE = "features are not finite"
-_PASSES = 4  # layers that are skipped at random are met in one of them
+_PASSES = 4  # layers that are skipped at random run in one of them
 
 
 def features(batch: dict[str, Any], where: str) -> Iterator[Finding]:

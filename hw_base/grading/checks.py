@@ -158,7 +158,7 @@ def _differing(
 
 
 def of_fresh_speech(hidden: float | None, fresh: float | None) -> list[Finding]:
-    """Whether hidden data are recognized by somebody to whom other speech means nothing."""
+    """Whether hidden data are recognized by a model that fails on other speech."""
     if hidden is None or fresh is None or hidden > _GOOD_RATE or fresh < _USELESS_RATE:
         return []
     message = f"WER {hidden:.2f} on the hidden data and {fresh:.2f} on speech made for this grading"

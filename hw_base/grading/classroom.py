@@ -125,7 +125,7 @@ class _Class:
         code = 1
         try:
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            # Threads do not survive a fork, and whoever waits for them would wait for ever.
+            # Threads do not survive a fork, and waiting for them would never end.
             torch.set_num_threads(1)
             if os.getppid() == parent:
                 path = self.output / name / "report.json"

@@ -13,7 +13,7 @@ _SECTIONS = ("features", "text_encoder", "model", "decoders")
 def localized(config: dict[str, Any], submission: Path) -> dict[str, Any]:
     """The config with every path inside the submission.
 
-    A path that leads elsewhere, as it did on the computer of whoever trained, stands for the file of the same name in
+    A path that leads elsewhere, as it did on the computer where it was trained, stands for the file of the same name in
     the submission.
 
     Raises:

@@ -62,7 +62,7 @@ def _run(plan: dict[str, Any]) -> None:
 def _limit(limits: dict[str, Any], confined: bool) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits["disk"], limits["disk"]))
-    # RLIMIT_AS would count what is merely mapped, which breaks torch.
+    # RLIMIT_AS would count what is only mapped, which breaks torch.
     resource.setrlimit(resource.RLIMIT_DATA, (limits["memory"], limits["memory"]))
     if confined:  # elsewhere the user's other processes would count too
         resource.setrlimit(resource.RLIMIT_NPROC, (limits["processes"], limits["processes"]))

@@ -80,7 +80,7 @@ def statement(isolated: bool, has_group: bool) -> dict[str, Any]:
     if not isolated:
         return {
             "isolated": False,
-            "statement": "NOT ISOLATED: what was submitted ran with the rights of whoever graded it",
+            "statement": "NOT ISOLATED: what was submitted ran with the rights of the grading user",
             "tool": None,
             "limits_by": f"RLIMIT_DATA, RLIMIT_FSIZE, a watching process{group}; a process may leave its session",
         }
@@ -192,7 +192,7 @@ def _filled(part: str, places: Mapping[str, str]) -> str:
 
 
 def _namespaces() -> list[str]:
-    """As root the mounts are made with root's rights, and the first process then becomes nobody in particular."""
+    """As root the mounts are made with root's rights, and the first process then becomes an unprivileged user."""
     options = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     options += ["--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox", "--cap-drop", "ALL"]
     if os.geteuid() != 0:

@@ -47,7 +47,7 @@ def grade(source: Path, name: str, request: Request, output: Path) -> dict[str, 
             report.content["limits_hit"] = [error.limit]
     except HwError as error:
         code, reason = ExitCode(error.exit_code), clean(str(error))
-    except Exception as error:  # the grader's own fault is told apart from the submission's, and reported
+    except Exception as error:  # the grader's own fault is distinguished from the submission's, and reported
         code, reason = ExitCode.GRADER, clean(f"{type(error).__name__}: {error}")
         traceback.print_exc(file=sys.stderr)
     report.finish(code, reason)

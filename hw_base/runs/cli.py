@@ -155,7 +155,7 @@ def positive(kind: Callable[[str], float]) -> Callable[[str], float]:
 
 
 def leave(code: int) -> NoReturn:
-    """End a program, also when a tracker's threads would hold it for ever."""
+    """End a program, also when a tracker's threads would not end."""
     if HUNG:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -220,7 +220,7 @@ class Experiment:
         return MultiWriter(writers)
 
     def report_unknown(self, split: Split) -> None:
-        """Say what the text encoder cannot spell, instead of losing it silently."""
+        """Report symbols that the text encoder cannot encode."""
         counts: dict[str, int] = {}
         for record in split.records:
             for symbol in self.task.unknown(record):

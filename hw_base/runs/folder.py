@@ -94,7 +94,7 @@ _locks: set[int] = set()
 
 
 def _close_locks() -> None:
-    """A child that lives on, such as a worker of the data loader, must not hold what its killed parent held."""
+    """A child that outlives its killed parent, such as a worker of the data loader, must not keep the parent's lock."""
     for descriptor in _locks:
         with contextlib.suppress(OSError):
             os.close(descriptor)

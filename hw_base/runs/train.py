@@ -24,7 +24,7 @@ ONE_BATCH_STEPS = 1000
 
 
 def choose_config(arguments: Namespace) -> tuple[Config, Path | None]:
-    """The config to train with and the checkpoint to go on from.
+    """The config to train with and the checkpoint to resume from.
 
     A resumed run has its config inside the checkpoint; ``-c`` beside ``-r PATH`` lays the file's sections over it.
     """
@@ -78,7 +78,7 @@ def with_lr(raw: dict[str, Any], lr: float | None) -> dict[str, Any]:
 
 
 def train(arguments: Namespace, config: Config, source: Path | None) -> None:
-    """Train as asked; `source` is the checkpoint to go on from."""
+    """Train as asked; `source` is the checkpoint to resume from."""
     device = distributed.start(arguments.device, config.trainer.timeout)
     logs.start()
     state = trained.read(source, checkpoint.RUN_PARTS) if source is not None else None

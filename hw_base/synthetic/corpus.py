@@ -34,10 +34,10 @@ log = logging.getLogger(__name__)
 
 SILENCE = "_"
 
-# Raise it when anything changes that the samples or the index depend on: corpora on disk are told apart by it.
+# Raise it when anything changes that the samples or the index depend on: it is part of the name of corpora on disk.
 VERSION = 1
 
-# A config may come from a stranger, in a checkpoint: a corpus that is spoken for years is refused when it is read.
+# A config may come from an untrusted checkpoint: a corpus that would take years to synthesize is refused at once.
 Size = Annotated[int, Field(gt=0, le=1_000_000)]
 
 DEFAULT_SIZES: dict[Part, int] = {"train": 2150, "val": 150, "test": 200}
@@ -66,7 +66,7 @@ _Level = Annotated[float, Field(ge=-40, le=6)]
 class SyntheticSpeech(BaseDataset):
     """Synthetic English speech with texts, speakers and exact phone times; nothing is downloaded.
 
-    A sentence belongs to one part for ever, whatever the arguments. With the default voices the parts share no voice
+    A sentence always belongs to the same part, whatever the arguments. With the default voices the parts share no voice
     variant either; a list of `voices` is used as it stands, so that a part is then spoken in the voices one names.
 
     ``record.extra["phones"]`` is ``[[symbol, start_s, end_s], ...]``: espeak's symbols (a stressed vowel begins with

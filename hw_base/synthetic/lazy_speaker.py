@@ -15,7 +15,7 @@ Answer = TypeVar("Answer")
 class LazySpeaker:
     """A speaking process of this process's own, from the first question on.
 
-    It may be copied, pickled and inherited by a fork: whoever asks then has a speaking process of their own. Threads
+    It may be copied, pickled and inherited by a fork: each copy starts a speaking process of its own. Threads
     take turns. The process ends with `close`, with the object, or with the program; a later question starts another.
     """
 

@@ -19,7 +19,7 @@ Grammar = Literal["everyday", "wide"]
 
 MIN_WORDS, MAX_WORDS = 3, 7
 
-# Raise it when this module's output changes: corpora on disk are told apart by it.
+# Raise it when this module's output changes: it is part of the name of corpora on disk.
 VERSION = 1
 
 # Each line says what a symbol may become; the choices are equally likely. Words in capitals are symbols.
@@ -113,7 +113,7 @@ def vocabulary(grammar: Grammar = "everyday") -> list[str]:
 
 
 def part_of(sentence: str) -> Part:
-    """The part to which a sentence belongs for ever, whatever the seed and the number of sentences drawn."""
+    """The part to which a sentence always belongs, whatever the seed and the number of sentences drawn."""
     place = hashlib.blake2b(sentence.encode(), digest_size=8).digest()[0]
     if place < 200:
         return "train"

@@ -16,7 +16,7 @@ _ADVICE = "Change what is trained, and the weights, in every process alike"
 class Agreement:
     """Compares what the processes train with what they exchange anyway, so that it costs nothing.
 
-    A gradient that one process sends and the others do not expect would let all of them wait for ever.
+    A gradient that one process sends and the others do not expect would make all of them wait without end.
 
     Args:
         model: all of it is compared now, before anything is exchanged.

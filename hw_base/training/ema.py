@@ -11,7 +11,7 @@ class EMA:
     """A second set of weights that follows the first: ``average <- d * average + (1 - d) * weights`` after each update.
 
     It averages out the noise of single updates, as the mean of Polyak and Juditsky (1992, "Acceleration of Stochastic
-    Approximation by Averaging") does, and forgets the beginning. Running statistics are averaged too. Early updates
+    Approximation by Averaging") does, and discards the beginning. Running statistics are averaged too. Early updates
     count more: ``d`` is at most ``(1 + n) / (10 + n)`` after ``n`` of them.
 
     Args:

@@ -29,7 +29,7 @@ _TAKEN = ("loss", "lr", "grad_norm", "epoch", "skipped_updates", "steps_per_seco
 
 
 class Evaluator(TrainingState, ABC):
-    """Evaluates a model with what a task declares here; the docstring of `hw_base.training.trainer` tells how.
+    """Evaluates a model with what a task declares here; the docstring of `hw_base.training.trainer` explains how.
 
     Attributes:
         default_losses: loss name -> registered type that a bare weight in the config stands for.

@@ -1,7 +1,7 @@
 """Signals end a run after the current step, with everything saved.
 
 SIGINT and SIGTERM are those of people and schedulers, SIGHUP that of a terminal which is closed, SIGUSR1 that of a
-scheduler which wants the job to be queued again (``sbatch --signal=USR1@120``). A second SIGINT or SIGTERM ends the run
+scheduler so that the job is queued again (``sbatch --signal=USR1@120``). A second SIGINT or SIGTERM ends the run
 at once. A limit of hours (``trainer.max_hours``) counts as SIGUSR1.
 """
 
@@ -34,7 +34,7 @@ class Interrupts:
     def __enter__(self) -> "Interrupts":
         for number in _SIGNALS:
             if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
-                continue  # as `nohup` wants it
+                continue  # as under `nohup`
             self._before[number] = signal.signal(number, self._note)
         return self
 

@@ -10,7 +10,7 @@ class BufferGuard:
     """Lets saved buffers, such as running statistics, change only together with the weights.
 
     A forward pass changes running statistics before anybody knows whether its loss is finite; one that is not would
-    stay in them for ever. All is done on the device: nothing waits for a GPU.
+    stay in them. All is done on the device: nothing waits for a GPU.
 
     Args:
         model: whose saved buffers are guarded; parameters are the optimizers'.

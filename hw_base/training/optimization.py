@@ -300,7 +300,7 @@ class Optimization:
 
 
 def _moments_of(optimizer: torch.optim.Optimizer) -> dict[str, int]:
-    """What an optimizer remembers of a vector, found by one update of one: name -> dimensions."""
+    """What state an optimizer keeps of a vector, found by one update of one: name -> dimensions."""
     probe = nn.Parameter(torch.zeros(1))
     probe.grad = torch.zeros(1)
     names = inspect.signature(type(optimizer)).parameters

@@ -3,13 +3,13 @@
 - `hw_base.runs.experiment.Experiment` builds what one config names, in order: text encoder, splits, loaders, model,
   optimizers, trainer. It knows no task.
 - `hw_base.task.BaseTask` is what a task (recognition, synthesis) adds to that: the defaults and checks of its configs,
-  how an item is made of a record, what the model is told about the data, what ``test.py`` does. It exists before there
+  how an item is made of a record, what the model is given about the data, what ``test.py`` does. It exists before there
   is a model.
 - `BaseTrainer`, here, trains and evaluates the model on batches; the loop is `train`, `train_step`, `_update` and
   `_after_step`. A task's trainer overrides `losses`, and `update_metrics` and `compute_metrics` where it has metrics;
   one task may have several trainers.
 
-So a trainer is told everything (`TrainerParts`) and reads no config but its own section, the losses' and the split
+So a trainer is given everything (`TrainerParts`) and reads no config but its own section, the losses' and the split
 names. It is three classes on top of each other: `TrainingState` is what a checkpoint holds, `Evaluator` is what a task
 declares and the evaluation of a split, `BaseTrainer` is the loop.
 

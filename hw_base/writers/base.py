@@ -54,7 +54,7 @@ class Writer(ABC):
         """Report rows under named columns, for example sentences beside what was recognized."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to go on with the same experiment; plain containers."""
+        """What a resumed run needs to continue the same experiment; plain containers."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
@@ -70,7 +70,7 @@ class Writer(ABC):
 
 
 def without_home(value: Any) -> Any:
-    """A copy of nested containers; paths below the home folder begin with ``~``, so that no user name is told."""
+    """A copy of nested containers; paths below the home folder begin with ``~``, so that no user name is disclosed."""
     if isinstance(value, Mapping):
         return {key: without_home(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -19,7 +19,7 @@ from hw_base.writers.jsonl import JsonlWriter
 log = logging.getLogger(__name__)
 
 
-# Names of trackers that hold a thread for ever: the interpreter would wait for what they left behind.
+# Names of trackers with a thread that never ends: the interpreter would wait for it at exit.
 HUNG: set[str] = set()
 
 
@@ -60,8 +60,8 @@ class MultiWriter(Writer):
     have room again.
 
     Args:
-        writers: in the order in which they are told; none at all is fine.
-        patience: failures in a row after which a tracker is no longer told anything.
+        writers: in the order in which they are called; may be empty.
+        patience: failures in a row after which a tracker is disabled.
         seconds: that a call to a tracker may take.
         close_seconds: that its end may take, when it sends what is left.
     """
@@ -79,7 +79,7 @@ class MultiWriter(Writer):
 
     @property
     def active(self) -> list[str]:
-        """Names of the writers that are still told everything."""
+        """Names of the writers that are not disabled."""
         return [name for name, writer in self._writers.items() if not self._given_up(name, writer)]
 
     def _given_up(self, name: str, writer: Writer) -> bool:

@@ -54,7 +54,7 @@ def every_frame_gives_hop_length_samples(candidate: Candidate) -> None:
         expect(waveform.dtype == torch.float32, "float32", waveform.dtype)
 
 
-@VOCODER.property("lengths are not looked at, so that padding is heard or reaches the utterance's end")
+@VOCODER.property("lengths are not looked at, so that padding is audible or reaches the utterance's end")
 def what_follows_an_utterance_is_silent(candidate: Candidate) -> None:
     vocoder = _vocoder(candidate)
     length = torch.tensor([20, 7])

@@ -10,7 +10,7 @@ from hw_tts.text.base import BaseTextFrontEnd, shortened
 
 Intervals = list[list[Any]]
 
-# How far the end of an alignment may be from the end of the audio: the last frame, and what was cut off silently.
+# How far the end of an alignment may be from the end of the audio: the last frame, and what was cut off.
 _TOLERANCE_SECONDS = 0.05
 _TOLERANCE_FRACTION = 0.02
 

@@ -43,7 +43,7 @@ def vocoder_pairs(batch: Mapping[str, Any], waveform: Tensor, sample_rate: int) 
     return pairs
 
 
-# Figures of single speakers are told for as many at most.
+# Figures of single speakers are given for at most so many.
 MAX_SPEAKERS = 12
 
 
@@ -87,7 +87,7 @@ class Scores:
 
 
 def speakers_of(*splits: Split) -> list[str]:
-    """Whom the recordings of some splits are of, in the order they are met."""
+    """The speakers of some splits, in order of first occurrence."""
     return list(dict.fromkeys(record.speaker for split in splits for record in split.records if record.speaker))
 
 

@@ -51,7 +51,7 @@ class TTSFeatures(LogMelSpectrogram):
         pitch: the tracker, see `hw_tts.features.pitch.track`.
         pitch_floor: lowest F0 looked for, in Hz.
         pitch_ceiling: highest F0 looked for, in Hz.
-        power_offset: as in `LogMelSpectrogram`; 1e-6 where weights of public VITS programs are met.
+        power_offset: as in `LogMelSpectrogram`; 1e-6 for weights of public VITS programs.
 
     Raises:
         ConfigError: arguments that contradict each other.

@@ -26,7 +26,7 @@ from hw_tts.features.cache_files import CannotWriteError, Digests, read_entry, w
 
 log = logging.getLogger(__name__)
 
-# Raise it when anything changes that the numbers depend on and that no argument says: entries are told apart by it.
+# Raise it when anything changes that the numbers depend on and that no argument says: entries have it in their names.
 VERSION = 1
 
 
@@ -43,7 +43,7 @@ class FeatureCache:
     Args:
         folder: where entries are kept; None is ``features`` in the user's cache folder.
         features: what is computed.
-        max_memory: bytes of entries also kept in memory, the first ones met.
+        max_memory: bytes of entries also kept in memory, the first ones.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None, features: TTSFeatures, max_memory: int = 1 << 30) -> None:

@@ -85,7 +85,7 @@ def collect(items: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
 
 
 def collect_by_speaker(items: Iterable[tuple[str, Mapping[str, Tensor]]]) -> dict[str, dict[str, float]]:
-    """Statistics of each speaker, from pairs of speaker and utterance; in the order in which speakers are met."""
+    """Statistics of each speaker, from pairs of speaker and utterance; in order of the speakers' first occurrence."""
     speakers: dict[str, FeatureStatistics] = {}
     for speaker, item in items:
         speakers.setdefault(speaker, FeatureStatistics()).update(item)

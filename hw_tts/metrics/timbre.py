@@ -32,7 +32,7 @@ class TimbreSimilarity(MeanMetric):
 
     A weak substitute for `SpeakerSimilarity` without weights: it depends on pitch, vocal tract and microphone. Single
     utterances of 6 s from 7 speakers (LibriSpeech 19, 26, 27 and VCTK p225 to p228, none of which its constants were
-    taken from) are told apart within a corpus with an equal error rate of 8 %; the median is 0.86 for one speaker and
+    taken from) are verified within a corpus with an equal error rate of 8 %; the median is 0.86 for one speaker and
     0.26 for two. Pairs with less than 0.1 s of voiced speech in either are skipped.
     """
 

@@ -14,8 +14,8 @@ class SynthesisModel(BaseModel):
     """A network that speaks symbols: `synthesize` is required, everything else has a default.
 
     Constructors are given at run time, if they ask for them: ``n_mels`` (F), ``n_tokens`` (symbols), ``n_speakers``,
-    ``sample_rate`` in Hz, ``hop_length`` in samples. One with an argument ``alignment`` may be told by the config where
-    durations are from.
+    ``sample_rate`` in Hz, ``hop_length`` in samples. An argument ``alignment`` is where durations
+    are from, if the config may choose.
 
     Attributes:
         trains_on_waveform: it makes audio itself: training batches hold ``waveform``, and no vocoder is needed.

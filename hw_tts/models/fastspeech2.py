@@ -36,7 +36,7 @@ Level = Literal["phone", "frame"]
 
 @MODELS.register()
 class FastSpeech2(SynthesisModel):
-    """FastSpeech whose hidden states are told pitch and energy: the recorded ones in training, predicted ones after.
+    """FastSpeech with pitch and energy added to the hidden states: the recorded ones in training, predicted ones after.
 
     The defaults are the sizes of the widespread implementation (4 + 6 blocks of width 256) with pre-LN blocks and
     logarithmic pitch. With ``norm="post"`` and ``postnet="tacotron2"`` and 361 tokens it has 34,646,339 parameters; the

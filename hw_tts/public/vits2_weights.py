@@ -41,7 +41,7 @@ class PublicFile:
         path: of it, for messages.
         weights: public name -> tensor, in the order by which the optimizer numbers its parameters.
         epoch: completed ones; the program calls it ``iteration``.
-        learning_rate: of the config that it was trained by; None if it is not told.
+        learning_rate: of the config that it was trained by; None if it is not known.
         state: parameter number -> moments; None where the file has no optimizer.
         settings: of the optimizer's only group; its ``lr`` is the rate of the next update.
     """

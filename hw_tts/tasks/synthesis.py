@@ -42,7 +42,7 @@ class SynthesisTask(BaseTask):
     """Text to speech.
 
     Attributes:
-        speakers: names by id, as training met them.
+        speakers: names by id, in order of first occurrence in training.
         voices: what was measured of their recordings, see `hw_tts.speakers.table.measure`.
         origin_step: steps that the weights of ``init_from`` had been trained for: the noise of VITS2's
             alignment search resumes there.
@@ -82,7 +82,7 @@ class SynthesisTask(BaseTask):
         return TTSItemMaker(self.cache, self.text_encoder, self._ids, with_waveform, aligned=self._aligned())
 
     def _aligned(self) -> bool:
-        """Whether the model is told durations; one that learns them itself is not."""
+        """Whether the model is given durations; one that learns them itself is not."""
         model: type[SynthesisModel] = MODELS[self.config.model.type]
         alignment = self.config.model.args.get("alignment", model.default_alignment)
         return model.needs_durations and alignment == "given"
@@ -146,7 +146,7 @@ class SynthesisTask(BaseTask):
             try:
                 phones = phones_of(record, self.text_encoder)
                 symbols = [p[0] for p in phones] if phones is not None else self.text_encoder.symbols(record.text or "")
-            except DataError:  # `unusable_utterances` tells
+            except DataError:  # `unusable_utterances` reports it
                 continue
             yield symbols
 
@@ -157,7 +157,7 @@ class SynthesisTask(BaseTask):
             if phones is not None:
                 return self.text_encoder.unknown_symbols([p[0] for p in phones])
             return self.text_encoder.unknown(record.text or "")
-        except DataError:  # an alignment that fits nothing, or an unreadable text: `unusable_utterances` tells
+        except DataError:  # an alignment that fits nothing, or an unreadable text: `unusable_utterances` reports it
             return []
 
     def _set_speakers(self, names: list[str]) -> None:

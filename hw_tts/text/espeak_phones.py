@@ -12,7 +12,7 @@ class EspeakPhones(SpokenFrontEnd):
 
     A stressed vowel begins with ``'`` or ``,``; pauses are ``_``, and the first and the last symbol are pauses. So a
     model trained on the corpus's exact phones speaks any text. The table is learned, because accents have different
-    inventories. Punctuation is heard as pauses; numbers and abbreviations are read by espeak-ng itself.
+    inventories. Punctuation becomes pauses; numbers and abbreviations are read by espeak-ng itself.
 
     Args:
         accent: a voice of espeak-ng as in `hw_base.synthetic.espeak.check_voices`; variants do not change the symbols.

@@ -50,7 +50,7 @@ class IPAFrontEnd(SpokenFrontEnd):
 
     Args:
         accent: a voice of espeak-ng as in `hw_base.synthetic.espeak.check_voices`.
-        table: ``learned``, or a table of public checkpoints: ``vits`` (178 ids, VITS and its kin) or
+        table: ``learned``, or a table of public checkpoints: ``vits`` (178 ids, VITS and related programs) or
             ``mb_istft_vits2`` (205 ids); or the symbols of the ids 1, 2, ... one by one.
         add_blank: id 0 before, between and after the symbols.
 

@@ -1,7 +1,7 @@
 """Russian as written -> Russian as read: lower case, numbers, signs and common abbreviations in words.
 
 ``ё`` and ``й`` are kept, marks of stress are not. Numbers are read in the nominative case, because the case that a
-sentence asks for cannot be told without parsing it.
+sentence needs cannot be decided without parsing it.
 """
 
 import re

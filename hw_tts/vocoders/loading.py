@@ -88,7 +88,7 @@ def check_constants(vocoder: Mapping[str, Any], features: Mapping[str, Any], sou
 
 
 def _comparable(constants: Mapping[str, Any]) -> dict[str, Any]:
-    """What can be heard of them, with the upper edge in Hz."""
+    """Those that change the sound, with the upper edge in Hz."""
     heard = {name: value for name, value in constants.items() if name not in _UNHEARD}
     return heard | {"f_max": constants["f_max"] or constants["sample_rate"] / 2}
 

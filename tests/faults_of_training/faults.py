@@ -336,7 +336,7 @@ FAULTS = (
     ),
     Fault(
         "audio of 8 kHz taken as 16 kHz",
-        ("nobody speaks so fast",),
+        ("speech is implausibly fast",),
         changed(RECOGNITION, model__args__time_stride=2),
         both(around(SyntheticSpeech, "__init__", _faster), around(BaseDataset, "read", _telephone)),
     ),

@@ -184,7 +184,7 @@ def choose_level(options: FusionOptions, model: NgramModel, tokens: Tokens) -> s
         raise ConfigError("lm_level 'word' needs lm or lexicon")
     if level == "word" and not tokens.has_words:
         raise ConfigError(
-            "no token of this text encoder holds a blank, so words cannot be told apart: use a token model"
+            "no token of this text encoder holds a blank, so words cannot be separated: use a token model"
         )
     if options.lm is not None:
         how = "found by lm_level 'auto'" if options.lm_level == "auto" else "as lm_level says"

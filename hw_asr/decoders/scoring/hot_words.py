@@ -47,7 +47,7 @@ def build_hot_words(boosts: Mapping[str, float], text_encoder: BaseTextEncoder, 
             vocabulary without word boundaries.
     """
     if not tokens.has_words:
-        raise ConfigError("hot_words: no token of this text encoder holds a blank, so words cannot be told apart")
+        raise ConfigError("hot_words: no token of this text encoder holds a blank, so words cannot be separated")
     lead = [tokens.separator] if tokens.separator else []
     patterns: dict[tuple[int, ...], float] = {}
     for phrase, boost in boosts.items():

@@ -9,7 +9,7 @@ from hw_base.errors import ConfigError
 
 DurationDomain = Literal["log", "linear"]
 
-# The key of the model's output tells the losses in which domain it predicts.
+# The key of the model's output says in which domain it predicts.
 PREDICTED_KEYS: dict[DurationDomain, str] = {"log": "log_durations_predicted", "linear": "durations_predicted"}
 
 

@@ -11,7 +11,7 @@ def fold_weight_norm(network: nn.Module) -> nn.Module:
     """
     for module in list(network.modules()):
         if parametrize.is_parametrized(module, "weight"):
-            # A parametrization lives in a class made for the module. Copies share it, and removing the parametrization
+            # A parametrization is in a class made for the module. Copies share it, and removing the parametrization
             # of one would take it from all.
             own = {key: value for key, value in vars(type(module)).items() if key not in ("__dict__", "__weakref__")}
             module.__class__ = type(type(module).__name__, type(module).__bases__, own)

@@ -154,7 +154,7 @@ class Generator(nn.Module):
             x = up(F.leaky_relu(x, SLOPE))
             blocks = self.resblocks[i * self.n_parallel : (i + 1) * self.n_parallel]
             x = torch.stack([block(x) for block in blocks]).mean(dim=0)
-        with torch.autocast(x.device.type, enabled=False):  # eight bits of mantissa would be heard as noise
+        with torch.autocast(x.device.type, enabled=False):  # eight bits of mantissa would be audible as noise
             waveform: Tensor = torch.tanh(self.conv_post(F.leaky_relu(x.float(), _LAST_SLOPE)))
         return waveform
 

@@ -366,7 +366,7 @@ def test_options_that_do_not_fit_are_named(tmp_path):
             decoder(encoder, lm=words, **level)
     with pytest.raises(ConfigError, match="lm_level 'word' needs"):
         BeamSearch(encoder, lm_level="word")
-    with pytest.raises(ConfigError, match="words cannot be told apart"):
+    with pytest.raises(ConfigError, match="words cannot be separated"):
         BeamSearch(CharTextEncoder("abce"), lm=words, lm_level="word")
     with pytest.raises(ConfigError, match="hot_words: 'xyz' cannot be spelled"):
         BeamSearch(encoder, hot_words={"xyz": 1.0})

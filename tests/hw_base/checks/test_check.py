@@ -54,7 +54,7 @@ def test_a_students_package_is_checked_by_the_same_words(homework, capsys):
     assert main(["models", f"Wrong{number}", "--import", homework, "--args", '{"n_hidden": 8}']) == 1
     shown = capsys.readouterr().out
     assert "  FAILS  output lengths equal the real ones\n           expected: " in shown
-    assert "           usual cause: the formula forgets a stride" in shown
+    assert "           usual cause: the formula omits a stride" in shown
 
 
 def test_a_class_is_found_by_its_module_too(homework, capsys):

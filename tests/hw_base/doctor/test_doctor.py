@@ -111,7 +111,7 @@ def test_audio_of_a_wrong_sample_rate_is_found_by_speed_and_band():
     trainer = trainer_of("ds2")
     split = trainer.loader.split
     assert heard_as(split, lambda x: x) == []
-    assert heard_as(split, lambda x: audio.resample(x, 2, 1), 0.5) == ["train: nobody speaks so fast"]
+    assert heard_as(split, lambda x: audio.resample(x, 2, 1), 0.5) == ["train: speech is implausibly fast"]
 
 
 def test_audio_at_half_its_speed_and_durations_of_another_index_are_found():
