@@ -45,8 +45,8 @@ def main() -> None:
         for factor in FACTORS:
             ratios = []
             for speaker in synthesizer.speakers or [None]:
-                plain = synthesizer.speak(TEXTS, speaker)
-                changed = synthesizer.speak(TEXTS, speaker, **{control: factor})
+                plain = synthesizer.speak_batch(TEXTS, speaker)
+                changed = synthesizer.speak_batch(TEXTS, speaker, **{control: factor})
                 if control == "pitch":
                     moved = [log_pitch(b, rate) - log_pitch(a, rate) for a, b in zip(plain, changed, strict=True)]
                     ratios.append(math.exp(sum(moved) / len(moved)))
