@@ -52,7 +52,7 @@ FLOORS = {
         "training grading",
         "doctor reports demos",
         "runs",
-        "average list check fetch grade report demo upload new publish",
+        "average list check fetch grade report demo upload new publish sweep",
     ),
     "hw_asr": (
         "augmentations language_models losses models text_encoders",
