@@ -1,14 +1,23 @@
 """Small runs of the real command line in forked children, and what must be equal of two of them."""
 
+import contextlib
+import functools
+import importlib
 import os
+import shutil
 import socket
+import sys
+import tempfile
 from pathlib import Path
+
+import numpy as np
 
 import train as train_script
 from hw_base import checkpoint, distributed
-from hw_base.writers import read_rows
+from hw_base.writers import plots, read_rows
+from hw_tts.evaluation import pictures
 from tests.conftest import ROOT, same
-from tests.faults.children import Child, Ended
+from tests.faults.children import Child, Ended, in_child
 
 # What two equal runs may differ in: times, and where they lie.
 _TIMES = {"steps_per_second", "data_wait"}
@@ -20,10 +29,35 @@ def arguments(config: str, folder: Path, *sets: str, resume: bool = False) -> li
     return [*flags, *(["-r", "auto"] if resume else []), *(["--set", *sets] if sets else [])]
 
 
+def _draw_nothing() -> None:
+    """In a child: pictures are of one color. Drawing takes nine tenths of the time of a tiny run, and is not tested."""
+    for module in (plots, pictures):
+        module.rendered = lambda figure: np.zeros((4, 4, 3), np.uint8)
+
+
+@functools.cache
+def warm(config: str) -> None:
+    """Import what a run imports on its way, which costs seconds in every child otherwise; nothing is computed here."""
+    folder = Path(tempfile.mkdtemp())
+
+    def work() -> list[str]:
+        _draw_nothing()
+        assert train_script.main(arguments(config, folder / "run", "trainer.max_steps=1")) == 0
+        return sorted(sys.modules)
+
+    for name in in_child(work, folder).value or ():
+        if name not in sys.modules and name.partition(".")[0] != "__main__":
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+    shutil.rmtree(folder)
+
+
 def start(config: str, folder: Path, *sets: str, resume: bool = False, before=None) -> Child:
     """Start a run in a child; `before` is called there first."""
+    warm(config)
 
     def work() -> None:
+        _draw_nothing()
         if before is not None:
             before()
         raise SystemExit(train_script.main(arguments(config, folder, *sets, resume=resume)))
@@ -38,6 +72,7 @@ def train(config: str, folder: Path, *sets: str, resume: bool = False, before=No
 
 def start_two(config: str, folder: Path, *sets: str, resume: bool = False, before=None) -> list[Child]:
     """A run of two processes, as ``torchrun`` would start them; `before` is called in each with its rank."""
+    warm(config)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -46,6 +81,7 @@ def start_two(config: str, folder: Path, *sets: str, resume: bool = False, befor
         def work() -> None:
             place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
             os.environ.update({name: str(value) for name, value in place.items()})
+            _draw_nothing()
             if before is not None:
                 before(rank)
             code = train_script.main(arguments(config, folder, *sets, resume=resume))

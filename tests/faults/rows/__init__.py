@@ -1,3 +1,15 @@
 """The rows of the table; importing this package declares them."""
 
-from tests.faults.rows import archives, caches, checkpoints, configs, inputs, numbers, processes, repeats, strangers  # noqa: F401
+# ruff: noqa: F401
+from tests.faults.rows import (
+    archives,
+    caches,
+    checkpoints,
+    configs,
+    inputs,
+    kills,
+    numbers,
+    processes,
+    repeats,
+    strangers,
+)
