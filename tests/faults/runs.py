@@ -52,8 +52,8 @@ def warm(config: str) -> None:
     shutil.rmtree(folder)
 
 
-def start(config: str, folder: Path, *sets: str, resume: bool = False, before=None) -> Child:
-    """Start a run in a child; `before` is called there first."""
+def start(config: str, folder: Path, *sets: str, resume: bool = False, before=None, said=None) -> Child:
+    """Start a run in a child; `before` is called there first, and what it prints goes to the file `said`."""
     warm(config)
 
     def work() -> None:
@@ -62,12 +62,12 @@ def start(config: str, folder: Path, *sets: str, resume: bool = False, before=No
             before()
         raise SystemExit(train_script.main(arguments(config, folder, *sets, resume=resume)))
 
-    return Child(work, folder.with_name(f"{folder.name}.said"))
+    return Child(work, said or folder.with_name(f"{folder.name}.said"))
 
 
-def train(config: str, folder: Path, *sets: str, resume: bool = False, before=None) -> Ended:
+def train(config: str, folder: Path, *sets: str, resume: bool = False, before=None, said=None) -> Ended:
     """A run in a child, to its end."""
-    return start(config, folder, *sets, resume=resume, before=before).end()
+    return start(config, folder, *sets, resume=resume, before=before, said=said).end()
 
 
 def start_two(config: str, folder: Path, *sets: str, resume: bool = False, before=None) -> list[Child]:
