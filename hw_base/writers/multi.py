@@ -35,8 +35,10 @@ class _Line:
             call, outcome = self._calls.get()
             try:
                 outcome.set_result(call())
-            except BaseException as error:
+            except Exception as error:
                 outcome.set_exception(error)
+            except BaseException as error:  # a library that ends the program, or the thread, ends neither
+                outcome.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))
 
     def do(self, call: Callable[[], None], seconds: float) -> bool:
         """Let the thread do something, and wait for it; whether it was done in time.
@@ -72,6 +74,7 @@ class MultiWriter(Writer):
         self.patience, self.seconds, self.close_seconds = patience, seconds, close_seconds
         self._lines: dict[str, _Line] = {}
         self._hung: set[str] = set()
+        self._states: dict[str, Any] = {}
         self._writers = _named(writers)
         self._failures = dict.fromkeys(self._writers, 0)
         self._reported: set[tuple[str, str, type[Exception]]] = set()
@@ -156,17 +159,22 @@ class MultiWriter(Writer):
         self._tell("table", lambda writer: writer.table(name, columns, rows, step))
 
     def state_dict(self) -> dict[str, Any]:
-        """Writer's name -> its state."""
-        states: dict[str, Any] = {}
+        """Writer's name -> its state; the last one that was known of a writer that does not say it."""
         for name, writer in self._writers.items():
+            if name in self._hung:
+                continue
             try:
-                states[name] = writer.state_dict()
+                self._call(name, "state_dict", partial(self._remember, name, writer), self.seconds)
             except Exception as error:
                 self._failed(name, "state_dict", error)
-        return states
+        return dict(self._states)
+
+    def _remember(self, name: str, writer: Writer) -> None:
+        self._states[name] = writer.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
         """To every writer its own; one that is new in the config starts a new experiment."""
+        self._states = {name: dict(state[name]) for name in self._writers if name in state}
         for name in self.active:
             try:
                 restore = partial(self._writers[name].load_state_dict, state.get(name, {}), step)

@@ -354,6 +354,33 @@ def test_a_program_ends_although_a_tracker_holds_a_thread():
     assert done.returncode == 7
 
 
+@pytest.mark.parametrize("end", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_a_tracker_that_ends_the_program_ends_only_itself(end, caplog):
+    bad, good = Remembering(), Remembering()
+
+    def take(*call):
+        raise end
+
+    bad._take = take
+    writers = MultiWriter([bad, good], patience=2)
+    for step in range(3):
+        writers.scalars({"train/x": 1.0}, step)
+    assert [step for _, _, step in good.calls] == [0, 1, 2]
+    assert f"failed, training continues: RuntimeError: {type(end).__name__}" in caplog.text
+    assert writers.active == ["Remembering 2"]
+
+
+def test_the_state_of_a_tracker_that_hangs_is_the_last_one_known():
+    slow, release = Remembering(), threading.Event()
+    writers = MultiWriter([slow], seconds=0.1)
+    writers.load_state_dict({"Remembering": {"calls": 7}}, 3)
+    slow.state_dict = lambda: release.wait(20) and {}
+    assert writers.state_dict() == {"Remembering": {"calls": 7}}
+    assert writers.state_dict() == {"Remembering": {"calls": 7}}
+    assert writers.active == []
+    release.set()
+
+
 def test_a_success_in_between_forgives():
     flaky = Remembering()
     writer = MultiWriter([flaky], patience=2)
