@@ -14,6 +14,7 @@ from hw_base.reports.record import Run
 
 _MOST_STAGES = 4
 _MOST_CONFUSIONS = 10
+_ALONE, _MOST_AUGMENTATIONS = "augmentations", 20
 _TEST = "python test.py -r {run} -o {run}/output.json"
 Pair = tuple[System, System]
 
@@ -263,15 +264,24 @@ def _augmentations(runs: Sequence[Run], page: Page) -> Section:
         examples = [Example(say("step {n}", n=step), clips=clips) for step, clips in by_step.items()]
         if examples:
             blocks.append(Stages(run.name, examples))
-    each = say("Each augmentation alone, to hear and to see:")
-    return Section(
-        say("Augmentations before and after"),
-        [
-            *blocks,
-            Paragraph(each),
-            Code(f"python -m hw_asr.show_augmentations -c {runs[0].path}/config.json -o augmentations"),
-        ],
-    )
+        alone = _each_alone(run, page)
+        if alone.clips:
+            blocks.append(alone)
+        elif named:
+            command = f"python -m hw_asr.show_augmentations -c {run.path}/config.json -o {run.path}/{_ALONE}"
+            blocks += [Paragraph(say("Each augmentation alone, to hear and to see:")), Code(command)]
+    return Section(say("Augmentations before and after"), blocks)
+
+
+def _each_alone(run: Run, page: Page) -> Example:
+    """What ``hw_asr.show_augmentations`` wrote into the run folder: an utterance, then each augmentation of it."""
+    folder = (run.path / _ALONE).resolve()
+    files = [path for path in sorted(folder.glob("[0-9][0-9]_*.wav")) if path.resolve().parent == folder]
+    clips = [page.media.sound(path, path.stem[3:]) for path in files[:_MOST_AUGMENTATIONS]]
+    picture = folder / "spectrograms.png"
+    if files and picture.is_file() and picture.resolve().parent == folder:
+        clips.append(page.media.picture(picture, page.say("before and after")))
+    return Example(page.say("Each augmentation alone"), clips=[clip for clip in clips if clip is not None])
 
 
 def _progress(runs: Sequence[Run], page: Page) -> Section:

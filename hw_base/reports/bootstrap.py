@@ -55,7 +55,8 @@ class Comparison:
         sign = 1 if self.difference > 0 else -1
         interval = sorted(sign * bound for bound in self.interval)
         keys, numbers = ("good", "bad", "points", "low", "high"), (*values, abs(self.difference), *interval)
-        shown_numbers = [f"{100 * number:.2f}" if rate else f"{number:.4g}" for number in numbers]
+        # Adding 0 takes the sign from a negative zero.
+        shown_numbers = [f"{round(100 * number, 2) + 0.0:.2f}" if rate else f"{number:.4g}" for number in numbers]
         sentence = (
             "{better} has the lower {figure}: {good} % against {bad} % of {worse}, a difference of {points} points "
             "(95 % interval {low} to {high})."

@@ -11,6 +11,7 @@ import torch
 
 import test as test_script
 import train as train_script
+from hw_asr import show_augmentations
 from hw_base import report
 from hw_base.reports import render
 from hw_base.reports.contract import Page
@@ -139,6 +140,20 @@ def test_pictures_of_the_evaluations_are_shown(asr, tts, tmp_path):
     assert captions.count("alignment") == 3  # at three steps
     assert captions.count("Confusion of letters") == 1
     assert "fraction" in text_of(html).partition("The fraction of each target letter")[2]
+
+
+def test_each_augmentation_is_heard_and_seen_alone_once_it_was_made(asr, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(asr, run)
+    command = ["-c", f"{run}/config.json", "-o", f"{run}/augmentations"]
+    assert f"show_augmentations {' '.join(command)}" in text_of(page_of(tmp_path, run))
+    four = ["Gain", "ColoredNoise", "PitchShift", "SpecAugment"]
+    assert show_augmentations.main([*command, "--set", f"augmentations={json.dumps(four)}"]) == 0
+    html = page_of(tmp_path, run)
+    section = html.split("Augmentations before and after</h2>")[1].partition("</section>")[0]
+    captions = re.findall("<figcaption>(.*?)</figcaption>", section.partition("Each augmentation alone")[2])
+    assert captions == ["before", "Gain", "ColoredNoise", "PitchShift", "all", "before and after"]
+    assert "show_augmentations" not in section
 
 
 def test_long_runs_of_many_pictures_make_a_page_below_ten_megabytes(asr, tts, tmp_path):
