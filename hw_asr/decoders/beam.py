@@ -37,10 +37,10 @@ class BeamSearch(BaseDecoder):
     unknown words + hot words``, everything in natural log. The units are words if words are scored (a lexicon or a
     language model of words) and tokens otherwise. A language model sees ``<s>`` before the text and ``</s>`` after it.
 
-    The engines give the same hypotheses. ``tensor`` runs a batch at once, on a GPU too, without reading anything back
-    before the last frame; ``compiled`` takes utterance after utterance on the CPU, in ``n_threads`` threads, and is the
-    faster one there. Words need ``compiled``. ``fused`` is ``tensor`` with all frames in one Triton kernel, on a GPU;
-    it has not been measured yet, so ``auto`` never takes it.
+    Three engines give the same hypotheses. ``compiled`` (numba) decodes one utterance after another on the CPU, in
+    ``n_threads`` threads; it is the fastest there, and the only one for words. ``tensor`` decodes a batch with tensor
+    operations, on a CPU or a GPU, and copies results to the CPU once, after the last frame. ``fused`` is the search of
+    ``tensor`` as one Triton kernel for a GPU. It has not been run on a GPU yet, so ``auto`` never chooses it.
 
     Args:
         text_encoder: vocabulary of the posteriors, blank at 0.
@@ -49,12 +49,12 @@ class BeamSearch(BaseDecoder):
         engine: ``auto`` takes ``compiled`` for posteriors on the CPU, if numba is installed, and for words.
         tokens_per_frame: prefixes grow by the most probable tokens of a frame, this many; null for all.
         beam_threshold: prefixes this far behind the best one are dropped, natural log; null for none.
-        blank_skip: frames whose blank is more probable than this count as certain blanks and take no time; 1 skips
-            none and is exact, 0.99 makes peaky posteriors several times faster.
+        blank_skip: frames whose blank is more probable than this are skipped; 1 skips none and is exact, 0.99 is
+            several times faster where most posteriors are near 0 or 1.
         lm: ARPA file (gzipped or not) or KenLM binary of an n-gram model over tokens or words.
         lm_level: what the model's words are; ``auto`` finds out.
         lm_weight: factor of the language model's natural-log probability.
-        word_score: bonus for each unit, natural log; balances the model's liking for short texts.
+        word_score: bonus for each unit, natural log; a language model prefers short texts, which it balances.
         lexicon: word list, one a line, that may be written; by default the words of a word model.
         unknown: whether other words may be written (``spell``) or not (``forbid``).
         unknown_score: bonus for each word that the lexicon or the language model lacks, natural log.

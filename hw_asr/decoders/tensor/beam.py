@@ -1,8 +1,8 @@
 """The beams of a batch as tensors: how the K prefixes of each utterance change by a frame.
 
-An operation on tensors this small costs about the same whatever it does, on a CPU and more so on a GPU, and so does
-cutting a part out of one. So what can be known before the loop over the frames stands in tables, results go to buffers
-whose parts were named once, and one gather moves all rows of a kind.
+For tensors this small the time goes into the number of operations, slicing included, on a CPU and more so on a GPU. So
+whatever does not depend on the frame is computed once into tables, results are written into buffers whose slices are
+made once (`Beam._name_parts`), and one gather moves all rows of a kind.
 """
 
 import math

@@ -1,11 +1,11 @@
-"""The frame loop of the tensor engine as one Triton kernel: a program takes an utterance through all of its frames.
+"""The search of `hw_asr.decoders.tensor.search` as one Triton kernel, in which one program decodes one utterance.
 
-The beam stays in a few kilobytes that no other program touches, so that frames cost neither launches nor traffic
-through the device's memory. It does what ``tensor_search`` does, in the same order and precision, but for one thing:
-candidates are ranked by all but the last bits of their probability, which hold their number.
+A program keeps its beam in a few kilobytes of local memory and loops over the frames itself, so that a frame costs no
+kernel launch. Operations, their order and their precision are those of the tensor engine, with one exception: the last
+bits of a candidate's probability are replaced by its index, so that sorting needs one number.
 
-Checked on the CPU by Triton's interpreter, where it gives the hypotheses of the other engines, and compiled for compute
-capability 9.0; **neither run nor measured on a GPU yet** (``benchmarks/decoding_gpu.py`` is there for it).
+In Triton's interpreter on a CPU it gives the hypotheses of the other engines, and it compiles for compute capability
+9.0. **It has neither run nor been measured on a GPU yet**; ``benchmarks/decoding_gpu.py`` does both.
 """
 
 # mypy: disable-error-code="untyped-decorator,no-untyped-def"
@@ -38,7 +38,7 @@ def _place(key, multiplier: tl.constexpr, size):
 
 @triton.jit
 def _lm_score(state, word, keep, model, LEVELS: tl.constexpr):
-    """See ``TensorNgram.score``; what ``keep`` leaves out reads nothing and scores nothing."""
+    """See `TensorNgram.score`; where ``keep`` is false, nothing is read and the score is 0."""
     dense_logp, dense_next, keys, logp, following, backoff, backoff_state, n_words, size = model
     total = tl.zeros(keep.shape, tl.float32)
     found = keep & (state < 0)
