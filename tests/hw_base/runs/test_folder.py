@@ -142,7 +142,11 @@ def test_a_signal_saves_and_tells_by_the_exit_code_what_it_was(tmp_path, number,
     arguments = [sys.executable, "train.py", "-c", TINY, "-d", "cpu", "--run-dir", str(tmp_path / "run")]
     arguments += ["--set", "trainer.max_steps=100000", "--set", "data.train.workers=1", "--set", "trainer.log_every=1"]
     arguments += ["--set", "trainer.eval_every=90000"]
-    run = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    before = signal.signal(number, signal.SIG_DFL)  # what `nohup make test` ignores would be ignored by the run too
+    try:
+        run = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    finally:
+        signal.signal(number, before)
     for line in run.stderr:
         if line.startswith("step 1/"):
             os.killpg(run.pid, number)
