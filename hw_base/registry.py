@@ -121,3 +121,11 @@ SCHEDULERS = Registry[Callable[..., Any]]("scheduler")
 WRITERS = Registry[Callable[..., Any]]("writer")
 TRAINERS = Registry[Any]("trainer")
 SPEAKER_INITS = Registry[Callable[..., Any]]("initializer of new speakers")
+
+
+def derives(name: str, other: object) -> bool:
+    """Whether one registered model is another, or a subclass of it."""
+    if not isinstance(other, str) or name not in MODELS or other not in MODELS:
+        return False
+    one, base = MODELS[name], MODELS[other]
+    return isinstance(one, type) and isinstance(base, type) and issubclass(one, base)

@@ -1,10 +1,15 @@
 """The pages on homework: their commands, run line by line on small stand-ins for the data they name."""
 
 import json
+import re
+import sys
 
 import pytest
+import torch
 
+from hw_base import checkpoint
 from hw_base.datasets.librispeech import LibriSpeech
+from hw_base.registry import MODELS
 from tests import homework
 from tests.conftest import ROOT
 
@@ -22,3 +27,57 @@ def test_every_command_of_the_page_on_recognition_runs(tmp_path, monkeypatch):
         homework.run_line(line)
     report = json.loads((tmp_path / "graded.json").read_text())
     assert report["status"] == "graded"
+
+
+def written_by_the_student(page, folder):
+    """The class that the page shows, in the package that it names."""
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    package = folder / "my_voice"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "conditioning.py").write_text(code, encoding="utf-8")
+
+
+@pytest.fixture
+def vits2(tmp_path, monkeypatch):
+    """The files of the homework on VITS2; what the student's class registers is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    homework.repository(tmp_path)
+    homework.public_vits2(tmp_path / "public")
+    written_by_the_student(DOCS / "homework_vits2.md", tmp_path)
+    yield homework.commands(DOCS / "homework_vits2.md")
+    MODELS._entries.pop("ConditionedVITS2", None)
+    for name in [name for name in sys.modules if name.startswith("my_voice")]:
+        del sys.modules[name]
+
+
+@pytest.mark.slow
+def test_every_command_of_the_page_on_vits2_runs(vits2, tmp_path):
+    for line in vits2:
+        homework.run_line(line)
+    after = checkpoint.load(tmp_path / "runs" / "table" / "checkpoint-00000002.pth")
+    before = checkpoint.load(tmp_path / "public.pth")
+    assert after["task"]["speakers"] == ["0", "1", "2", "3", "4", "103", "104"]
+    weights = after["model"]
+    moved = [name for name, old in before["model"].items() if not torch.equal(old, weights[name][: len(old)])]
+    assert all("emb_g" in name or "discriminator" in name for name in moved)
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert all(name in report for name in ("mean", "nearest", "table", "scratch", "own"))
+    assert (tmp_path / "exported" / "G_2.pth").exists()
+
+
+def test_a_conditioning_of_ones_own_starts_as_the_public_checkpoint(vits2, tmp_path, caplog):
+    """The import, and a step with the class of the page: the rest of the page runs in the slow tests."""
+    chosen = [line for line in vits2 if "import_checkpoint public" in line or "--run-dir runs/own " in line]
+    assert len(chosen) == 2
+    with caplog.at_level("INFO"):
+        for line in chosen:
+            homework.run_line(line, [(r"train\.py", homework.ONE_STEP)])
+    assert "start anew" in caplog.text
+    after = checkpoint.load(tmp_path / "runs" / "own" / "checkpoint-00000001.pth")
+    before = checkpoint.load(tmp_path / "public.pth")
+    added = after["model"].keys() - before["model"].keys()
+    assert {name.rpartition(".change.")[0] for name in added} == {"generator.emb_g"}
+    assert len(added) == 4
+    assert before["task"]["voices"].keys() == set(homework.OLD)

@@ -56,7 +56,16 @@ class _File:
 
 
 def fetch_dataset(link: str, folder: str | os.PathLike[str], sites: Sites | None = None) -> Path:
-    """Get a data set into a new folder, which appears only when everything is in it.
+    """`fetch_files`, and then `dataset_root`: the folder with the recordings that a link leads to.
+
+    Raises:
+        DataError: as these say.
+    """
+    return dataset_root(fetch_files(link, folder, sites))
+
+
+def fetch_files(link: str, folder: str | os.PathLike[str], sites: Sites | None = None) -> Path:
+    """Get what a link leads to into a new folder, which appears only when everything is in it.
 
     Links are those that one copies in the browser; what they show must be open to everyone who has the link. A folder
     of Google Drive is fetched file by file, one of Yandex Disk as the archive that it makes of it. What has arrived is
@@ -68,7 +77,7 @@ def fetch_dataset(link: str, folder: str | os.PathLike[str], sites: Sites | None
         sites: where the services answer.
 
     Returns:
-        Path: the folder with the recordings: the first that holds ``audio``, or else the one that holds the files.
+        Path: `folder`, or that of this machine.
 
     Raises:
         DataError: the link leads to nothing, to no archive or folder, or needs a login; a download fails.
@@ -78,7 +87,7 @@ def fetch_dataset(link: str, folder: str | os.PathLike[str], sites: Sites | None
         return _local(Path(link).expanduser(), folder)
     if folder.exists():
         log.info("%s is there already: nothing is downloaded", folder)
-        return dataset_root(folder)
+        return folder
     files = _files(link, sites)
     digest = hashlib.blake2b(link.encode(), digest_size=4).hexdigest()
     scratch = folder.with_name(f".{folder.name}.{digest}.arriving")
@@ -95,11 +104,14 @@ def fetch_dataset(link: str, folder: str | os.PathLike[str], sites: Sites | None
             shutil.rmtree(scratch)
     else:
         os.replace(scratch, folder)
-    return dataset_root(folder)
+    return folder
 
 
 def dataset_root(folder: Path) -> Path:
     """The folder of a data set within what was unpacked: archives often have one more folder around it.
+
+    Returns:
+        Path: the first that holds ``audio``, or else the one that holds all recordings.
 
     Raises:
         DataError: there is no audio in it.
@@ -122,10 +134,10 @@ def _counts(folder: Path) -> bool:
 
 def _local(path: Path, folder: Path) -> Path:
     if path.is_dir():
-        return dataset_root(path)
+        return path
     if not path.is_file():
         raise DataError(f"{path}: neither an address that starts with https:// nor a file or folder of this machine")
-    return dataset_root(folder if folder.exists() else archives.extract(path, folder))
+    return folder if folder.exists() else archives.extract(path, folder)
 
 
 def _files(link: str, sites: Sites) -> list[_File]:

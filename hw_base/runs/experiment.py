@@ -13,7 +13,7 @@ from hw_base.data.loader import Loader, build_loader
 from hw_base.data.split import Limits, Split, report_shared
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.nn.model import BaseModel
-from hw_base.registry import suggest
+from hw_base.registry import derives, suggest
 from hw_base.task import PLATEAU, BaseTask
 from hw_base.training.optimization import Optimization, trained_names
 from hw_base.training.parts import TrainerParts
@@ -111,17 +111,24 @@ class Experiment:
         if self.origin is not None:
             with checkpoint.restoring(str(self.config.init_from)):
                 self._refuse_other_model(self.origin, self.config.init_from)
-                self.task.initialize(model, self.origin, str(self.config.init_from))
+                self.task.initialize(model, self._completed(self.origin, model), str(self.config.init_from))
         elif self.state is not None:
             checkpoint.load_weights(model, self.state["model"], self.source)
         return model.to(self.device)
 
     def _refuse_other_model(self, state: dict[str, Any], path: str | Path | None) -> None:
         """One line where otherwise every tensor would be missing."""
-        section, own = state["config"].get("model"), self.config.model.type
-        found = section.get("type") if isinstance(section, dict) else section
-        if found != own:
+        found, own = _type_of(state), self.config.model.type
+        if found != own and not (state is self.origin and derives(own, found)):
             raise CheckpointError(f"{path}: holds a {found}, the config's model is a {own}")
+
+    def _completed(self, origin: dict[str, Any], model: BaseModel) -> dict[str, Any]:
+        """The checkpoint of ``init_from``; what a model derived from its model adds to it is as the model made it."""
+        if _type_of(origin) == self.config.model.type:
+            return origin
+        added = {name: value for name, value in model.state_dict().items() if name not in origin["model"]}
+        log.info("init_from: of %s, %s start anew", self.config.model.type, ", ".join(added) or "no parameters")
+        return {**origin, "model": {**origin["model"], **added}}
 
     def trainer(self, run_dir: Path | None, schedules: bool = True) -> BaseTrainer:
         """The trainer with everything it works with.
@@ -257,3 +264,9 @@ def precision(amp: str, device: torch.device) -> torch.dtype | None:
             return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else None
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
+
+
+def _type_of(state: dict[str, Any]) -> Any:
+    """The name of a checkpoint's model."""
+    section = state["config"].get("model")
+    return section.get("type") if isinstance(section, dict) else section

@@ -18,7 +18,7 @@ from hw_base.data.split import Split
 from hw_base.doctor.findings import Finding
 from hw_base.errors import CheckpointError, ConfigError, DataError
 from hw_base.nn.model import BaseModel
-from hw_base.registry import FEATURES, MODELS, TASKS
+from hw_base.registry import FEATURES, MODELS, TASKS, derives
 from hw_base.task import BaseTask
 from hw_tts.data.items import TTSItemMaker, speaker_id
 from hw_tts.data.phones import phones_of
@@ -231,7 +231,7 @@ class SynthesisTask(BaseTask):
 
 def differing_arguments(there: Component, here: Component) -> list[str]:
     """A line for every argument of the model that changes what its weights mean and differs, shapes or not."""
-    if there.type != here.type:
+    if not derives(here.type, there.type):
         return [f"model: {there.type} there, {here.type} here"]
     model: Any = MODELS[here.type]
     old, new = (model.complete_arguments(component.args) for component in (there, here))

@@ -203,7 +203,7 @@ class VITS2(SynthesisModel):
                 kind=flow,
             ),
             dp=durations,
-            emb_g=nn.Embedding(n_speakers, width) if width else None,
+            emb_g=self.make_speaker_table(n_speakers, width) if width else None,
             segment_frames=segment_frames,
             hop_length=hop_length,
             search_noise=search_noise,
@@ -212,6 +212,15 @@ class VITS2(SynthesisModel):
         )
         self.discriminator = Discriminators(discriminator_periods, discriminator_channels)
         self.duration_discriminator = DurationDiscriminator(hidden, hidden)
+
+    def make_speaker_table(self, n_speakers: int, width: int) -> nn.Embedding:
+        """What makes ``speaker_id`` (B,) the embedding (B, width) that conditions all parts.
+
+        A subclass with a conditioning of its own overrides this: rows that pass a network, or more than a row. It is
+        called within the constructor. `init_from` takes a checkpoint of `VITS2` for it; what that lacks starts as the
+        subclass makes it.
+        """
+        return nn.Embedding(n_speakers, width)
 
     def parameter_groups(self) -> dict[str, nn.Module]:
         """See `SynthesisModel`."""
