@@ -5,9 +5,12 @@ import json
 import re
 import shlex
 import subprocess
+import tarfile
+import zipfile
 from pathlib import Path
 from textwrap import indent
 
+import numpy as np
 import soundfile
 import torch
 
@@ -32,7 +35,15 @@ VITS2 += ["data.*.workers=0", "data.train.batch_size=4", "trainer.max_steps=2", 
 VITS2 += ["trainer.save_every=2", "trainer.examples=1", "metrics={mcd: MCD}"]
 ONE_STEP = [*VITS2, "trainer.max_steps=1", "trainer.eval_first=false", "trainer.preflight=false", "writers=[]"]
 ONE_STEP += ["data.val.limit=1"]
+ACOUSTIC = ["data.*.workers=0", "data.train.batch_size=4", "trainer.max_steps=2", "trainer.eval_every=2"]
+ACOUSTIC += ["trainer.save_every=2", "trainer.examples=1"]
+FAST = ["width=16", "ff_width=16", "predictor_width=16", "n_encoder_layers=1", "n_decoder_layers=1"]
+FAST = [f"model.args.{size}" for size in FAST]
+HIFIGAN = [*ACOUSTIC, "trainer.monitor=null", "metrics={}", "model.args.upsample_initial_channels=8"]
 SETS = [
+    (r"configs/ljspeech/hifigan", HIFIGAN),
+    (r"fastspeech2\.json --one-batch", [*FAST, "data.*.workers=0", "data.train.batch_size=2"]),
+    (r"(train\.py|doctor) -c configs/ljspeech/", [*ACOUSTIC, *FAST]),
     (
         r"vits2_homework.*EstimatedSpeakers",
         [*VITS2, "new_speakers.args.steps=2"],
@@ -103,6 +114,32 @@ def upper_case_arpa(path: Path, texts: list[str]) -> None:
 def repository(folder: Path) -> None:
     """What a clone has beside its packages: the configs."""
     (folder / "configs").symlink_to(ROOT / "configs")
+
+
+def ljspeech(root: Path, texts: Path) -> None:
+    """The archive of LJSpeech with twelve sentences, the course's durations for them, and texts of a grader."""
+    from hw_tts.text.characters import CharacterFrontEnd
+
+    front_end = CharacterFrontEnd()
+    records = SyntheticSpeech("val", 12, voices=["en-us"], sample_rate=22050).records
+    folder = root / "LJSpeech-1.1"
+    (folder / "wavs").mkdir(parents=True)
+    rows = []
+    with zipfile.ZipFile(root / "alignments.zip", "w") as durations:
+        for place, record in enumerate(records):
+            name, text = f"LJ001-{5 * (place + 1):04}", record.text or ""
+            rows.append(f"{name}|{text}|{text}\n")
+            (folder / "wavs" / f"{name}.wav").write_bytes(Path(record.audio_path).read_bytes())
+            n_frames, n_symbols = soundfile.info(record.audio_path).frames // 256 + 1, len(front_end.symbols(text))
+            cuts = np.linspace(0, n_frames, n_symbols + 1).astype(np.int32)
+            with durations.open(f"alignments/{place}.npy", "w") as file:
+                np.save(file, np.diff(cuts))
+    (folder / "metadata.csv").write_text("".join(rows), encoding="utf-8")
+    with tarfile.open(root / "LJSpeech-1.1.tar.bz2", "w:bz2") as archive:
+        archive.add(folder, "LJSpeech-1.1")
+    (root / "alignments.zip").rename(folder / "alignments.zip")
+    texts.mkdir()
+    (texts / "first.txt").write_text("Ten keys.\n", encoding="utf-8")
 
 
 OLD, NEW = {"0": "p225", "1": "p226", "3": "p228"}, {"103": "p329", "104": "p294"}

@@ -29,6 +29,18 @@ def test_every_command_of_the_page_on_recognition_runs(tmp_path, monkeypatch):
     assert report["status"] == "graded"
 
 
+@pytest.mark.slow
+def test_every_command_of_the_page_on_fastspeech_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    homework.repository(tmp_path)
+    homework.ljspeech(tmp_path / "data", tmp_path / "texts")
+    for line in homework.commands(DOCS / "homework_fastspeech.md"):
+        homework.run_line(line)
+    assert len(list((tmp_path / "course").glob("*.wav"))) == 28
+    assert len(list((tmp_path / "course_hifigan").glob("*.wav"))) == 27
+    assert (tmp_path / "spoken" / "first.wav").exists()
+
+
 def written_by_the_student(page, folder):
     """The class that the page shows, in the package that it names."""
     (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
