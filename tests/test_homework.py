@@ -16,6 +16,16 @@ from tests.conftest import ROOT
 DOCS = ROOT / "docs"
 
 
+@pytest.mark.parametrize("name", ["asr", "fastspeech", "vits2"])
+def test_the_russian_page_has_the_same_commands_and_code(name):
+    pages = [DOCS / f"homework_{name}.md", DOCS / "ru" / f"homework_{name}.md"]
+    here, there = (homework.commands(page) for page in pages)
+    assert here == there
+    assert len(here) > 15
+    codes = [re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL) for page in pages]
+    assert codes[0] == codes[1]
+
+
 @pytest.mark.slow
 def test_every_command_of_the_page_on_recognition_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -44,7 +54,7 @@ def test_every_command_of_the_page_on_fastspeech_runs(tmp_path, monkeypatch):
 def written_by_the_student(page, folder):
     """The class that the page shows, in the package that it names."""
     (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    package = folder / "my_voice"
+    package = folder / "my_homework"
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "conditioning.py").write_text(code, encoding="utf-8")
@@ -60,7 +70,7 @@ def vits2(tmp_path, monkeypatch):
     written_by_the_student(DOCS / "homework_vits2.md", tmp_path)
     yield homework.commands(DOCS / "homework_vits2.md")
     MODELS._entries.pop("ConditionedVITS2", None)
-    for name in [name for name in sys.modules if name.startswith("my_voice")]:
+    for name in [name for name in sys.modules if name.startswith("my_homework")]:
         del sys.modules[name]
 
 
