@@ -60,6 +60,13 @@ def written_by_the_student(page, folder):
     (package / "conditioning.py").write_text(code, encoding="utf-8")
 
 
+def forget_the_student():
+    """Another test may have a package of this name too."""
+    MODELS._entries.pop("ConditionedVITS2", None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_homework"]:
+        del sys.modules[name]
+
+
 @pytest.fixture
 def vits2(tmp_path, monkeypatch):
     """The files of the homework on VITS2; what the student's class registers is forgotten afterwards."""
@@ -68,10 +75,9 @@ def vits2(tmp_path, monkeypatch):
     homework.repository(tmp_path)
     homework.public_vits2(tmp_path / "public")
     written_by_the_student(DOCS / "homework_vits2.md", tmp_path)
+    forget_the_student()
     yield homework.commands(DOCS / "homework_vits2.md")
-    MODELS._entries.pop("ConditionedVITS2", None)
-    for name in [name for name in sys.modules if name.startswith("my_homework")]:
-        del sys.modules[name]
+    forget_the_student()
 
 
 @pytest.mark.slow
