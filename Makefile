@@ -11,7 +11,7 @@ RECOGNIZER ?= $(lastword $(sort $(wildcard saved/ds2/*/model_best.pth)))
 CER = --set 'metrics.cer={"type": "SynthesisCER", "args": {"recognizer": "$(RECOGNIZER)"}}'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tts test slow lint types smoke mutants grading-attacks faults faults-of-training
+.PHONY: help demo demo-tts test slow lint types smoke notebooks mutants grading-attacks faults faults-of-training
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -51,6 +51,9 @@ types: $(READY) ## check types, strictly
 
 smoke: $(READY) ## train every tiny config for a few steps
 	$(BIN)/python -m pytest tests/test_configs.py
+
+notebooks: $(READY) ## run the notebooks of demo/ and store them with what they show
+	$(BIN)/python -m demo.execute
 
 mutants: $(READY) ## change one thing at a time in the loop, run folders and checkpoints, and count what no test notices (hours)
 	$(BIN)/pip install -q mutmut==3.8.1

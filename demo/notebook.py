@@ -3,10 +3,14 @@
 import configparser
 import importlib
 import importlib.metadata
+import json
+import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 # Of `setup.cfg`; the others are for trackers, courses and pages of their own.
 EXTRAS = ("corpus", "text", "decoding", "synthesis", "report")
@@ -89,3 +93,108 @@ def exit_code(line: str) -> int:
         return int(module.main(arguments) or 0)
     except SystemExit as end:  # of argparse
         return int(end.code or 0)
+
+
+def sample(path: Path, n_utterances: int = 60) -> Path:
+    """An archive in the layout of a homework's data set: ``audio/<id>.flac`` and ``transcriptions/<id>.txt``.
+
+    One voice of the embedded corpus speaks sentences of its wide grammar, most words of which the everyday one lacks.
+    """
+    import soundfile
+
+    from hw_base.audio import io as audio
+    from hw_base.synthetic.corpus import SyntheticSpeech
+
+    folder = path.with_suffix("")
+    records = SyntheticSpeech("test", n_utterances=n_utterances, voices=["en-us+f2"], grammar="wide").records
+    for name in ("audio", "transcriptions"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for number, record in enumerate(records):
+        waveform, rate = audio.load(record.audio_path, 16000)
+        soundfile.write(folder / "audio" / f"{number:03}.flac", waveform.squeeze(0).numpy(), rate)
+        (folder / "transcriptions" / f"{number:03}.txt").write_text(f"{record.text}\n", encoding="utf-8")
+    made = shutil.make_archive(str(folder), "zip", folder)
+    shutil.rmtree(folder)
+    return Path(made)
+
+
+def _speech(part: str, n_utterances: int) -> dict[str, Any]:
+    """Sentences of one part, all in one voice at nearly one speed: easy enough to be learned in a minute."""
+    args = {"part": part, "n_utterances": n_utterances, "voices": ["en-us"], "rate": [160, 180], "pitch": [50, 50]}
+    return {"datasets": [{"type": "SyntheticSpeech", "args": args}], "batch_size": 8}
+
+
+_SIZE = {"conv_channels": [8, 8], "kernel_sizes": [[11, 5], [11, 5]], "n_layers": 2, "n_hidden": 96, "dropout": 0.0}
+_SMALL = {
+    "task": "asr",
+    "name": "demo",
+    "seed": 1,
+    "data": {"train": _speech("train", 400), "val": _speech("val", 60), "test": _speech("test", 100)},
+    "features": {"type": "LogMelSpectrogram", "args": {"n_mels": 40}},
+    "model": {"type": "DeepSpeech2", "args": _SIZE},
+    "losses": {"ctc": 1.0},
+    "optimizers": {"model": {"type": "AdamW", "args": {"lr": 0.003}, "scheduler": "OneCycleLR", "clip_norm": 5.0}},
+    "trainer": {"epochs": 9, "monitor": "min val/wer", "amp": "off"},
+}
+
+
+def newest(root: Path, *names: str) -> Path | None:
+    """The best checkpoint of the newest run of one of these experiments below ``saved/``."""
+    from hw_base import checkpoint
+    from hw_base.runs import folder
+
+    runs = [folder.newest_run(name, str(root / "saved")) for name in names]
+    found = [run / checkpoint.BEST for run in runs if run is not None and (run / checkpoint.BEST).exists()]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def recognizer(root: Path, work: Path) -> str:
+    """A checkpoint: of $HW_CHECKPOINT, else the newest of ``configs/ds2.json``, else a small new one.
+
+    The small one knows one synthetic voice, and is trained in about a minute.
+    """
+    found = os.environ.get("HW_CHECKPOINT") or newest(root, "ds2")
+    if found:
+        return str(found)
+    (work / "small.json").write_text(json.dumps(_SMALL))
+    run(f"python train.py -c {work}/small.json -d cpu --run-dir {work}/small")
+    return f"{work}/small/model_best.pth"
+
+
+def synthesizer(root: Path, work: Path) -> str:
+    """A checkpoint that speaks: of $HW_TTS_CHECKPOINT, else the newest of ``configs/fastspeech2.json``, else a new one.
+
+    The new one takes a third of the recipe's training: a few minutes.
+    """
+    found = os.environ.get("HW_TTS_CHECKPOINT") or newest(root, "fastspeech2")
+    if found:
+        return str(found)
+    run(f"python train.py -c {root}/configs/fastspeech2.json --set trainer.max_steps=200 --run-dir {work}/fastspeech2")
+    return f"{work}/fastspeech2/model_best.pth"
+
+
+def player(waveform: Any, rate: int) -> Any:
+    """A player for a waveform (S,), stored in the notebook as MP3."""
+    import base64
+    import io
+
+    import numpy as np
+    import soundfile
+    from IPython.display import HTML
+
+    file = io.BytesIO()
+    samples = np.asarray(waveform, dtype=np.float32).clip(-1, 1)
+    soundfile.write(file, samples, rate, format="MP3", compression_level=0.8)
+    sound = base64.b64encode(file.getvalue()).decode()
+    return HTML(f'<audio controls src="data:audio/mpeg;base64,{sound}"></audio>')
+
+
+def picture(figure: Any) -> Any:
+    """A figure of matplotlib as a small PNG."""
+    import io
+
+    from IPython.display import Image
+
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=64)
+    return Image(file.getvalue())

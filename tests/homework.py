@@ -39,7 +39,13 @@ ACOUSTIC = ["data.*.workers=0", "data.train.batch_size=4", "trainer.max_steps=2"
 ACOUSTIC += ["trainer.save_every=2", "trainer.examples=1"]
 FAST = ["width=16", "ff_width=16", "predictor_width=16", "n_encoder_layers=1", "n_decoder_layers=1"]
 FAST = [f"model.args.{size}" for size in FAST]
-HIFIGAN = [*ACOUSTIC, "trainer.monitor=null", "metrics={}", "model.args.upsample_initial_channels=8"]
+HIFIGAN = [
+    *ACOUSTIC,
+    "trainer.monitor=null",
+    "metrics={}",
+    "model.args.channels=32",
+    "model.args.discriminator_width=32",
+]
 SETS = [
     (r"configs/ljspeech/hifigan", HIFIGAN),
     (r"fastspeech2\.json --one-batch", [*FAST, "data.*.workers=0", "data.train.batch_size=2"]),
