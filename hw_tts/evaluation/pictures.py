@@ -142,7 +142,7 @@ def speech_image(panels: Sequence[Panel], seconds_per_frame: float) -> Image:
         axes.set(ylabel="mel band", xlim=(-edge, longest - edge))
         title = one_line(one.title, int(12 * figure.get_figwidth()))
         phones = one.phones if longest <= _WIDEST / _INCHES_PER_SECOND else ()  # more would lie above each other
-        axes.set_title(title, loc="left", fontsize=9, pad=24 if phones else 4)
+        axes.set_title(title, loc="left", fontsize=9, pad=32 if phones else 4)
         _name_symbols(axes, phones)
     if pitched:
         _draw_pitch(rows[-1], pitched, seconds_per_frame)
