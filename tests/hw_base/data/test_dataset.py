@@ -194,6 +194,7 @@ def test_bad_data_fails_and_names_the_utterance(corpus, bad):
     with pytest.raises(DataError, match=f"train: utterance '{bad}'.*{BAD[bad]}") as caught:
         split[1]
     assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith("set data.train.on_bad_data to skip")
 
 
 @pytest.mark.parametrize("bad", BAD)

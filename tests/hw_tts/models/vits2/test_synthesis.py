@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -152,6 +154,18 @@ def test_prepared_models_speak_the_same(given, flow):
     assert rough["waveform"].dtype == torch.float32
     error = float((rough["waveform"] - before["waveform"]).norm() / before["waveform"].norm())
     assert 0 < error < 0.1
+
+
+def test_a_copy_that_is_prepared_leaves_the_original_as_it_was(given):
+    torch.manual_seed(0)
+    model = wake(small_model()).eval()
+    keys, before = set(model.state_dict()), model.synthesize(*given, noise=0.0)["waveform"]
+    copied = copy.deepcopy(model).prepare_for_inference()
+    assert set(model.state_dict()) == keys
+    assert any(p.requires_grad for p in model.parameters())
+    assert torch.equal(model.synthesize(*given, noise=0.0)["waveform"], before)
+    after = copied.synthesize(*given, noise=0.0)["waveform"]
+    assert float((after - before).norm()) <= 1e-5 * float(before.norm())
 
 
 @pytest.mark.parametrize(
