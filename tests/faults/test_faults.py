@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.faults import rows, table  # noqa: F401 - declares the rows
+from tests.faults.mutations.guards import GUARDS
 
 QUICK = sorted(number for number, row in table.ROWS.items() if row.quick)
 
@@ -60,3 +61,12 @@ def test_an_interrupted_run_resumes_and_a_complete_one_starts_anew(tmp_path):
     table.save(path, known, complete=True, **about)
     assert table.restore(path, complete=False, **about) == {}
     assert table.restore(tmp_path / "none.json") == {}
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
+def test_the_list_of_guards_is_true(guard):
+    """That its test fails without it is what ``python -m tests.faults.mutations`` finds out, in minutes."""
+    assert (ROOT / guard.file).read_text(encoding="utf-8").count(guard.old) == 1
+    file, _, name = guard.test.partition("::")
+    assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8")
+    assert guard.new != guard.old
