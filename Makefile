@@ -11,7 +11,7 @@ RECOGNIZER ?= $(lastword $(sort $(wildcard saved/ds2/*/model_best.pth)))
 CER = --set 'metrics.cer={"type": "SynthesisCER", "args": {"recognizer": "$(RECOGNIZER)"}}'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tts test slow lint types smoke notebooks mutants grading-attacks faults faults-of-training
+.PHONY: help demo demo-tts test slow lint types smoke notebooks mutants grading-attacks faults guards faults-of-training
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -62,6 +62,9 @@ mutants: $(READY) ## change one thing at a time in the loop, run folders and che
 
 faults: $(READY) ## inject every fault of docs/reliability.md for real and print the table (25 minutes)
 	$(BIN)/python -m tests.faults $(ROWS)
+
+guards: $(READY) ## take away one guard against faults at a time and see its test fail (minutes)
+	$(BIN)/python -m tests.faults.mutations
 
 faults-of-training: $(READY) ## plant faults in small trainings and print what finds them
 	$(BIN)/python -m tests.faults_of_training
