@@ -11,6 +11,7 @@ from hw_asr.losses.ctc import CTCLoss
 from hw_asr.models.deepspeech2 import DeepSpeech2
 from hw_base import distributed
 from hw_base.errors import DisagreementError
+from hw_tts.losses.vits2 import spectral_convergence
 from tests.hw_base import toys
 from tests.hw_base.training.test_gradient_sync import in_two_processes
 
@@ -106,6 +107,21 @@ def ours_and_theirs_gan(rank):
     return {"ours": ours.state_dict(), "theirs": plain.state_dict()}
 
 
+def magnitudes():
+    generator = torch.Generator().manual_seed(4)
+    return torch.rand(6, 20, generator=generator), torch.rand(6, 20, generator=generator)
+
+
+def convergence(rank):
+    """Of this process's half; its gradient is averaged over processes as every one is."""
+    half = slice(3 * rank, 3 * rank + 3)
+    target, made = (x[half] for x in magnitudes())
+    made.requires_grad_(True)
+    value = spectral_convergence(target, made)
+    value.backward()
+    return {"value": value.detach(), "gradient": made.grad / 2}
+
+
 def refused(work):
     try:
         work()
@@ -169,7 +185,7 @@ def disagreements(rank):
 def everything(rank):
     torch.set_num_threads(1)
     found = {"ctc": ours_and_theirs_ctc(rank), "gan": ours_and_theirs_gan(rank)}
-    return {**found, "said": disagreements(rank)}
+    return {**found, "convergence": convergence(rank), "said": disagreements(rank)}
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +201,17 @@ def test_weights_equal_those_of_distributed_data_parallel_to_the_bit(both, task)
         assert different == []
     untrained = (recognizer() if task == "ctc" else toys.Gan()).state_dict()
     assert all(torch.equal(both[0][task]["ours"][name], both[1][task]["ours"][name]) for name in untrained)
+
+
+def test_a_ratio_of_norms_and_its_gradient_are_those_of_one_process(both):
+    target, made = magnitudes()
+    made.requires_grad_(True)
+    value = spectral_convergence(target, made)
+    value.backward()
+    for one in both:
+        torch.testing.assert_close(one["convergence"]["value"], value.detach(), rtol=1e-6, atol=0)
+    halves = torch.cat([one["convergence"]["gradient"] for one in both])
+    torch.testing.assert_close(halves, made.grad, rtol=1e-5, atol=1e-8)
 
 
 def test_where_all_processes_do_the_same_nothing_is_said(both):
