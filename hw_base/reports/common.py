@@ -70,7 +70,7 @@ def findings(runs: Sequence[Run], say: Language) -> Section:
             causes = one.get("causes")
             causes = causes if isinstance(causes, list) else []
             evidence = one.get("evidence")
-            evidence = ", ".join(f"{k} {_short(v)}" for k, v in evidence.items()) if isinstance(evidence, dict) else ""
+            evidence = ", ".join(f"{k} {_figure(v)}" for k, v in evidence.items()) if isinstance(evidence, dict) else ""
             what = str(one.get("sentence", one.get("name", "")))
             rows.append(
                 [
@@ -189,6 +189,15 @@ def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flatten(item, f"{key}.{place}")
     else:
         yield key, value
+
+
+def _figure(value: Any) -> str:
+    """A piece of evidence: four digits of a number, three entries of a list."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(map(_figure, value[:3])) + (", …" if len(value) > 3 else "")
+    return _short(value)
 
 
 def _short(value: Any) -> str:

@@ -13,11 +13,13 @@ import test as test_script
 import train as train_script
 from hw_asr import show_augmentations
 from hw_base import report
+from hw_base.doctor.findings import Finding
 from hw_base.reports import render
 from hw_base.reports.contract import Page
 from hw_base.reports.language import Language
 from hw_base.reports.media import MediaStore
 from hw_base.reports.record import read_runs
+from hw_base.watch.diagnosis import Diagnosis, Watch
 from hw_base.writers.media import png_bytes, wav_bytes
 from tests.browser import chromium, look, wait_for
 from tests.conftest import ROOT
@@ -140,6 +142,21 @@ def test_pictures_of_the_evaluations_are_shown(asr, tts, tmp_path):
     assert captions.count("alignment") == 3  # at three steps
     assert captions.count("Confusion of letters") == 1
     assert "fraction" in text_of(html).partition("The fraction of each target letter")[2]
+
+
+def test_findings_of_the_watchers_and_the_doctor_are_shown(asr, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(asr, run)
+    watch = Watch([], run)
+    evidence = {"ratio": 1 / 3, "utterances": ["a", "b", "c", "d"]}
+    watch.say(3, [Diagnosis("lr_too_high", "the loss jumps", evidence, ["lr", "data"], "halve it")])
+    watch.note(0, [Finding("error", "texts are empty", "u1", ["a bad list"], "mend it").diagnosis()])
+    section = text_of(page_of(tmp_path, run)).split("Findings of the diagnosis")[2]
+    for part in (
+        "the loss jumps", "ratio 0.3333, utterances a, b, c, …", "lr; data", "halve it",
+        "before training: texts are empty", "level error, found u1", "a bad list", "mend it",
+    ):  # fmt: skip
+        assert part in section
 
 
 def test_each_augmentation_is_heard_and_seen_alone_once_it_was_made(asr, tmp_path):
