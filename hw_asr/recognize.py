@@ -52,11 +52,11 @@ def _recognize(arguments: argparse.Namespace) -> int:
     found = [(path, fault) for one in arguments.inputs for path, fault in _recordings(one)]
     names = ids_from_paths([path for path, _ in found], Path.cwd(), whole=False)
     several, failed = len(found) > 1, 0
-    for place, ((path, fault), name) in enumerate(zip(found, names, strict=True), start=1):
+    for index, ((path, fault), name) in enumerate(zip(found, names, strict=True), start=1):
         try:
             if fault is not None:
                 raise DataError(f"{path}: {fault}")
-            transcript = _heard(recognizer, path, f"{place}/{len(found)} {Path(path).name}")
+            transcript = _heard(recognizer, path, f"{index}/{len(found)} {Path(path).name}")
         except DataError as error:
             failed += 1
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -194,8 +194,8 @@ def aligned_lines(pairs: Pairs) -> list[str]:
         blocks[-1].append(column)
     lines = []
     for block in blocks:
-        for place, head in enumerate(("  said: ", "  read: ", "        ")):
-            lines.append((head + " ".join(column[place] for column in block)).rstrip())
+        for index, head in enumerate(("  said: ", "  read: ", "        ")):
+            lines.append((head + " ".join(column[index] for column in block)).rstrip())
     return lines
 
 

@@ -134,7 +134,7 @@ def card(
     config = state["config"]
     figures = _figures(run, state.get("step"), path.name)
     trained_values = sum(tensor.numel() for tensor in state["model"].values() if tensor.is_floating_point())
-    facts = {
+    rows = {
         "task": config["task"],
         "model": f"`{config['model']['type']}`, {trained_values:,} weights",
         "input": f"`{config['features']['type']}`, {json.dumps(config['features'].get('args', {}))}",
@@ -142,7 +142,7 @@ def card(
         "steps": state.get("step", "unknown"),
     }
     lines = [_front(config, figures, header), f"# {config['name']}", "", *_about(config), "| | |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in facts.items()]
+    lines += [f"| {name} | {value} |" for name, value in rows.items()]
     lines += ["", "## Figures", "", *_table(figures), "", "## Data", "", *_data(config)]
     if sounds:
         lines += ["", "## Samples", "", *(f"* {what}: [{file}]({file})" for what, file in sounds)]

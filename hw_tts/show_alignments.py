@@ -59,13 +59,13 @@ def _of_data(arguments: argparse.Namespace) -> int:
     split = experiment.split(name, evaluation=False)
     seconds = task.features.hop_length / task.features.sample_rate
     drawn = 0
-    for place, record in enumerate(split.records):
+    for index, record in enumerate(split.records):
         phones = phones_of(record, task.text_encoder)
         if phones is None:
             continue
-        facts = task.cache.get(record, functools.partial(split.waveform, place))
+        features = task.cache.get(record, functools.partial(split.waveform, index))
         title = f"{record.utterance_id}: {record.text or ''}"
-        image = speech_image([Panel(title, facts["spectrogram"], phones, facts.get("pitch"))], seconds)
+        image = speech_image([Panel(title, features["spectrogram"], phones, features.get("pitch"))], seconds)
         _write(Path(arguments.output) / outputs.file_name(record.utterance_id, ".png"), image)
         drawn += 1
         if drawn == arguments.limit:

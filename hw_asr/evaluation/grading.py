@@ -61,8 +61,8 @@ class ASRGrading(TaskGrading):
         references = {item.id: item.text or "" for item in items}
         result = scoring.score(references, {i: str(text) for i, text in predictions.items()}, kind)
         rows = []
-        for place, utterance in enumerate(result.ids):
-            words, characters = result.wer.utterances[place], result.cer.utterances[place]
+        for index, utterance in enumerate(result.ids):
+            words, characters = result.wer.utterances[index], result.cer.utterances[index]
             row: dict[str, Any] = {
                 "id": utterance,
                 "reference": references[utterance],

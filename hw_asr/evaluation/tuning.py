@@ -122,10 +122,10 @@ def compute_once(experiment: Experiment, split: Split, source: Path, folder: Pat
 
 def _key(experiment: Experiment, split: Split, source: Path) -> str:
     """Names everything that posteriors depend on."""
-    facts = source.stat()
+    status = source.stat()
     sections = experiment.config.model_dump(mode="json", include={"features", "model", "text_encoder"})
     records = [[r.utterance_id, r.audio_path, r.text] for r in split.records]
-    content = [str(source.resolve()), facts.st_size, facts.st_mtime_ns, sections, records]
+    content = [str(source.resolve()), status.st_size, status.st_mtime_ns, sections, records]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -42,10 +42,10 @@ def _parse(path: Path) -> NgramModel:
 
 def _cache_path(path: Path) -> Path:
     try:
-        facts = path.stat()
+        status = path.stat()
     except OSError as error:
         raise DataError(f"{path}: cannot read the language model: {error}") from error
-    key = json.dumps([_FORMAT, str(path.resolve()), facts.st_size, facts.st_mtime_ns])
+    key = json.dumps([_FORMAT, str(path.resolve()), status.st_size, status.st_mtime_ns])
     return cache_folder() / "language_models" / f"{path.name}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
 
 

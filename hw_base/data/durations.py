@@ -40,17 +40,17 @@ def with_durations(root: str | os.PathLike[str], records: Sequence[Record]) -> l
     known = _read(cache)
     paths = [os.path.relpath(os.path.abspath(record.audio_path), folder) for record in records]
     with ThreadPoolExecutor(_THREADS) as pool:
-        facts = list(pool.map(lambda path: _measure(os.path.join(folder, path), known.get(path)), paths))
-    fresh = {path: fact for path, fact in zip(paths, facts, strict=True) if not isinstance(fact, str)}
-    if any(known.get(path) != fact for path, fact in fresh.items()):
+        entries = list(pool.map(lambda path: _measure(os.path.join(folder, path), known.get(path)), paths))
+    fresh = {path: entry for path, entry in zip(paths, entries, strict=True) if not isinstance(entry, str)}
+    if any(known.get(path) != entry for path, entry in fresh.items()):
         _write(cache, {**known, **fresh})
-    return [_measured(record, fact) for record, fact in zip(records, facts, strict=True)]
+    return [_measured(record, entry) for record, entry in zip(records, entries, strict=True)]
 
 
-def _measured(record: Record, fact: list[float] | str) -> Record:
-    if isinstance(fact, str):
-        return replace(record, duration=0.0, extra={**record.extra, "audio_error": fact})
-    return replace(record, duration=fact[2])
+def _measured(record: Record, entry: list[float] | str) -> Record:
+    if isinstance(entry, str):
+        return replace(record, duration=0.0, extra={**record.extra, "audio_error": entry})
+    return replace(record, duration=entry[2])
 
 
 def _measure(path: str, known: list[float] | None) -> list[float] | str:
@@ -73,24 +73,24 @@ def _read(cache: Path) -> dict[str, list[float]]:
             return {}
         if content["digest"] != _digest(content["files"]):
             raise ValueError("its content is not what was written")
-        facts = {str(path): [float(number) for number in fact] for path, fact in content["files"].items()}
+        entries = {str(path): [float(number) for number in entry] for path, entry in content["files"].items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         log.warning("%s: an unreadable cache, computed again (%s)", cache, error)
         return {}
-    return {path: fact for path, fact in facts.items() if len(fact) == 3}
+    return {path: entry for path, entry in entries.items() if len(entry) == 3}
 
 
-def _digest(facts: dict[str, list[float]]) -> str:
-    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
+def _digest(entries: dict[str, list[float]]) -> str:
+    return hashlib.blake2b(json.dumps(entries).encode(), digest_size=16).hexdigest()
 
 
-def _write(cache: Path, facts: dict[str, list[float]]) -> None:
+def _write(cache: Path, entries: dict[str, list[float]]) -> None:
     """Under a temporary name first, so that two runs that start together cannot mix their files."""
     try:
         with replacing(cache, durable=False) as scratch:
-            content = {"format": _FORMAT, "digest": _digest(facts), "files": facts}
+            content = {"format": _FORMAT, "digest": _digest(entries), "files": entries}
             scratch.write_text(json.dumps(content), encoding="utf-8")
     except OSError as error:
         log.warning("%s: the durations cannot be remembered (%s)", cache, error.strerror)

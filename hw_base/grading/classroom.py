@@ -113,7 +113,7 @@ class _Class:
         except OSError as error:
             submission = f"unreadable: {error.strerror}"
         given = sorted(self.request.adjustments.get(name, {}).items())
-        content = [submission, self.request.facts(), self.request.isolated, given, versions()]
+        content = [submission, self.request.described(), self.request.isolated, given, versions()]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def _start(self, name: str, source: Path, stamp: str) -> None:

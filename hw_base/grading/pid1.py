@@ -118,10 +118,10 @@ def _send_file(archive: tarfile.TarFile, path: str, name: str) -> None:
     with contextlib.suppress(OSError, UnicodeEncodeError):
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
-            facts = os.fstat(descriptor)
-            if stat.S_ISREG(facts.st_mode):
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode):
                 member = tarfile.TarInfo(name)
-                member.size = facts.st_size
+                member.size = status.st_size
                 archive.addfile(member, file)
 
 

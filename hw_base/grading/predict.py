@@ -14,7 +14,7 @@ from hw_base.grading import local_paths
 from hw_base.grading.contract import TaskGrading, grading_of
 from hw_base.grading.outcome import ExitCode, SubmissionError
 
-FACTS = "facts.json"
+MODEL_FILE = "model.json"
 _NEEDED = ("config", "model", "text_encoder", "task", "step")
 
 
@@ -22,14 +22,14 @@ def main() -> int:
     """Entry point; the argument is ``{"task", "kind", "checkpoint", "submission", "data", "output", "decoder"}``."""
     job: dict[str, Any] = json.loads(sys.argv[1])
     try:
-        facts = _predict(job)
+        about_model = _predict(job)
     except SubmissionError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except HwError as error:
         print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
         return ExitCode.UNSAFE if "refused, it " in str(error) else ExitCode.INVALID
-    Path(FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    Path(MODEL_FILE).write_text(json.dumps(about_model), encoding="utf-8")
     return 0
 
 

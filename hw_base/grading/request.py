@@ -33,7 +33,7 @@ class Request:
     data_digest: dict[str, str]
     adjustments: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
-    def facts(self) -> dict[str, Any]:
+    def described(self) -> dict[str, Any]:
         """The part of a report that is the same for all submissions."""
         sets = sorted({item.set for item in self.items} - {""})
         canaries = sum(item.altered is not None for item in self.items)

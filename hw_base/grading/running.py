@@ -14,7 +14,7 @@ from hw_base.errors import DataError
 from hw_base.grading import prompts, sandbox
 from hw_base.grading.contract import Prediction
 from hw_base.grading.outcome import ExitCode, SubmissionError
-from hw_base.grading.predict import FACTS
+from hw_base.grading.predict import MODEL_FILE
 from hw_base.grading.prompts import Prompt
 from hw_base.grading.report import Report
 from hw_base.grading.request import Request
@@ -64,9 +64,9 @@ class Runner:
         content["printed"] = {"run": name, **_printed(outcome)}
         self._refuse_failure(outcome)
         output = self._unpack(archive, folder / "output")
-        facts = _read_facts(output / FACTS)
-        if facts:
-            content["model"] = facts
+        about_model = _read_model(output / MODEL_FILE)
+        if about_model:
+            content["model"] = about_model
         found = output / self._output_name()
         if not found.exists():
             reason = f"it ended without an error and left no {self._output_name()!r}"
@@ -93,7 +93,7 @@ class Runner:
             "decoder": settings.decoder,
         }
         command = [sys.executable, "-m", "hw_base.grading.predict", json.dumps(plan)]
-        return sandbox.Job(command, data, self.submission.folder, ["predictions", FACTS])
+        return sandbox.Job(command, data, self.submission.folder, ["predictions", MODEL_FILE])
 
     def _refuse_failure(self, outcome: Outcome) -> None:
         if outcome.stopped is not None:
@@ -156,10 +156,10 @@ def _printed(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _read_facts(path: Path) -> dict[str, Any]:
+def _read_model(path: Path) -> dict[str, Any]:
     """What the sandbox says of the model; untrusted code may have written it."""
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        return {"name": clean(str(facts["model"]), 100), "parameters": int(facts["parameters"])}
+        about_model = json.loads(path.read_text(encoding="utf-8"))
+        return {"name": clean(str(about_model["model"]), 100), "parameters": int(about_model["parameters"])}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

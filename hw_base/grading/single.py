@@ -36,7 +36,7 @@ def grade(source: Path, name: str, request: Request, output: Path) -> dict[str, 
         The report.
     """
     report = Report(output, clean(name, 200), request.task)
-    report.content |= request.facts()
+    report.content |= request.described()
     code, reason = ExitCode.GRADER, ""
     try:
         with _scratch() as scratch:
@@ -77,7 +77,7 @@ class _Grading:
         has_command = self.settings.command is not None
         copy = self.scratch / "submission"
         submission = open_submission(self.source, copy, request.limits, self.grading.suffix, has_command)
-        content["submission"] |= _facts_of(submission)
+        content["submission"] |= _described(submission)
         if submission.unused is not None:
             message = "predictions were handed in beside what makes them; they were not looked at"
             content["findings"].append(checks.finding("stale_output", message, clean(submission.unused, 200)))
@@ -190,8 +190,8 @@ class _Grading:
         return ExitCode.BELOW_THRESHOLD, f"{score:g} points, and {threshold:g} are asked for"
 
 
-def _facts_of(submission: Submission) -> dict[str, Any]:
-    facts: dict[str, Any] = {
+def _described(submission: Submission) -> dict[str, Any]:
+    description: dict[str, Any] = {
         "kind": submission.kind,
         "sha256": submission.sha256,
         "files": submission.n_files,
@@ -200,8 +200,8 @@ def _facts_of(submission: Submission) -> dict[str, Any]:
     }
     if submission.kind in ("checkpoint", "old template"):
         path = submission.folder / submission.main
-        facts["checkpoint"] = {"sha256": running.sha256_of(path), "bytes": path.stat().st_size}
-    return facts
+        description["checkpoint"] = {"sha256": running.sha256_of(path), "bytes": path.stat().st_size}
+    return description
 
 
 def _cleaned(value: Any) -> Any:

@@ -185,8 +185,8 @@ def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         for name, item in value.items():
             yield from _flatten(item, f"{key}.{name}" if key else str(name))
     elif isinstance(value, list) and value and any(isinstance(item, Mapping | list) for item in value):
-        for place, item in enumerate(value):
-            yield from _flatten(item, f"{key}.{place}")
+        for index, item in enumerate(value):
+            yield from _flatten(item, f"{key}.{index}")
     else:
         yield key, value
 

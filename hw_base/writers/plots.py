@@ -72,14 +72,14 @@ def spectrograms_image(
     shown = np.concatenate([array.compressed() for array in arrays.values()])
     colors = (shown.min(), shown.max()) if len(shown) else (0.0, 1.0)
     figure = figure_of(width, height * len(arrays))
-    for place, (title, array) in enumerate(arrays.items(), start=1):
-        axes = figure.add_subplot(len(arrays), 1, place)
+    for index, (title, array) in enumerate(arrays.items(), start=1):
+        axes = figure.add_subplot(len(arrays), 1, index)
         extent = (0.0, array.shape[1] * scale, -0.5, array.shape[0] - 0.5)
         drawn = axes.imshow(array, origin="lower", aspect="auto", extent=extent, interpolation="nearest", clim=colors)
         figure.colorbar(drawn, ax=axes, pad=0.01)
         axes.set(ylabel=y_label, xlim=(0.0, longest))
         axes.set_title(one_line(title, int(10 * width)), loc="left", fontsize="medium")
-        if place == len(arrays):
+        if index == len(arrays):
             axes.set_xlabel("frame" if seconds_per_frame is None else "time, s")
     return rendered(figure)
 
@@ -110,14 +110,14 @@ def curves_image(
     columns = min(columns, len(panels))
     n_rows = -(-len(panels) // columns)
     figure = figure_of(width * columns, 0.75 * width * n_rows)
-    for place, (title, curves) in enumerate(panels.items(), start=1):
-        axes = figure.add_subplot(n_rows, columns, place)
+    for index, (title, curves) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(n_rows, columns, index)
         for name, points in curves.items():
             axes.plot([x for x, _ in points], [y for _, y in points], marker="o", markersize=3, label=name)
         axes.set(xlabel=x_label)
         axes.set_title(one_line(title, int(10 * width)), loc="left", fontsize="medium")
         axes.grid(alpha=0.3)
-        if place == 1:
+        if index == 1:
             axes.legend(fontsize="small")
     return rendered(figure)
 

@@ -129,10 +129,10 @@ def _text_of(run: Run, split: str, example: str) -> str:
     columns = tables[-1].get("columns") if tables else []
     columns = [str(column) for column in columns] if isinstance(columns, list) else []
     name = example.rpartition("/")[2]
-    for place, cells in enumerate(rows, start=1):
+    for index, cells in enumerate(rows, start=1):
         row = dict(zip(columns, cells, strict=False)) if isinstance(cells, list) else {}
         # Older records number their examples.
-        if name in (row.get("id"), str(place)):
+        if name in (row.get("id"), str(index)):
             return ", ".join(str(row[key]) for key in ("id", "speaker", "text") if row.get(key) is not None)
     return example
 

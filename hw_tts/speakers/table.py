@@ -130,8 +130,8 @@ class _Explaining:
         table = torch.cat([parameter.detach()[: self.n_known], rows])
         self.model.eval()
         outputs = functional_call(self.model, {self.table: table}, kwargs=batch)
-        facts = {**batch, **outputs}
-        values = {name: as_sum_and_count(loss(**facts)) for name, loss in self.losses.items()}
+        inputs = {**batch, **outputs}
+        values = {name: as_sum_and_count(loss(**inputs)) for name, loss in self.losses.items()}
         return torch.stack([self.weights[name] * mean.total / mean.count for name, mean in values.items()]).sum()
 
     def _next(self) -> dict[str, Any]:
