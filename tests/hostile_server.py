@@ -17,6 +17,11 @@ class Hostile(http.server.BaseHTTPRequestHandler):
         if "status" in faults and len(self.server.requests) <= faults.get("times", 10**9):
             self.send_error(faults["status"])
             return
+        if "location" in faults:
+            self.send_response(302)
+            self.send_header("Location", faults["location"])
+            self.end_headers()
+            return
         if "html" in faults:
             self.reply(200, b"<!DOCTYPE html><title>Please log in</title>" * 9, kind=faults["html"])
             return

@@ -89,12 +89,13 @@ class _Part:
     """The unfinished file and what is known of its origin.
 
     Attributes:
+        checked: whether a checksum says in the end what it must be.
         path: ``<target>.part``; the validator lies beside it in ``<target>.part.json``.
         total: bytes of the whole file, if the server said so.
     """
 
     def __init__(self, url: str, target: Path, checked: bool, known_as: str | None = None) -> None:
-        self.url, self.target, self.origin = url, target, known_as or url
+        self.url, self.target, self.origin, self.checked = url, target, known_as or url, checked
         self.path = target.with_name(target.name + ".part")
         self.note = target.with_name(target.name + ".part.json")
         self.total: int | None = None
@@ -178,6 +179,10 @@ def _connect(part: _Part, timeout: float, meter: "_Meter") -> None:
                 return
             _refused(part, error)
     with response:
+        if not part.checked and part.url.startswith("https:") and not response.geturl().startswith("https:"):
+            raise DataError(
+                f"{part.url}: leads to {response.geturl()}, which can be changed on its way; give a checksum"
+            )
         _refuse_web_page(part.url, response.headers.get_content_type(), b"")
         total = _announced(response, offset, part)
         offset = part.size

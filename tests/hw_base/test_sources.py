@@ -149,6 +149,12 @@ def test_https_is_verified_by_the_certificate(server, tmp_path, monkeypatch):
         sources.local(address)
     monkeypatch.setenv("SSL_CERT_FILE", certificate)
     assert sources.local(address).read_bytes() == CONTENT
+    # From there to a server without a certificate: what it sends counts only where a checksum holds it.
+    with hostile_server(CONTENT) as plain:
+        server.faults = {"location": plain.url}
+        with pytest.raises(DataError, match="which can be changed on its way; give a checksum"):
+            sources.local(f"https://localhost:{server.server_port}/other.pth")
+        assert sources.local(f"https://localhost:{server.server_port}/other.pth{PIN}").read_bytes() == CONTENT
 
 
 def test_without_huggingface_hub_one_line_says_what_to_install(monkeypatch):
