@@ -10,7 +10,7 @@ import torch
 from hw_base.writers import JsonlWriter, MultiWriter, read_rows
 from tests.faults.table import row
 from tests.hw_base.toys import Regressor, RegressorTrainer, batches, make
-from tests.hw_base.writers.test_writers import Remembering
+from tests.hw_base.writers.test_multi import Remembering
 
 STEPS = 1000
 PATIENCE_SECONDS = 0.2
@@ -88,4 +88,6 @@ def trackers(trials):
             assert time.monotonic() - started < 5
             steps = [one["step"] for one in read_rows(folder / "metrics.jsonl") if one["split"] == "train"]
             assert steps == list(range(1, STEPS + 1))
-    trials.tests("tests/hw_base/test_upload.py", "tests/hw_base/writers/test_writers.py")
+    trials.tests(
+        "tests/hw_base/test_upload.py", "tests/hw_base/writers/test_writers.py", "tests/hw_base/writers/test_multi.py"
+    )
