@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hw_asr.decoders.beam import BeamSearch
+from hw_asr.decoders.greedy import GreedyDecoder
 from hw_asr.decoders.reference import ReferenceBeamSearch, prefix_search
 from hw_asr.language_models.arpa import Arpa, Grams, write_arpa
 from hw_asr.language_models.cache import open_ngram
@@ -339,7 +340,7 @@ def test_certain_posteriors_give_their_text_and_frames(engine):
     assert [(h.text, h.score, h.timesteps) for h in hypotheses] == [("aa b", 0.0, (1, 4, 5, 6))]
 
 
-@pytest.mark.parametrize("decoder", [BeamSearch, ReferenceBeamSearch])
+@pytest.mark.parametrize("decoder", [GreedyDecoder, BeamSearch, ReferenceBeamSearch])
 @pytest.mark.parametrize(
     ("change", "message"),
     [
