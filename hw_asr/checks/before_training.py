@@ -1,5 +1,6 @@
 """Examinations of recognition before training: frames and tokens, lengths, padding, the first loss, augmentations."""
 
+import math
 import statistics
 from collections.abc import Iterator
 from typing import Any
@@ -133,3 +134,25 @@ def _augmentations(split: Split) -> Iterator[Finding]:
         yield Finding("error", "augmentations hide the speech", evidence, causes, "reduce the masks' number and width")
     else:
         yield Finding("ok", "augmentations leave the speech", evidence)
+    yield from _noise(maker, split)
+
+
+def _noise(maker: ItemMaker, split: Split) -> Iterator[Finding]:
+    """How far speech is above the noise that augmentations add to it, at their lowest."""
+    noisy = [one for one in maker.on_waveform if hasattr(one, "min_snr")]
+    for augmentation in noisy:
+        ratios = []
+        for i in range(min(8, len(split))):
+            clean = split.waveform(i)
+            added = augmentation(clean, item_generator(split.seed, 0, i)) - clean
+            if bool(added.any()):  # it acts on some of the utterances only
+                ratios.append(10 * math.log10(float(clean.square().mean() / added.square().mean())))
+        if not ratios:
+            continue
+        name = type(augmentation).__name__
+        evidence = f"speech is {min(ratios):.0f} to {max(ratios):.0f} dB above the noise, in {len(ratios)} utterances"
+        if statistics.median(ratios) < 0.0:
+            causes = ["min_snr and max_snr are in another unit or too low"]
+            yield Finding("error", f"{name} drowns the speech", evidence, causes, "raise min_snr and max_snr")
+        else:
+            yield Finding("ok", f"{name} leaves speech above the noise", evidence)

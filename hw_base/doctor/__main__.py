@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-d", "--device", default="cpu", help="auto, cpu, cuda, cuda:N or the number of a GPU")
     cli.add_import(parser)
     cli.add_set(parser)
+    parser.add_argument("--recognizer", metavar="CKPT", help="spot check of transcripts by what this recognizer hears")
     parser.add_argument("--html", metavar="FILE", help="also write a page with pictures")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     arguments = parser.parse_args(argv)
@@ -47,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger("hw_base").setLevel(logging.WARNING)
         findings = []
         experiment = Experiment(config, device, state)
-        for finding in examine(lambda: experiment.trainer(None, schedules=False), experiment.task):
+        recognizer = trained.load_recognizer(arguments.recognizer, device) if arguments.recognizer else None
+        for finding in examine(lambda: experiment.trainer(None, schedules=False), experiment.task, recognizer):
             findings.append(finding)
             if not arguments.json:
                 print("\n".join(finding.lines()), flush=True)

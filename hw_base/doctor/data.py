@@ -12,12 +12,16 @@ from hw_base.data.dataset import Record
 from hw_base.data.split import Split
 from hw_base.doctor.findings import Finding, Level, listed
 from hw_base.errors import DataError
+from hw_base.metrics import count_edits
+from hw_base.recognizer import Recognizer
 from hw_base.task import BaseTask
 
 _N_DECODED = 16
 # Fewer utterances, or single words, show no relation of text and duration.
 _MIN_RELATED, _MIN_LETTERS = 40, 20
 _MIN_SPOKEN = 4
+# So many utterances are recognized and compared with so many transcripts.
+_N_HEARD, _N_COMPARED = 12, 200
 _CLIPPED = 0.999
 # Letters a second, pauses included: people read 10 to 20, digit by digit 7.
 _FASTEST, _SLOWEST = 24.0, 8.0
@@ -148,6 +152,37 @@ def transcripts_belong(split: Split) -> Iterator[Finding]:
         yield Finding("warning", f"{split.name}: odd speaking rates", listed(odd), causes, "listen to these utterances")
     else:
         yield Finding("ok", f"{split.name}: transcripts fit their audio", evidence)
+
+
+def understood(split: Split, recognizer: Recognizer) -> Iterator[Finding]:
+    """Whether what a recognizer hears in an utterance is nearest to its own transcript, among those of others."""
+    written = {i: recognizer.normalize(split.records[i].text or "") for i in _spread(split, _N_COMPARED)}
+    written = {i: text for i, text in written.items() if text}
+    chosen = list(written)[:: max(1, len(written) // _N_HEARD)][:_N_HEARD]
+    if len(written) < 2:
+        return
+    heard = recognizer.transcribe_batch([split.waveform(i) for i in chosen], split.sample_rate)
+    foreign, rates = [], []
+    for i, text in zip(chosen, heard, strict=True):
+        distances = {j: count_edits(other, text).distance / len(other) for j, other in written.items()}
+        nearest = min(distances, key=distances.__getitem__)
+        rates.append(distances[nearest])
+        if distances[i] > max(0.5, distances[nearest] + 0.1):
+            name, other = split.records[i].utterance_id, split.records[nearest].utterance_id
+            foreign.append(f"{name} sounds like {text!r}, nearest to {other}")
+    if statistics.median(rates) > 0.7:
+        causes = ["it was trained on another language, or on other recordings", "the audio is no speech"]
+        evidence = f"median distance {statistics.median(rates):.0%} to the nearest of {len(written)} transcripts"
+        advice = "give a better recognizer"
+        yield Finding("warning", f"{split.name}: the recognizer understands nothing", evidence, causes, advice)
+    elif foreign:
+        level: Level = "error" if len(foreign) > 0.2 * len(chosen) else "warning"
+        causes = ["the list of texts is shifted or shuffled against the audio", "single wrong transcripts"]
+        evidence = f"{len(foreign)} of {len(chosen)}: {listed(foreign, 3)}"
+        what = f"{split.name}: a recognizer hears other texts"
+        yield Finding(level, what, evidence, causes, "listen to these utterances beside their texts")
+    else:
+        yield Finding("ok", f"{split.name}: a recognizer hears the transcripts", f"{len(chosen)} utterances")
 
 
 def apart(splits: dict[str, Split], train: str) -> Iterator[Finding]:

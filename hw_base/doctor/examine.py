@@ -1,14 +1,13 @@
 """All examinations of one experiment, and the cheap ones that precede every training."""
 
 import logging
-import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from hw_base.config.schema import TRAIN_SPLIT
-from hw_base.doctor import data, model
+from hw_base.doctor import data, model, surroundings
 from hw_base.doctor.findings import Finding
 from hw_base.errors import HwError
+from hw_base.recognizer import Recognizer
 from hw_base.task import BaseTask
 from hw_base.training.trainer import BaseTrainer
 
@@ -18,12 +17,15 @@ log = logging.getLogger(__name__)
 _N_TRIED = 4
 
 
-def examine(make_trainer: Callable[[], BaseTrainer], task: BaseTask) -> Iterator[Finding]:
+def examine(
+    make_trainer: Callable[[], BaseTrainer], task: BaseTask, recognizer: Recognizer | None = None
+) -> Iterator[Finding]:
     """Everything, data first; an error of the data that nothing can follow ends it.
 
     Args:
         make_trainer: builds the trainer of an experiment, without schedules.
         task: of the experiment.
+        recognizer: says whether transcripts belong to their audio.
     """
     try:
         trainer = make_trainer()
@@ -35,8 +37,11 @@ def examine(make_trainer: Callable[[], BaseTrainer], task: BaseTask) -> Iterator
         yield from data.decodes(split)
         yield from data.alphabet(split, task)
         yield from data.transcripts_belong(split)
+        if recognizer is not None:
+            yield from data.understood(split, recognizer)
     yield from data.apart(splits, TRAIN_SPLIT)
-    yield from _disk(trainer)
+    yield from surroundings.disk(trainer)
+    yield from surroundings.trackers(trainer)
     try:
         batch = trainer.loader.sample(_N_TRIED)
     except HwError as error:
@@ -46,6 +51,7 @@ def examine(make_trainer: Callable[[], BaseTrainer], task: BaseTask) -> Iterator
     if not model.finite(batch):  # all that follows would be about that
         return
     yield from model.first_losses(trainer, batch)
+    yield from surroundings.memory(trainer, batch)
     yield from task.examine(trainer, batch, cheap=False)
     yield from model.lr_range(trainer, batch)
     yield from model.learns(trainer, batch)
@@ -74,16 +80,3 @@ def preflight(trainer: BaseTrainer) -> list[Finding]:
             log.log(level, "preflight: %s", "\n".join(finding.lines()))
     trainer.watch.note(trainer.step, [finding.diagnosis() for finding in findings if finding.level != "ok"])
     return findings
-
-
-def _disk(trainer: BaseTrainer) -> Iterator[Finding]:
-    parameters = sum(p.numel() for p in trainer.model.parameters())
-    section = trainer.section
-    needed = 12 * parameters * (section.keep + section.keep_best + 2)
-    free = shutil.disk_usage(Path.cwd()).free
-    evidence = f"about {needed / 1e9:.2f} GB of checkpoints, {free / 1e9:.1f} GB free"
-    if free < needed:
-        advice = "free space, or keep fewer checkpoints"
-        yield Finding("error", "the disk is too small for the checkpoints", evidence, ("it is full",), advice)
-    else:
-        yield Finding("ok", "the disk has room for the checkpoints", evidence)

@@ -8,7 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hw_base import registry
+from hw_base.config.resolve import build
+from hw_base.config.schema import OptimizerSection
 from hw_base.doctor.findings import Finding, listed
+from hw_base.doctor.page import plot
 from hw_base.nn.losses import as_sum_and_count
 from hw_base.training.trainer import BaseTrainer
 from hw_base.watch import origin
@@ -121,18 +125,47 @@ def learns(trainer: BaseTrainer, batch: dict[str, Any], steps: int = 40) -> Iter
 
 
 def lr_range(trainer: BaseTrainer, batch: dict[str, Any], steps: int = 30) -> Iterator[Finding]:
-    """A short range test (Smith 2017, "Cyclical Learning Rates"): the rate grows until the loss does."""
+    """A range test (Smith 2017, "Cyclical Learning Rates"): the config's optimizer, at rates that grow at each update.
+
+    They run from a hundredth of the configured rate to a hundred times as much, unless the loss explodes before.
+    """
     if len(trainer.optimizations) > 1:
         return
-    optimization = next(iter(trainer.optimizations.values()))
-    configured = trainer.setup.config.optimizers[optimization.name].args.get("lr")
+    name = next(iter(trainer.optimizations))
+    section = trainer.setup.config.optimizers[name]
+    configured = section.args.get("lr")
     if not isinstance(configured, float):
         return
+    rates, losses = _followed(
+        trainer, batch, section, [configured * 10 ** (4 * i / (steps - 1) - 2) for i in range(steps)]
+    )
+    first, least = losses[0], min(losses)
+    best = losses.index(least)
+    # From here on a fifth of what was gained is lost again.
+    turns = [i for i in range(best + 1, len(losses)) if not min(losses[i:]) < least + 0.2 * (first - least)]
+    evidence = f"{configured:.2g} is configured; the loss fell from {first:.3g} to {least:.3g} until {rates[best]:.2g}"
+    evidence += f" and grows from {rates[turns[0]]:.2g} on" if turns else f", and was followed to {rates[-1]:.2g}"
+    picture = plot(rates, losses, "learning rate", "loss of one batch", log_x=True, mark=configured)
+    if turns and rates[turns[0]] <= configured:
+        causes = ["the learning rate is too high for this model"]
+        yield Finding("error", "the learning rate is too high", evidence, causes, "try a tenth of it", picture)
+    elif min(losses[: len(losses) * 9 // 10]) > 0.97 * first:
+        causes = ["the learning rate is too low", "gradients do not reach the weights"]
+        what = "the learning rate is too low: even fifty times as much hardly moves the loss"
+        yield Finding("warning", what, evidence, causes, "try a hundred times as much", picture)
+    else:
+        yield Finding("ok", "the learning rate is in the range", evidence, picture=picture)
+
+
+def _followed(
+    trainer: BaseTrainer, batch: dict[str, Any], section: OptimizerSection, rates: list[float]
+) -> tuple[list[float], list[float]]:
+    """Rates and losses, as far as the loss did not explode; the weights are restored."""
     weights = {key: value.clone() for key, value in trainer.model.state_dict().items()}
-    rates, losses = [], []
-    optimizer = torch.optim.Adam([p for p in trainer.model.parameters() if p.requires_grad])
-    for i in range(steps):
-        rate = configured * 10 ** (-1 + 4 * i / (steps - 1))
+    parameters = [p for p in trainer.model.parameters() if p.requires_grad]
+    optimizer = build("optimizers", section, registry.OPTIMIZERS, params=parameters)
+    losses: list[float] = []
+    for rate in rates:
         trainer.model.train()
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -142,24 +175,10 @@ def lr_range(trainer: BaseTrainer, batch: dict[str, Any], steps: int = 30) -> It
             total = trainer.weights.total({k: m.total / m.count.clamp(min=1) for k, m in means.items()}, 10**9)
             total.backward()  # type: ignore[no-untyped-call]
             losses.append(float(total.detach()))
-        torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 5.0)
+        torch.nn.utils.clip_grad_norm_(parameters, section.clip_norm or math.inf)
         optimizer.step()
-        rates.append(rate)
-        if not math.isfinite(losses[-1]) or losses[-1] > 4 * abs(losses[0]) + 1:
+        if not math.isfinite(losses[-1]) or losses[-1] > 2 * abs(losses[0]) + 1:
             break
     trainer.model.load_state_dict(weights)
-    top = rates[losses.index(min(losses))]
-    evidence = (
-        f"{configured:.2g} is configured; the loss was least around {top:.2g} and was followed to {rates[-1]:.2g}"
-    )
-    if rates[-1] <= configured * 1.01:
-        causes = ["the learning rate is too high for this model"]
-        yield Finding("error", "learning rate", evidence, causes, "try a tenth of it", _picture(rates, losses))
-    else:
-        yield Finding("ok", "learning rate", evidence, picture=_picture(rates, losses))
-
-
-def _picture(rates: list[float], losses: list[float]) -> bytes:
-    from hw_base.doctor.page import plot
-
-    return plot(rates, losses, "learning rate", "loss of one batch", log_x=True)
+    optimizer.zero_grad()
+    return rates[: len(losses)], losses

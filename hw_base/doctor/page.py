@@ -40,9 +40,18 @@ def write(path: Path, title: str, summary: str, findings: Sequence[Finding]) -> 
     path.write_text(page + "\n", encoding="utf-8")
 
 
-def plot(x: Sequence[float], y: Sequence[float], x_label: str, y_label: str, log_x: bool = False) -> bytes:
-    """A curve as PNG."""
-    return _drawn(lambda axes: axes.plot(x, y), x_label, y_label, log_x)
+def plot(
+    x: Sequence[float], y: Sequence[float], x_label: str, y_label: str, log_x: bool = False, mark: float | None = None
+) -> bytes:
+    """A curve as PNG, with a line at the place that is marked."""
+
+    def draw(axes) -> None:  # type: ignore[no-untyped-def]
+        axes.plot(x, y)
+        if mark is not None:
+            axes.axvline(mark, color="tab:red", linestyle="--", label=f"configured: {mark:.2g}")
+            axes.legend()
+
+    return _drawn(draw, x_label, y_label, log_x)
 
 
 def histogram(values: Sequence[float], label: str) -> bytes:

@@ -27,18 +27,20 @@ def test_a_deepspeech_that_turns_nan_names_the_utterances(tmp_path):
     config = changed(RECOGNITION, model=DEEPSPEECH, trainer__max_steps=8, trainer__log_every=2)
     said = run(config, around(ItemMaker, "augmented", _nan_now_and_then), folder=tmp_path)
     (line,) = [one.sentence for one in said if one.by == "watcher" and one.name.startswith("nan")]
-    assert line.startswith("nan_in_input: 'spectrogram' is not finite before it reaches the model (utterances train-")
+    assert line in PAGE
+    before = next(one for one in said if one.by == "doctor")
+    assert f"error: preflight: error    {before.name}: {before.sentence}\n" in PAGE
     rows = [json.loads(row) for row in (tmp_path / "diagnosis.jsonl").read_text().splitlines()]
     assert "nan_in_input" in [row["name"] for row in rows]
-    assert "nan_in_input: 'spectrogram' is not finite before it reaches the model (utterances train-" in PAGE
 
 
 @pytest.mark.slow
 def test_a_deepspeech2_that_says_one_letter_is_told_about_the_blank():
     said = run(RECOGNITION, around(CTCTrainer, "losses", _blank_elsewhere))
     (line,) = [one.sentence for one in said if one.name == "one_symbol"]
-    assert "of the frames say ' ': the model emits one letter where blanks belong" in line
-    assert "of the frames say ' ': the model emits one letter where blanks belong" in PAGE
+    words = "of the frames say ' ': the model emits one letter where blanks belong"
+    assert words in line
+    assert words in PAGE  # its numbers depend on the processor
 
 
 @pytest.mark.parametrize("fault", [f for f in FAULTS if f.name in QUICK], ids=lambda fault: fault.name)
