@@ -11,7 +11,7 @@ RECOGNIZER ?= $(lastword $(sort $(wildcard saved/ds2/*/model_best.pth)))
 CER = --set 'metrics.cer={"type": "SynthesisCER", "args": {"recognizer": "$(RECOGNIZER)"}}'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tts test slow lint types smoke notebooks mutants grading-attacks faults guards faults-of-training
+.PHONY: help demo demo-tts test slow lint types smoke notebooks mutants grading-attacks faults guards faults-of-training false-alarms
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -67,7 +67,10 @@ guards: $(READY) ## take away one guard against faults at a time and see its tes
 	$(BIN)/python -m tests.faults.mutations
 
 faults-of-training: $(READY) ## plant faults in small trainings and print what finds them
-	$(BIN)/python -m tests.faults_of_training
+	$(BIN)/python -m tests.faults_of_training $(if $(RECORD),--record $(RECORD))
+
+false-alarms: $(READY) ## train all configs for a hundred steps, two demos to their end, and print what is said: nothing (an hour or two)
+	$(BIN)/python -m tests.faults_of_training --healthy $(if $(RECORD),--record $(RECORD))
 
 grading-attacks: $(READY) ## try every attack on the grader that docs/grading.md lists, and print the table
 	$(BIN)/python -m tests.hw_base.grading.attacks

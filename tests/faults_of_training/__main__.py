@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -96,13 +96,13 @@ def healthy(record: Record, only: str) -> bool:
     return not false
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults_of_training")
     parser.add_argument("--healthy", action="store_true", help="train the shipped configs instead: none may alarm")
     parser.add_argument("--only", default="", help="part of a name")
     parser.add_argument("--verbose", action="store_true", help="also the sentences")
     parser.add_argument("--record", metavar="FILE", help="keep outcomes there, and do not repeat those that it has")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     logging.disable(logging.CRITICAL)
     torch.set_num_threads(1)
     record = Record(arguments.record)
