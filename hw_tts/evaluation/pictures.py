@@ -1,5 +1,6 @@
 """Pictures of speech: which stretch of the spectrogram is which symbol, and how symbols and frames belong together."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -166,12 +167,13 @@ def _draw_pitch(axes: Any, panels: Sequence[Panel], seconds_per_frame: float) ->
 def _name_symbols(axes: Any, phones: Sequence[Sequence[Any]]) -> None:
     """Boundaries in the picture, names above it in two heights, so that short neighbors can be read."""
     above = axes.get_xaxis_transform()
-    named = [(symbol, start, end) for symbol, start, end in phones if end > start or symbol]
-    for i, (symbol, start, end) in enumerate(named):
-        if i:
-            axes.axvline(start, color="white", linewidth=0.7, alpha=0.7)
-        height = 1.01 if i % 2 == 0 else 1.09
-        axes.text((start + end) / 2, height, _shown(symbol), transform=above, ha="center", va="bottom", fontsize=8)
+    heights = itertools.cycle((1.01, 1.09))
+    for symbol, start, end in phones:
+        if start > 0:
+            axes.axvline(start, color="white", linewidth=0.7, alpha=0.7 if symbol else 0.3)
+        if symbol:
+            place = ((start + end) / 2, next(heights))
+            axes.text(*place, _shown(symbol), transform=above, ha="center", va="bottom", fontsize=8)
 
 
 def _shown(symbol: str) -> str:
