@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 import test as test_script
 import train as train_script
@@ -41,6 +42,7 @@ def test_a_run_folder_holds_what_the_readme_says(trained):
     names = {path.name for path in trained.iterdir()}
     assert {"config.json", "metrics.jsonl", "train.log", "model_best.pth", "checkpoint-00000008.pth"} <= names
     assert len(checkpoint.numbered(trained)) == 2
+    assert json.loads((trained / "machine.json").read_text())["torch"] == torch.__version__
     said = (trained / "train.log").read_text()
     assert "device: cpu (1 threads); precision: " in said
     assert re.search(r"step 4/8: loss .*, \d+:\d\d:\d\d left", said)

@@ -83,6 +83,8 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
         with pytest.raises(CheckpointError, match=expected) as caught:
             checkpoint.load(path)
         assert str(path) in str(caught.value)
+    with pytest.raises(CheckpointError, match=r"page\.pth: not a readable torch file: File is not a zip file"):
+        checkpoint.load_untrusted(page)
     old = tmp_path / "old.pth"
     checkpoint.save(old, {"format": 999})
     with pytest.raises(CheckpointError, match="checkpoint format 999; this version reads 2 and before"):
