@@ -22,9 +22,9 @@ def execute(path: Path, folder: Path, timeout: int = 1800) -> Any:
     import nbformat
 
     notebook = nbformat.read(path, as_version=4)
-    os.environ["HW_ROOT"] = str(ROOT)
     resources = {"metadata": {"path": str(folder)}}
-    nbclient.NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources=resources).execute()
+    client = nbclient.NotebookClient(notebook, timeout=timeout, kernel_name="python3", resources=resources)
+    client.execute(env={**os.environ, "HW_ROOT": str(ROOT)})
     clean(notebook, {str(folder): ".", str(ROOT): ".", str(Path.home()): "~"})
     return notebook
 

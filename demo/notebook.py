@@ -198,3 +198,17 @@ def picture(figure: Any) -> Any:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=64)
     return Image(file.getvalue())
+
+
+def shown(path: Path, width: int = 900) -> Any:
+    """A picture of a file, small enough to be stored in the notebook."""
+    import io
+
+    from IPython.display import Image
+    from PIL import Image as Pictures
+
+    with Pictures.open(path) as found:
+        small = found.convert("RGB").resize((width, round(width * found.height / found.width)))
+    file = io.BytesIO()
+    small.quantize(32).save(file, format="PNG", optimize=True)
+    return Image(file.getvalue())

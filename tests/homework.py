@@ -39,21 +39,12 @@ ACOUSTIC = ["data.*.workers=0", "data.train.batch_size=4", "trainer.max_steps=2"
 ACOUSTIC += ["trainer.save_every=2", "trainer.examples=1"]
 FAST = ["width=16", "ff_width=16", "predictor_width=16", "n_encoder_layers=1", "n_decoder_layers=1"]
 FAST = [f"model.args.{size}" for size in FAST]
-HIFIGAN = [
-    *ACOUSTIC,
-    "trainer.monitor=null",
-    "metrics={}",
-    "model.args.channels=32",
-    "model.args.discriminator_width=32",
-]
+HIFIGAN = [*ACOUSTIC, "model.args.channels=32", "model.args.discriminator_width=32"]
 SETS = [
     (r"configs/ljspeech/hifigan", HIFIGAN),
     (r"fastspeech2\.json --one-batch", [*FAST, "data.*.workers=0", "data.train.batch_size=2"]),
     (r"(train\.py|doctor) -c configs/ljspeech/", [*ACOUSTIC, *FAST]),
-    (
-        r"vits2_homework.*EstimatedSpeakers",
-        [*VITS2, "new_speakers.args.steps=2"],
-    ),
+    (r"vits2_homework.*EstimatedSpeakers", [*VITS2, "new_speakers.args.steps=2"]),
     (r"(train\.py|doctor) -c configs/vctk/vits2_homework", VITS2),
     (r"train\.py -c configs/librispeech/.*CharTextEncoder", [*SMALL_RUN, *CONFORMER]),
     (r"(train\.py|doctor) -c configs/librispeech/", [*SMALL_RUN, *CONFORMER, PIECES]),

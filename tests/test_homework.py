@@ -92,7 +92,7 @@ def test_every_command_of_the_page_on_vits2_runs(vits2, tmp_path):
     assert all("emb_g" in name or "discriminator" in name for name in moved)
     report = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert all(name in report for name in ("mean", "nearest", "table", "scratch", "own"))
-    assert (tmp_path / "exported" / "G_2.pth").exists()
+    assert {path.name.partition("_")[0] for path in (tmp_path / "exported").glob("*.pth")} == {"G", "D", "DUR"}
 
 
 def test_a_conditioning_of_ones_own_starts_as_the_public_checkpoint(vits2, tmp_path, caplog):
