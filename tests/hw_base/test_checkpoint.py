@@ -70,6 +70,14 @@ def test_the_length_of_the_checksum_is_checked_too(saved):
             checkpoint.verify(saved)
 
 
+def test_what_cannot_be_written_gives_the_reason_and_the_space(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        CheckpointError, match=r"not written \(1 MiB are needed, \d+ MiB are free there\): .*File exists"
+    ):
+        checkpoint.save(tmp_path / "file" / "a.pth", {"step": 1})
+
+
 def test_what_is_no_checkpoint_is_named(tmp_path):
     page = tmp_path / "page.pth"
     page.write_text("<html>404</html>")

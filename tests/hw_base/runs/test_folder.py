@@ -27,6 +27,11 @@ def train(*arguments):
     return train_script.main(["-c", TINY, "-d", "cpu", *map(str, arguments)])
 
 
+def test_a_run_folder_is_made_with_those_above_it(tmp_path):
+    folder.RunFolder(tmp_path / "a" / "b", resuming=False).close()
+    assert (tmp_path / "a" / "b").is_dir()
+
+
 def test_the_newest_run_is_the_one_written_last_whatever_its_name(tmp_path):
     for age, name in ((30, "20991231-000000"), (10, "a"), (20, "zz"), (0, "empty")):
         run = tmp_path / "x" / name

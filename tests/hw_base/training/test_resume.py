@@ -229,6 +229,9 @@ def test_a_disk_without_room_for_a_checkpoint_is_found_before_training(tmp_path,
         else:
             disk_space.check(tmp_path, one, 7)
             assert "the disk may become full" in caplog.text
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    with pytest.raises(CheckpointError, match=rf"too full to train: {run.section.keep + 2 + 3} checkpoints of"):
+        run.check_space()
     monkeypatch.undo()
     run.check_space()
     state = run.state_dict()
