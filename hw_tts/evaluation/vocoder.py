@@ -40,7 +40,8 @@ def test(task: BaseTask, arguments: Namespace, state: dict[str, Any], device: to
     everything: list[dict[str, Any]] = []
     figures: dict[str, dict[str, float]] = {}
     for name in config.test_splits():
-        scores = MetricBag({key: build(f"metrics.{key}", m, METRICS) for key, m in config.metrics.items()})
+        metrics = {key: build(f"metrics.{key}", m, METRICS) for key, m in config.metrics.items()}
+        scores = MetricBag(metrics)
         rows: list[dict[str, Any]] = []
         seconds = voiced = 0.0
         split = experiment.split(name, evaluation=True)
@@ -48,7 +49,10 @@ def test(task: BaseTask, arguments: Namespace, state: dict[str, Any], device: to
             started = time.perf_counter()
             waveform = vocoder(batch["spectrogram"].to(device), batch["spectrogram_length"]).cpu()
             seconds += time.perf_counter() - started
-            for pair in vocoder_pairs(batch, waveform, features.sample_rate):
+            pairs = vocoder_pairs(batch, waveform, features.sample_rate)
+            for metric in metrics.values():
+                metric.prepare(pairs)
+            for pair in pairs:
                 measured = scores.update_one(pair)
                 voiced += len(pair.synthesized) / features.sample_rate
                 rows.append(row_of(output, name, pair, measured))

@@ -136,12 +136,17 @@ def test_a_checkpoint_is_tested_and_is_a_vocoder(folder, tmp_path):
     data = {
         name: {"datasets": [{"type": "CustomDir", "args": {"root": str(folder)}}]} for name in ("train", "val", "test")
     }
-    flags = ["--set", f"data={json.dumps(data)}", "--set", "trainer.max_steps=1", "--set", "metrics={}"]
+    metrics = 'metrics={"log_mel_l1": "LogMelL1"}'
+    flags = ["--set", f"data={json.dumps(data)}", "--set", "trainer.max_steps=1", "--set", metrics]
     assert train_script.main(["-c", str(path), "--run-dir", str(tmp_path / "run"), "-d", "cpu", *flags]) == 0
     best = tmp_path / "run" / "model_best.pth"
     assert test_script.main(["-r", str(best), "-d", "cpu", "-o", str(tmp_path / "out" / "output.json")]) == 0
     rows = json.loads((tmp_path / "out" / "output.json").read_text())
     assert [row["id"] for row in rows] == [f"u{i}" for i in range(4)]
+    figures = json.loads((tmp_path / "out" / "metrics.json").read_text())["output.json"]["splits"]["test"]
+    measured = [(row["metrics"]["log_mel_l1"], row["weights"]["log_mel_l1"]) for row in rows]
+    total = sum(value * weight for value, weight in measured) / sum(weight for _, weight in measured)
+    assert figures["log_mel_l1"] == pytest.approx(total, abs=1e-4)
     written, rate = audio.load(rows[0]["audio_path"])
     assert (rate, len(written)) == (16000, 8000)
 
