@@ -115,7 +115,9 @@ def _by_step(run_dir: Path) -> dict[int, Path]:
 def _refuse_another_model(one: dict[str, Any], other: dict[str, Any], path: Path) -> None:
     for section in _SAME:
         if one["config"].get(section) != other["config"].get(section):
-            raise CheckpointError(f"{path}: its config has another {section}; only one model's weights have a mean")
+            raise CheckpointError(
+                f"{path}: its config has another {section}; only checkpoints of one model can be averaged"
+            )
     if not _equal(one["text_encoder"], other["text_encoder"]):
         raise CheckpointError(f"{path}: has another vocabulary than the checkpoint before")
     shapes = [{name: tensor.shape for name, tensor in state["model"].items()} for state in (one, other)]

@@ -83,7 +83,7 @@ def the_gradient_equals_differences(make: Callable[[], LossInputs]) -> None:
     inputs = make()
     if not inputs.predicted:
         raise NotClaimedError(
-            "differences say nothing of it: a gradient stopped on purpose, or logarithms of tiny values"
+            "finite differences do not apply: a gradient stopped on purpose, or logarithms of tiny values"
         )
     for key in inputs.predicted:
         values = inputs.batch[key]

@@ -93,4 +93,4 @@ def _write(cache: Path, entries: dict[str, list[float]]) -> None:
             content = {"format": _FORMAT, "digest": _digest(entries), "files": entries}
             scratch.write_text(json.dumps(content), encoding="utf-8")
     except OSError as error:
-        log.warning("%s: the durations cannot be remembered (%s)", cache, error.strerror)
+        log.warning("%s: the durations cannot be cached (%s)", cache, error.strerror)

@@ -124,7 +124,7 @@ def speech_lasts_as_long_as_its_durations(candidate: Candidate) -> None:
     for speed in (1.0, 0.2):
         out = _said(model, batch, speed=speed)
         if "durations" not in out:
-            raise NotClaimedError("it does not say its durations")
+            raise NotClaimedError("its output holds no durations")
         _, length = _speech(out)
         samples = _hop_length(model) if "waveform" in out else 1
         expected = (out["durations"].sum(1).clamp(min=1) * samples).tolist()

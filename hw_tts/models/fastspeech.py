@@ -159,7 +159,7 @@ class FastSpeech(SynthesisModel):
             ConfigError: a control that the model does not have, or no speaker for a model of several.
         """
         if pitch != 1.0 or energy != 1.0:
-            raise ConfigError("FastSpeech controls the speed alone; pitch and energy need a model that predicts them")
+            raise ConfigError("FastSpeech can change the speed only; pitch and energy need a FastSpeech2")
         hidden, mask = self.encoder(tokens, tokens_length, speaker_id)
         durations = whole_durations(self.duration_predictor(hidden, mask), mask, self.duration_domain, speed)
         frames, length = expand(hidden, durations, None)

@@ -57,7 +57,7 @@ def import_files(
     n_speakers = public_checkpoint.n_speakers_of(generator)
     stated = original["data"].get("n_speakers", 0)
     if n_speakers != max(1, stated):
-        log.warning("%s has %d speakers, the config says %d: taken as it is", generator.path, n_speakers, stated)
+        log.warning("%s has %d speakers, the config says %d: the file is followed", generator.path, n_speakers, stated)
         original = {**original, "data": {**original["data"], "n_speakers": n_speakers if n_speakers > 1 else 0}}
     with seeding.isolated(config.seed):
         model = _model(config, n_tokens, n_speakers)

@@ -198,7 +198,7 @@ def distances(speakers: NewSpeakers) -> Tensor:
 
 def _of(table: Mapping[str, T], name: str, key: str) -> T:
     if name not in table:
-        raise ConfigError(f"new_speakers.{key}: nothing is said about the new speaker {name!r}")
+        raise ConfigError(f"new_speakers.{key}: has no entry for the new speaker {name!r}")
     return table[name]
 
 

@@ -100,8 +100,8 @@ class SynthesisTask(BaseTask):
         """Learn symbols and speakers; those of ``init_from`` come first, so that its ids keep their meaning."""
         if origin is None and self.config.new_speakers is not None:
             raise ConfigError(
-                "new_speakers: new to which checkpoint? Name it (--set init_from=CKPT), or begin with random weights "
-                "(--set new_speakers=null)"
+                "new_speakers: needs the checkpoint that they are added to (--set init_from=CKPT); without one, "
+                "leave it out (--set new_speakers=null)"
             )
         if origin is not None:
             self._refuse_others(origin["config"])

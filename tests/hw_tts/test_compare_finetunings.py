@@ -67,7 +67,7 @@ def test_strategies_are_compared_under_one_budget(finetuning, tmp_path, capsys):
     [
         (["-s", "nearst"], "Did you mean 'nearest'"),
         (["-s", "nearest", "--set", "metrics={}"], "strategy nearest: nothing to compare by: give metrics"),
-        (["-s", "nearest", "--set", "init_from=null"], "new_speakers: new to which checkpoint?"),
+        (["-s", "nearest", "--set", "init_from=null"], "new_speakers: needs the checkpoint that they are added to"),
     ],
 )
 def test_mistakes_are_one_line(finetuning, tmp_path, capsys, flags, message):

@@ -119,7 +119,7 @@ def test_longer_than_the_table_of_positions():
 def test_controls_that_are_not_there_are_refused():
     batch = make_batch()
     for control in ({"pitch": 1.2}, {"energy": 0.8}):
-        with pytest.raises(ConfigError, match="controls the speed alone"):
+        with pytest.raises(ConfigError, match="can change the speed only"):
             fastspeech().synthesize(batch["tokens"], batch["tokens_length"], **control)
 
 

@@ -80,7 +80,7 @@ def test_estimation_finds_the_row_that_explains_best():
     ("initializer", "message"),
     [
         (new_speakers.GivenSpeakers({"x": "e"}), "the checkpoint knows no speaker 'e'"),
-        (new_speakers.GivenSpeakers({"z": "a"}), "nothing is said about the new speaker 'x'"),
+        (new_speakers.GivenSpeakers({"z": "a"}), "has no entry for the new speaker 'x'"),
         (new_speakers.MixedSpeakers({"x": {"a": 0.0}}), "expected a positive sum of weights"),
     ],
 )
