@@ -3,6 +3,7 @@
 import json
 import logging
 import resource
+import shutil
 import sys
 import wave
 from pathlib import Path
@@ -14,6 +15,7 @@ import hw_asr
 import hw_tts
 import test as test_script
 from hw_asr import recognize, train_lm, tune_decoder
+from hw_asr.evaluation.grading import GRADING
 from hw_asr.language_models.arpa import write_arpa
 from hw_asr.language_models.kneser_ney import estimate
 from hw_base import checkpoint, demo, trained
@@ -183,6 +185,18 @@ def test_a_change_of_a_decoder_does_not_give_its_file(secret, tmp_path, capsys):
 def test_a_checkpoint_that_was_written_here_may_be_trusted(secret, tmp_path):
     opened = trained.load(recognizer(tmp_path, secret), given=trained.Given(trust=True))
     assert opened.config.decoder == "beam"
+
+
+def test_the_grader_opens_the_files_of_the_submission_in_its_sandbox(secret, wav, tmp_path):
+    """The checkpoint that it reads there was written by itself, with paths that it has checked."""
+    audio, output = tmp_path / "data" / "audio", tmp_path / "output"
+    audio.mkdir(parents=True)
+    output.mkdir()
+    shutil.copy(wav, audio)
+    GRADING.predict(Path(recognizer(tmp_path, secret)), tmp_path / "data", output)
+    assert [row["id"] for row in json.loads((output / "output.json").read_text())] == ["speech"]
+    assert any("lm.arpa" in opened for opened in _opened)
+    _opened.clear()
 
 
 @pytest.fixture
