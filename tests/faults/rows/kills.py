@@ -59,10 +59,11 @@ def watched(folder, each):
                 if name == "write":
                     original(arguments[0], arguments[1][: len(arguments[1]) // 2])
                 die()
-            result = original(*arguments, **options)
-            if when == "after":
-                die()
-            return result
+            try:
+                return original(*arguments, **options)
+            finally:
+                if when == "after":
+                    die()
 
         setattr(os, name, wrapped)
 
