@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +15,11 @@ import train as train_script
 from hw_asr import show_augmentations
 from hw_base import report
 from hw_base.doctor.findings import Finding
-from hw_base.reports import render
+from hw_base.reports import common, render
 from hw_base.reports.contract import Page
 from hw_base.reports.language import Language
 from hw_base.reports.media import MediaStore
-from hw_base.reports.record import read_runs
+from hw_base.reports.record import Run, read_runs
 from hw_base.watch.diagnosis import Diagnosis, Watch
 from hw_base.writers.media import png_bytes, wav_bytes
 from tests.browser import chromium, look, wait_for
@@ -194,6 +195,15 @@ def test_long_runs_of_many_pictures_make_a_page_below_ten_megabytes(asr, tts, tm
     html = page_of(tmp_path, *runs, asr)
     assert 8_000_000 < len(html.encode()) < 10_000_000
     assert "found no room in this page" in html
+
+
+def test_curves_of_many_metrics_are_thinned_and_keep_their_ends():
+    rows = [{"step": step, "split": "train", **{f"m{i}": step / 3 for i in range(50)}} for step in range(1, 3001)]
+    run = Run(Path("a"), "a", {}, rows)
+    (block,) = common.curves([run, run], [], Language()).blocks
+    assert len(block.curves) == 100
+    assert sum(len(curve.steps) for curve in block.curves) <= 60_000
+    assert {(curve.steps[0], curve.steps[-1], curve.values[0]) for curve in block.curves} == {(1, 3000, 0.333333)}
 
 
 def test_what_test_py_did_not_make_is_asked_for(asr, tmp_path):
