@@ -83,13 +83,13 @@ def faults(record: Record, only: str, verbose: bool) -> bool:
     return named >= SHARE * n and not false
 
 
-def healthy(record: Record, only: str) -> bool:
+def healthy(record: Record, only: str, seconds: float) -> bool:
     """Print part two: the shipped configs; whether none gives an alarm."""
     ran = false = 0
     print("| config | steps | said | how it differs |\n|---|---|---|---|")
     for title in shipped.configs():
         if only in title:
-            row = record.done.get(title) or record.add(shipped.play(title))
+            row = record.done.get(title) or record.add(shipped.play(title, seconds))
             ran, false = ran + (row["steps"] > 0), false + bool(row["said"])
             print(shipped.row(row), flush=True)
     print(f"\n{false} false alarms in {ran} runs")
@@ -100,6 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults_of_training")
     parser.add_argument("--healthy", action="store_true", help="train the shipped configs instead: none may alarm")
     parser.add_argument("--only", default="", help="part of a name")
+    parser.add_argument(
+        "--seconds", type=float, default=shipped.SECONDS, help="process time of a config's hundred steps"
+    )
     parser.add_argument("--verbose", action="store_true", help="also the sentences")
     parser.add_argument("--record", metavar="FILE", help="keep outcomes there, and do not repeat those that it has")
     arguments = parser.parse_args(argv)
@@ -107,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     record = Record(arguments.record)
     if arguments.healthy:
-        return int(not healthy(record, arguments.only))
+        return int(not healthy(record, arguments.only, arguments.seconds))
     return int(not faults(record, arguments.only, arguments.verbose))
 
 

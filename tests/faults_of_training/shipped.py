@@ -21,6 +21,8 @@ _FOLDERS = {
 _PARTS = {"train-960": "train-clean-100", "dev-other": "dev-clean"}
 # What a CPU can compute of a recipe for a GPU.
 _BATCH, _BATCH_SECONDS, _VALIDATED = 4, 40.0, 4
+# Watchers look more often than in the config: there are more occasions for an alarm.
+_LOOK = 5
 
 
 def configs() -> list[str]:
@@ -31,11 +33,12 @@ def configs() -> list[str]:
     return [*names, *(f"{name} to its end" for name in TO_THE_END)]
 
 
-def play(title: str, data: Path = SHARED / "data") -> dict[str, Any]:
+def play(title: str, seconds: float = SECONDS, data: Path = SHARED / "data") -> dict[str, Any]:
     """Train one of `configs`.
 
     Args:
         title: as there.
+        seconds: of process time after which a run ends early.
         data: the folder with corpora.
 
     Returns:
@@ -46,6 +49,7 @@ def play(title: str, data: Path = SHARED / "data") -> dict[str, Any]:
     raw = config_files.read(ROOT / name)
     note = _adapt(raw, data) if not end else ""
     raw["writers"] = []
+    raw["trainer"]["log_every"] = min(raw["trainer"].get("log_every", _LOOK), _LOOK)
     trainers: list[BaseTrainer] = []
 
     def shorten(trainer: BaseTrainer) -> None:
@@ -54,7 +58,7 @@ def play(title: str, data: Path = SHARED / "data") -> dict[str, Any]:
             started = time.process_time()
             whole = trainer._finished
             trainer._finished = lambda: (  # type: ignore[method-assign]
-                whole() or trainer.step >= STEPS or time.process_time() - started > SECONDS
+                whole() or trainer.step >= STEPS or time.process_time() - started > seconds
             )
 
     said = run(raw, change=shorten)
@@ -82,7 +86,7 @@ def _adapt(raw: dict[str, Any], data: Path) -> str:
     if any("mini" not in raw["name"] and d["type"] in ("LibriSpeech", "LJSpeech", "VCTK") for d in train["datasets"]):
         train["batch_size"], train["max_batch_seconds"] = _BATCH, _BATCH_SECONDS
         notes.append(f"batches of {_BATCH}")
-        raw["trainer"]["log_every"] = 2
+        raw["trainer"]["log_every"] = 1
         val["limit"] = _VALIDATED
         val["batch_size"] = _VALIDATED
     for key in ("init_from", "new_speakers", "init_optimizers"):
