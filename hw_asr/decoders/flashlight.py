@@ -182,6 +182,7 @@ class FlashlightBeamSearch(BaseDecoder):
 
 def _library(needs_kenlm: bool) -> Any:
     try:
+        import flashlight.lib.text  # noqa: F401 - without it torchaudio raises a RuntimeError
         from torchaudio.models.decoder import ctc_decoder
 
         if needs_kenlm:

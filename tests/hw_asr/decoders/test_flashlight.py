@@ -132,3 +132,10 @@ def test_options_that_do_not_fit_are_named(encoder, tmp_path, monkeypatch):
     write_arpa(estimate([list("abcde")], 2)[0], tmp_path / "lm.arpa")
     with pytest.raises(MissingPackageError, match="pip install kenlm"):
         FlashlightBeamSearch(encoder, lm=str(tmp_path / "lm.arpa"))
+
+
+def test_the_missing_library_is_named(encoder, monkeypatch):
+    """Where it has no build; torchaudio's own error for it is no `ImportError`."""
+    monkeypatch.setitem(__import__("sys").modules, "flashlight.lib.text", None)
+    with pytest.raises(MissingPackageError, match="pip install flashlight-text"):
+        FlashlightBeamSearch(encoder)
