@@ -345,9 +345,10 @@ def set_aside(folder: Path, step: int) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed process left half written."""
-    for path in folder.glob(f"*.pth*{storage.TEMPORARY}"):
-        path.unlink(missing_ok=True)
+    """Remove what a killed process left half written, of checkpoints and of all else that lies in a run's folder."""
+    for path in folder.glob(f"*{storage.TEMPORARY}"):
+        if ".pth" in path.name or storage.is_temporary(path):
+            path.unlink(missing_ok=True)
 
 
 def load_weights(model: torch.nn.Module, weights: Mapping[str, Any], path: str | Path) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,11 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)
         raise
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether `replacing` gave a file its name, and its process ended before it was complete."""
+    return re.fullmatch(rf".+\.[0-9a-f]{{8}}{re.escape(TEMPORARY)}", path.name) is not None
 
 
 def move(scratch: Path, path: Path, durable: bool = True) -> None:

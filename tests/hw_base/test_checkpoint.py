@@ -172,8 +172,10 @@ def test_best_prune_sweep_and_set_aside(tmp_path):
     assert [p.name for p in checkpoint.numbered(tmp_path)] == ["checkpoint-00000004.pth", "checkpoint-00000003.pth"]
     assert checkpoint.load(tmp_path / checkpoint.BEST)["step"] == 2
     (tmp_path / "checkpoint-00000009.pth.tmp").write_bytes(b"half")
+    (tmp_path / "config.json.0123abcd.tmp").write_bytes(b"half")
+    (tmp_path / "notes.tmp").write_text("somebody's own")
     checkpoint.sweep(tmp_path)
-    assert not list(tmp_path.glob("*.tmp"))
+    assert [path.name for path in tmp_path.glob("*.tmp")] == ["notes.tmp"]
     checkpoint.path_of(tmp_path, 4).write_bytes(b"damaged")
     assert checkpoint.newest_good(tmp_path) == checkpoint.path_of(tmp_path, 3)
     checkpoint.set_aside(tmp_path, 3)
