@@ -30,11 +30,13 @@ $(READY): requirements.txt
 demo: $(READY) ## train DeepSpeech2 on the embedded corpus (minutes on a CPU) and show what it recognizes
 	$(BIN)/python train.py -c configs/ds2.json --run-dir $(RUN)
 	$(BIN)/python test.py -r $(RUN)/model_best.pth -o $(RUN)/output.json
+	@ln -sfn $(notdir $(RUN)) $(dir $(RUN))demo
 
 demo-tts: $(READY) ## train FastSpeech2 on the embedded corpus (minutes on a CPU), measure it and let it speak
 	$(BIN)/python train.py -c configs/fastspeech2.json --run-dir $(TTS_RUN)
 	$(BIN)/python test.py -r $(TTS_RUN)/model_best.pth -o $(TTS_RUN)/output.json $(if $(RECOGNIZER),$(CER))
 	$(BIN)/python -m hw_tts.synthesize -r $(TTS_RUN)/model_best.pth --text "We will see ten keys next week." -o $(TTS_RUN)/speech
+	@ln -sfn $(notdir $(TTS_RUN)) $(dir $(TTS_RUN))demo
 
 test: $(READY) ## run the tests (minutes, no GPU, no internet)
 	$(BIN)/python -m pytest
