@@ -135,12 +135,14 @@ def killed(trials, name, sets, count):
         delay = chosen.uniform(0.1, 1.0) * length
         with trials.trial(f"{name}: after {delay:.2f} s, with a worker") as folder:
             run = folder / "run"
-            child = runs.start(config, run, *sets, "data.train.workers=1")
+            with_worker = [*sets, "data.train.workers=1"]
+            child = runs.start(config, run, *with_worker)
             time.sleep(delay)
             child.send(signal.SIGKILL)  # to the main process alone: its worker lives on for a while
             ended = child.end()
             assert ended.code in (-signal.SIGKILL, 0)
-            nothing_lost(run, whole, sets, config)
+            # With another config, the checkpoint that a run resumes from is kept besides.
+            nothing_lost(run, whole, with_worker, config)
 
 
 @row(
