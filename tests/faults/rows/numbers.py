@@ -93,7 +93,12 @@ def look_at(run, forever, before):
     assert all(bool(torch.isfinite(tensor).all()) for tensor in run.model.state_dict().values())
     clean_on_disk(run.setup.run_dir)
     assert checkpoint.newest_good(run.setup.run_dir) is not None
-    if forever:
+    scaler = run.optimizations["model"].scaler
+    if scaler is not None and run.place == "gradient" and abs(run.value) != 1e20:
+        # What overflows in float16 is how the scale is found: skipped, and the scale is halved.
+        assert not ended
+        assert scaler.get_scale() <= 2.0 ** (16 - len(run.bad_steps)), scaler.get_scale()
+    elif forever:
         assert ended or abs(run.value) == 1e20  # a large finite number may be clipped and trained with
     else:
         assert not ended
