@@ -78,7 +78,8 @@ def write_text(path: Path, text: str) -> None:
         OSError: it cannot be written.
     """
     with replacing(path) as scratch:
-        scratch.write_text(text, encoding="utf-8")
+        # In the locale C a path of other letters is a text of escaped bytes: they are written as they were given.
+        scratch.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_json(path: Path, value: Any, option: str = "--output") -> None:

@@ -40,6 +40,11 @@ def test_the_file_is_flushed_before_it_replaces_and_the_folder_after(tmp_path, m
     assert done == ["file", "replace", "folder"]
 
 
+def test_a_path_in_the_locale_c_is_written_as_it_was_given(tmp_path):
+    storage.write_json(tmp_path / "a.json", {"command": "папка".encode().decode("ascii", "surrogateescape")})
+    assert "папка" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
 def test_two_writers_do_not_share_a_temporary_file(tmp_path):
     path = tmp_path / "a"
     with storage.replacing(path) as first:
