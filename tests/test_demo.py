@@ -144,7 +144,7 @@ def test_a_notebook_that_is_not_there_is_named(capsys):
 @pytest.mark.slow
 def test_the_notebook_on_synthesis_speaks_with_every_control(elsewhere, monkeypatch):
     # Every phone of the course's sentences must occur in training.
-    wide = "data.train.datasets.0.args.grammar=wide data.train.datasets.0.args.n_utterances=300"
+    wide = "data.train.datasets.0.args.grammar=wide data.train.datasets.0.args.n_utterances=500"
     notebook.run(f"python train.py -c {ROOT}/configs/tiny/fastspeech2.json --run-dir wide --set {wide}")
     monkeypatch.setenv("HW_TTS_CHECKPOINT", str(elsewhere / "wide" / "model_best.pth"))
     text = printed(execute.execute(ROOT / "demo" / "tts.ipynb", elsewhere))
