@@ -33,8 +33,13 @@ def _spread(split: Split, n: int) -> list[int]:
     return list(range(len(split)))[:: max(1, len(split) // n)][:n]
 
 
-def decodes(split: Split) -> Iterator[Finding]:
-    """Some utterances are read; silence, clipping and signs of a wrong sample rate are measured."""
+def decodes(split: Split, name_unreadable: bool = True) -> Iterator[Finding]:
+    """Some utterances are read; silence, clipping and signs of a wrong sample rate are measured.
+
+    Args:
+        split: of the experiment.
+        name_unreadable: report utterances that cannot be read. A run does so itself, as ``on_bad_data`` says.
+    """
     bad, silent, clipped = [], [], []
     heard: list[tuple[Record, Tensor]] = []
     for i in _spread(split, _N_DECODED):
@@ -50,7 +55,7 @@ def decodes(split: Split) -> Iterator[Finding]:
         if float((waveform.abs() >= _CLIPPED).float().mean()) > 0.01:
             clipped.append(name)
     n = len(_spread(split, _N_DECODED))
-    if bad:
+    if bad and name_unreadable:
         causes = ["files are damaged or missing", "the folder of the corpus is another one"]
         yield Finding(
             "error", f"{split.name}: audio cannot be read", listed(bad, 2), causes, "mend or remove the files"

@@ -64,7 +64,7 @@ def preflight(trainer: BaseTrainer) -> list[Finding]:
         with trainer.without_trace():
             splits = {name: loader.split for name, loader in trainer.setup.loaders.items()}
             findings += data.apart(splits, TRAIN_SPLIT)
-            findings += data.decodes(splits[TRAIN_SPLIT])
+            findings += data.decodes(splits[TRAIN_SPLIT], name_unreadable=False)
             findings += data.transcripts_belong(splits[TRAIN_SPLIT])
             batch = trainer.loader.sample(_N_TRIED)
             findings += model.features(batch, TRAIN_SPLIT)
