@@ -23,7 +23,9 @@ from hw_tts.models.blocks.regulator import average_by_duration, expand
 from hw_tts.models.blocks.variance import (
     Bins,
     ContinuousEmbedding,
+    Embedding,
     EmbeddingName,
+    FourierEmbedding,
     QuantizedEmbedding,
     Variance,
     VariancePredictor,
@@ -64,7 +66,8 @@ class FastSpeech2(SynthesisModel):
         predictor_kernel_size: of their convolutions, odd.
         predictor_dropout: of their layers.
         variance_level: one pitch and energy for each token (its mean over the token's frames) or for each frame.
-        variance_embedding: ``quantized`` as in the paper, or ``continuous``, a convolution over the values.
+        variance_embedding: ``quantized`` as in the paper; ``continuous``, a convolution over values; ``fourier``, over
+            sines of the pitch too, so that harmonics follow the pitch sooner.
         n_bins: of quantized values.
         pitch_bins: where the boundaries lie.
         energy_bins: where the boundaries lie.
@@ -119,12 +122,16 @@ class FastSpeech2(SynthesisModel):
         self.duration_predictor = VariancePredictor(*predictor)
         self.level = variance_level
 
-        def embedding(bins: Bins) -> "QuantizedEmbedding | ContinuousEmbedding":
-            quantized = variance_embedding == "quantized"
-            return QuantizedEmbedding(width, n_bins, bins) if quantized else ContinuousEmbedding(width)
+        def embedding(name: EmbeddingName, bins: Bins) -> Embedding:
+            if name == "quantized":
+                return QuantizedEmbedding(width, n_bins, bins)
+            return FourierEmbedding(width) if name == "fourier" else ContinuousEmbedding(width)
 
-        self.pitch = Variance("pitch", VariancePredictor(*predictor), embedding(pitch_bins), log_pitch)
-        self.energy = Variance("energy", VariancePredictor(*predictor), embedding(energy_bins))
+        of_energy: EmbeddingName = "continuous" if variance_embedding == "fourier" else variance_embedding
+        self.pitch = Variance(
+            "pitch", VariancePredictor(*predictor), embedding(variance_embedding, pitch_bins), log_pitch
+        )
+        self.energy = Variance("energy", VariancePredictor(*predictor), embedding(of_energy, energy_bins))
         self.decoder = SpectrogramDecoder(width, n_mels, make_positions(*places), decoder_stack, postnet)
 
     def set_statistics(self, statistics: Mapping[str, float]) -> None:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from hw_base.errors import ConfigError
 
-EmbeddingName = Literal["quantized", "continuous"]
+EmbeddingName = Literal["quantized", "continuous", "fourier"]
 Bins = Literal["linear", "log"]
 
 # Smallest value whose logarithm is taken: below any pitch in Hz and any energy of speech.
@@ -106,6 +106,35 @@ class ContinuousEmbedding(nn.Conv1d):
         return super().forward(values.masked_fill(~mask, 0.0)[:, None]).transpose(1, 2)
 
 
+class FourierEmbedding(nn.Conv1d):
+    """A convolution over the values, and over sines and cosines of them.
+
+    A spectrogram's harmonics come and go many times over the range of F0, and a network that is told F0 as one number
+    learns such functions late (Tancik et al. 2020, "Fourier Features Let Networks Learn High Frequency Functions in Low
+    Dimensional Domains"). The waves are 8, 4, 2, ... deviations long.
+
+    Args:
+        width: D.
+        n_waves: different lengths.
+        kernel_size: odd.
+    """
+
+    def __init__(self, width: int, n_waves: int = 5, kernel_size: int = 3) -> None:
+        super().__init__(1 + 2 * n_waves, width, kernel_size, padding=kernel_size // 2)
+        self.n_waves = n_waves
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        """Normalized values (B, N) -> (B, N, D); what the padding holds has no part."""
+        frequencies = math.pi / 4 * 2.0 ** torch.arange(self.n_waves, device=values.device)
+        values = values.masked_fill(~mask, 0.0)[:, None]
+        phase = frequencies[:, None] * values
+        features = torch.cat([values, phase.sin(), phase.cos()], dim=1)  # (B, 1 + 2 n, N)
+        return super().forward(features.masked_fill(~mask[:, None], 0.0)).transpose(1, 2)
+
+
+Embedding = QuantizedEmbedding | ContinuousEmbedding | FourierEmbedding
+
+
 class Variance(nn.Module):
     """One quantity of a voice: normalized, predicted and embedded.
 
@@ -127,7 +156,7 @@ class Variance(nn.Module):
         self,
         name: str,
         predictor: VariancePredictor,
-        embedding: "QuantizedEmbedding | ContinuousEmbedding",
+        embedding: Embedding,
         log: bool = False,
     ) -> None:
         super().__init__()

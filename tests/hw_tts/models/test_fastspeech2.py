@@ -131,7 +131,9 @@ def test_learned_durations_are_those_of_the_path():
     assert out["alignment_log_probs"].exp().sum(2).allclose(torch.ones(3, 12))
 
 
-@pytest.mark.parametrize("changes", [{}, FRAMES, {"variance_embedding": "continuous"}])
+@pytest.mark.parametrize(
+    "changes", [{}, FRAMES, {"variance_embedding": "continuous"}, {"variance_embedding": "fourier"}]
+)
 def test_each_control_has_its_own_effect(changes):
     network, batch = talkative(**changes), make_batch()
     plain, loud, high, fast = (speak(network, batch, **c) for c in ({}, {"energy": 2.0}, {"pitch": 1.5}, {"speed": 2}))

@@ -6,7 +6,13 @@ from torch.nn import functional as F
 
 from hw_base.errors import ConfigError
 from hw_base.nn.layers import length_mask
-from hw_tts.models.blocks.variance import ContinuousEmbedding, QuantizedEmbedding, Variance, VariancePredictor
+from hw_tts.models.blocks.variance import (
+    ContinuousEmbedding,
+    FourierEmbedding,
+    QuantizedEmbedding,
+    Variance,
+    VariancePredictor,
+)
 
 HERTZ = {"pitch_mean": 200.0, "pitch_std": 40.0, "pitch_min": 80.0, "pitch_max": 400.0}
 
@@ -77,6 +83,18 @@ def test_continuous_embedding_ignores_padding():
     mask = length_mask(torch.tensor([6, 3]), 6)
     out = embedding(torch.where(mask, values, torch.nan), mask)
     alone = F.conv1d(values[1:, None, :3], embedding.weight, embedding.bias, padding=1)[0].T
+    torch.testing.assert_close(out[1, :3], alone)
+
+
+def test_fourier_embedding_sees_waves_of_the_values_and_ignores_padding():
+    torch.manual_seed(0)
+    embedding, values = FourierEmbedding(4, n_waves=3), torch.randn(2, 6)
+    mask = length_mask(torch.tensor([6, 3]), 6)
+    out = embedding(torch.where(mask, values, torch.nan), mask)
+    x = values[1, :3]
+    waves = [x, *(torch.sin(2 * math.pi * x / length) for length in (8, 4, 2))]
+    waves += [torch.cos(2 * math.pi * x / length) for length in (8, 4, 2)]
+    alone = F.conv1d(torch.stack(waves)[None], embedding.weight, embedding.bias, padding=1)[0].T
     torch.testing.assert_close(out[1, :3], alone)
 
 
