@@ -17,14 +17,17 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
+_LOGGERS = (None, "hw_base", "hw_asr", "hw_tts")
+
 
 @pytest.fixture(autouse=True)
 def _logging_left_as_found():
     """The entry points set up logging for a whole process; a test must not change what the next one sees."""
     root = logging.getLogger()
-    level, handlers = root.level, list(root.handlers)
+    levels, handlers = {name: logging.getLogger(name).level for name in _LOGGERS}, list(root.handlers)
     yield
-    root.setLevel(level)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
     for handler in [h for h in root.handlers if h not in handlers]:
         root.removeHandler(handler)
 

@@ -94,12 +94,9 @@ def test_processes_whose_weights_differ_are_told_apart(tmp_path):
     command += [str(script), TINY, str(tmp_path), "trainer.max_steps=2", *SETS[1:]]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == 0, done.stderr
-    found = {row["name"]: row for row in map(json.loads, (tmp_path / "diagnosis.jsonl").read_text().splitlines())}
-    drift = found["replicas_drift"]
-    assert drift["step"] == 1
-    one, other = drift["evidence"]["norms of the weights"]
-    assert abs(one - other) > 1e-3
+    assert done.returncode == 1
+    assert "DisagreementError: the processes have drifted apart: " in done.stderr
+    assert "convs.0.conv.weight differ between them" in done.stderr
 
 
 @pytest.mark.parametrize("run", ["ds2/checkpoint-00000008.pth", "fastspeech2/checkpoint-00000004.pth"])
@@ -121,10 +118,14 @@ def test_two_processes_write_all_rows_in_the_order_of_the_data(run, tmp_path):
             assert Path(row["audio_path"]).is_file()
             del row["audio_path"]  # each output has its own audio
     assert len({row["id"] for row in one}) == len(one) >= 2
+    tolerance = 1e-6 if run.startswith("ds2") else 0.1
+    for a, b in zip(one, two, strict=True):
+        assert b.pop("metrics", {}) == pytest.approx(a.pop("metrics", {}), rel=tolerance)
+        assert b.pop("weights", {}) == pytest.approx(a.pop("weights", {}), rel=tolerance)
     assert two == one
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["one.json"]["splits"].keys() == metrics["two.json"]["splits"].keys()
     for split, values in metrics["one.json"]["splits"].items():
         assert values
-        assert metrics["two.json"]["splits"][split] == pytest.approx(values, rel=1e-6 if run.startswith("ds2") else 0.1)
+        assert metrics["two.json"]["splits"][split] == pytest.approx(values, rel=tolerance)
     assert done.stdout.count(" utterances -> ") == 1

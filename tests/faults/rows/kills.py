@@ -155,4 +155,4 @@ def killed(trials, name, sets, count):
 def kills(trials):
     names = list(RUNS) if trials.whole else ["ds2"]
     for name in names:
-        killed(trials, name, RUNS[name], trials.size(4, 40))
+        killed(trials, name, RUNS[name], trials.size(2, 40))

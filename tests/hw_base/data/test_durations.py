@@ -125,7 +125,7 @@ def test_cache_that_cannot_be_written(corpus, tmp_path, caplog):
     (tmp_path / "cache").write_text("a file where a folder is wanted")
     with caplog.at_level(logging.WARNING):
         assert durations(with_durations(folder, records)) == EXPECTED
-    assert "cannot be remembered" in caplog.text
+    assert "the durations cannot be cached" in caplog.text
 
 
 def test_each_corpus_has_a_cache_of_its_own(corpus, tmp_path, cache):
