@@ -69,6 +69,7 @@ def run_check(folder, prefix, kind, part):
 def test_a_new_package_passes_its_own_tests(task, tmp_path, monkeypatch, capsys):
     """Every part keeps its contract and a few steps of training run, in a folder beside which nothing lies."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_homework", raising=False)  # of another test
     assert new.main(["my_homework", "--task", task]) == 0
     assert capsys.readouterr().out.splitlines() == [f"{tmp_path / 'my_homework'}/README.md says what to do next"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -51,7 +51,8 @@ BY_ENVIRONMENT = (
 for value in list(os.environ.values()) + sys.argv:
     look(value)
     if os.path.isdir(value):
-        for place, _, files in os.walk(value):
+        for place, folders, files in os.walk(value):
+            folders[:] = [name for name in folders if name not in ("lib", "share", "include")]
             for name in files: read(os.path.join(place, name))
 answer(lambda n: found[0] if found else "nothing " + n)
 """
