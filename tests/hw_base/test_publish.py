@@ -39,6 +39,11 @@ def test_what_is_read_back_is_the_checkpoint_to_the_bit(name, folders):
     assert "optimizations" not in after
 
 
+def test_whoever_may_read_the_config_may_read_the_weights(folders):
+    for folder in folders.iterdir():
+        assert (folder / published.NAME).stat().st_mode == (folder / "config.json").stat().st_mode
+
+
 def test_a_recognizer_gives_the_same_posteriors_and_transcripts(folders):
     models = [trained.load(path).model for path in (CHECKPOINTS["ds2"], folders / "ds2")]
     spectrogram = torch.randn(2, 40, 90, generator=torch.Generator().manual_seed(0))
