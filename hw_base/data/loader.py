@@ -102,6 +102,8 @@ class Loader:
                 self._await_a_death()
             waited = time.monotonic() - started if "timed out" in str(error) else 0.0
             message = reading.describe_failure(self._processes(), self._activity, self.split, waited)
+            if message is None and "DataLoader worker" in str(error):
+                message = reading.describe_early_death(self._activity, self.split, str(error).strip(". "))
             if message is None:
                 raise
             raise DataError(message) from error

@@ -76,6 +76,10 @@ class Activity:
         if row is not None:
             row[0] = -1
 
+    def __len__(self) -> int:
+        """Number of workers."""
+        return len(self._table)
+
     def describe(self, worker: int, split: Split) -> str | None:
         """What a worker is doing, for people; None where it waits for work."""
         since, position, *indices = self._table[worker].tolist()
@@ -226,6 +230,22 @@ def describe_failure(workers: Sequence[Any], activity: Activity, split: Split, w
             worker.kill()  # it might heed no other signal, and the program would wait for it at its end
     told = "; ".join(hangs) or "a worker hangs"
     return f"{split.name}: no batch within {waited:.0f} s: {told}, or the disk is too slow"
+
+
+def describe_early_death(activity: Activity, split: Split, cause: str) -> str:
+    """As `describe_failure`, where a worker died before PyTorch gave the processes out: which of them is not known.
+
+    Args:
+        activity: of all workers.
+        split: names utterances.
+        cause: what PyTorch says.
+    """
+    busy = filter(None, (activity.describe(i, split) for i in range(len(activity))))
+    doing = ", or ".join(busy) or "while it waited for work"
+    return (
+        f"{split.name}: a worker died {doing} ({cause}); mend or remove what it read, or read with fewer workers "
+        f"(data.{split.name}.workers)"
+    )
 
 
 def _milliseconds() -> int:

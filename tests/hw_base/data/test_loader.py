@@ -294,6 +294,19 @@ def test_a_hanging_worker_is_reported():
         list(loader(n=1, slow=[0], workers=1, timeout=0.5))
 
 
+def test_a_worker_that_dies_before_all_are_started_is_one_line():
+    """PyTorch's own words, as they came when a worker crashed at its first utterance."""
+    one = loader(workers=2)
+
+    def start():
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Segmentation fault. ")
+
+    with pytest.raises(
+        DataError, match=r"train: a worker died while .*killed by signal: Segmentation fault\); mend or"
+    ):
+        one._in_time(start)
+
+
 def test_workers_survive_the_signals_of_their_group():
     batches = loader(n=40, workers=2)
     list(batches)
