@@ -163,7 +163,8 @@ class _Unpacking:
     def _tar_members_of(self, plain: IO[bytes]) -> Generator[Member, None, None]:
         bounded: Any = _Bounded(plain, self.archive)
         with tarfile.TarFile(fileobj=bounded) as tar:
-            while (member := tar.next()) is not None:
+            # Without a first member, next() of Python 3.10 looks before the beginning of the file.
+            while tar.offset and (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # a million of them would fill the memory
                 if member.issparse():
                     raise DataError(f"{self.archive}: refused, its member {member.name!r} is a sparse file")

@@ -73,6 +73,12 @@ def test_folders_and_modes(tmp_path):
     assert not (out / "d" / "x").stat().st_mode & (stat.S_ISUID | stat.S_ISGID | stat.S_IXUSR)
 
 
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_an_archive_without_members_is_one_line(tmp_path, mode):
+    with pytest.raises(DataError, match=r"empty\.tar: holds no files$"):
+        extract(tar(tmp_path / "empty.tar", [], mode), tmp_path / "out")
+
+
 def test_what_a_killed_process_left_is_replaced(tmp_path):
     left = tmp_path / ".out.unpacking"
     left.mkdir()
