@@ -138,7 +138,11 @@ SHOWS = "nothing of the grader's folders is visible inside"
 ATTACKS = [
     Attack("sleeps for ever", 5, "time", "limit of time", "import time; time.sleep(10**6)", limits="time=1"),
     Attack(
-        "forks without end", 6, "processes", "limit of processes", "while True:\n try: os.fork()\n except OSError: pass"
+        "forks without end",
+        6,
+        "processes",
+        "limit of processes",
+        "while True:\n with contextlib.suppress(OSError): os.fork()",
     ),
     Attack("leaves a daemon (double fork, setsid)", 0, "", "its process namespace ends with it", programs.DAEMON),
     Attack("eats memory", 6, "memory", "limit of memory", "x = bytearray(8 << 30)"),

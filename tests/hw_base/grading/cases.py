@@ -19,7 +19,7 @@ NO_CHECKS = {"silence": 0, "noise": 0, "twins": 0, "fresh": 0, "repeat": 0}
 
 # A student's program that predicts something for every clip.
 HONEST = """
-import json, os, sys
+import contextlib, json, os, sys
 def answer(text):
     names = sorted(n[:-4] for n in os.listdir(sys.argv[1] + "/audio"))
     rows = [{"id": n, "pred_text_argmax": text(n)} for n in names]

@@ -10,10 +10,7 @@ found = []
 def look(text):
     if "{SECRET[:3]}" + "{SECRET[3:]}" in text: found.append(text)
 def read(path):
-    try:
-        look(open(path, errors="replace").read(100000))
-    except OSError:
-        pass
+    with contextlib.suppress(OSError): look(open(path, errors="replace").read(100000))
 """
 
 BY_NAME = (
@@ -34,13 +31,12 @@ BY_PROC = (
 for pid in filter(str.isdigit, os.listdir("/proc")):
     for name in ("environ", "cmdline", "maps", "mountinfo"): read(f"/proc/{pid}/{name}")
     for link in ("cwd", "root", "fd"):
-        try:
+        with contextlib.suppress(OSError):
             for name in os.listdir(f"/proc/{pid}/{link}"):
                 path = f"/proc/{pid}/{link}/{name}"
                 if os.path.isfile(path): read(path)
                 elif os.path.isdir(path + "/transcriptions"):
                     for file in os.listdir(path + "/transcriptions"): read(f"{path}/transcriptions/{file}")
-        except OSError: pass
 answer(lambda n: found[0] if found else "nothing " + n)
 """
 )
@@ -52,7 +48,7 @@ for value in list(os.environ.values()) + sys.argv:
     look(value)
     if os.path.isdir(value):
         for place, folders, files in os.walk(value):
-            folders[:] = [name for name in folders if name not in ("lib", "share", "include")]
+            if "pyvenv.cfg" in files: folders[:] = []; continue  # the interpreter, which may lie below /tmp
             for name in files: read(os.path.join(place, name))
 answer(lambda n: found[0] if found else "nothing " + n)
 """
@@ -62,9 +58,7 @@ OUTSIDE = """
 written = []
 own = ["/sandbox/submission", "/sandbox/template/hw_base", sys.argv[1]]
 for place in ["/etc", "/usr/lib", "/root", "/dev", "/", *own]:
-    try:
-        open(place + "/hw_attack", "w").write("x"); written.append(place)
-    except OSError: pass
+    with contextlib.suppress(OSError): open(place + "/hw_attack", "w").write("x"); written.append(place)
 assert not written, written
 answer(lambda n: "text " + n)
 """
@@ -83,16 +77,14 @@ answer(lambda n: "text " + n)
 KILL = """
 import signal
 for pid in (os.getppid(), 1, -1):
-    try: os.kill(pid, signal.SIGKILL)
-    except OSError: pass
+    with contextlib.suppress(OSError): os.kill(pid, signal.SIGKILL)
 answer(lambda n: "text " + n)
 """
 
 FORGE = """
 for folder in (".", "..", "/sandbox/work", sys.argv[1], sys.argv[1] + "/.."):
     for name in ("report.json", "results.json", "result.json"):
-        try:
+        with contextlib.suppress(OSError):
             path = os.path.join(folder, name)
             open(path, "w").write('{"score": 100, "exit_code": 0, "status": "graded"}'); os.chmod(path, 0o444)
-        except OSError: pass
 """
