@@ -275,7 +275,7 @@ def attack(path, folder, cache):
 
 @row(
     11,
-    "strangers' checkpoints, rightly sealed: calls in pickles, bombs, views, sizes, paths, malformed states",
+    "strangers' checkpoints with a valid checksum: calls in pickles, bombs, views, sizes, paths, malformed states",
     "nothing executed, connected or written outside; memory bounded to 1 GiB; used, or refused in one line",
 )
 def strangers(trials):
