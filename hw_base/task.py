@@ -38,6 +38,7 @@ class BaseTask(ABC):
         default_trainer: registered name.
         model_contract: what the config's model must be a subclass of.
         needs_text: utterances without a transcript are of no use for training and evaluation.
+        origin_step: steps that the weights of ``init_from`` had been trained for, where the task counts them.
     """
 
     config_class: ClassVar[type[Config]] = Config
@@ -49,6 +50,7 @@ class BaseTask(ABC):
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.origin_step = 0
         self.features = build("features", config.features, registry.FEATURES)
         self.text_encoder: BaseTextEncoder = build("text_encoder", config.text_encoder, registry.TEXT_ENCODERS)
 

@@ -40,8 +40,24 @@ class Gain(WaveformAugmentation):
         return x * math.pow(10.0, uniform(self.min_db, self.max_db, generator) / 20.0)
 
 
+class NoiseAugmentation(WaveformAugmentation):
+    """Adds a sound, at a ratio of power that is drawn between two bounds.
+
+    Args:
+        min_snr: least ratio of the waveform's power to the noise's, in dB.
+        max_snr: largest ratio, in dB.
+        p: probability with which a waveform is changed.
+    """
+
+    def __init__(self, min_snr: float, max_snr: float, p: float) -> None:
+        super().__init__(p)
+        check_range(self, "snr", min_snr, max_snr)
+        self.min_snr = min_snr
+        self.max_snr = max_snr
+
+
 @AUGMENTATIONS.register()
-class ColoredNoise(WaveformAugmentation):
+class ColoredNoise(NoiseAugmentation):
     """Gaussian noise with a power spectrum of ``1 / frequency ** exponent`` (Timmer and Koenig, 1995).
 
     Args:
@@ -60,11 +76,8 @@ class ColoredNoise(WaveformAugmentation):
         max_exponent: float = 2.0,
         p: Probability = 0.5,
     ) -> None:
-        super().__init__(p)
-        check_range(self, "snr", min_snr, max_snr)
+        super().__init__(min_snr, max_snr, p)
         check_range(self, "exponent", min_exponent, max_exponent)
-        self.min_snr = min_snr
-        self.max_snr = max_snr
         self.min_exponent = min_exponent
         self.max_exponent = max_exponent
 
@@ -75,7 +88,7 @@ class ColoredNoise(WaveformAugmentation):
 
 
 @AUGMENTATIONS.register()
-class BackgroundNoise(WaveformAugmentation):
+class BackgroundNoise(NoiseAugmentation):
     """A recording from a folder in the background; a random part of it, repeated where it is too short.
 
     Args:
@@ -94,11 +107,8 @@ class BackgroundNoise(WaveformAugmentation):
         max_snr: float = 25.0,
         p: Probability = 0.5,
     ) -> None:
-        super().__init__(p)
-        check_range(self, "snr", min_snr, max_snr)
+        super().__init__(min_snr, max_snr, p)
         self.sounds = SoundFolder(folder, sample_rate, type(self).__name__)
-        self.min_snr = min_snr
-        self.max_snr = max_snr
 
     def apply(self, x: Tensor, generator: torch.Generator) -> Tensor:
         noise = self.sounds.draw(generator)

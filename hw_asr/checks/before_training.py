@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hw_asr.augmentations.waveform import NoiseAugmentation
 from hw_asr.data.items import ItemMaker
 from hw_asr.losses.ctc import CTCLoss
 from hw_base.data.split import Split, item_generator
@@ -139,7 +140,7 @@ def _augmentations(split: Split) -> Iterator[Finding]:
 
 def _noise(maker: ItemMaker, split: Split) -> Iterator[Finding]:
     """How far speech is above the noise that augmentations add to it, at their lowest."""
-    noisy = [one for one in maker.on_waveform if hasattr(one, "min_snr")]
+    noisy = [one for one in maker.on_waveform if isinstance(one, NoiseAugmentation)]
     for augmentation in noisy:
         ratios = []
         for i in range(min(8, len(split))):

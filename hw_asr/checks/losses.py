@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 import torch
+from torch import nn
 
 from hw_base.checks import Candidate, Contract, Outcome, declare, expect
 from hw_base.checks.losses import LOSS, LossInputs
@@ -93,7 +94,8 @@ def check_consistency(candidate: Candidate) -> list[Outcome]:
 
 
 def _takes(target: Any) -> set[str]:
-    return set(inspect.signature(target.forward).parameters) if hasattr(target, "forward") else set()
+    is_network = isinstance(target, type) and issubclass(target, nn.Module)
+    return set(inspect.signature(target.forward).parameters) if is_network else set()
 
 
 declare(

@@ -40,6 +40,20 @@ Item = dict[str, Any]
 MakeItem = Callable[["Record", Any, torch.Generator], Item]
 
 
+class LazyItemMaker:
+    """An item maker that may do without the audio: it is given a function that reads the waveform, not the waveform."""
+
+    def __call__(self, record: Record, read: Callable[[], Tensor], generator: torch.Generator) -> Item:
+        """One item.
+
+        Args:
+            record: of the utterance.
+            read: gives the waveform (S,), float32, at the split's rate; its `DataError` makes the utterance bad.
+            generator: of everything random in this item.
+        """
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Limits:
     """Which records a split keeps; None sets no limit.
@@ -72,7 +86,7 @@ class Split(torch.utils.data.Dataset[Item]):
         name: of the split, for messages: ``train``, ``val``.
         datasets: whose records are joined, in this order.
         make_item: ``(record, waveform (S,), generator) -> item``; a `DataError` it raises makes the utterance bad.
-            Where its attribute ``lazy`` is true it is given a function that reads the waveform, for what may be cached.
+            A `LazyItemMaker` is given a function that reads the waveform, for what may be cached.
         sample_rate: in Hz, what every waveform is resampled to.
         limits: which records are kept.
         seed: of everything random in the items.
@@ -200,8 +214,8 @@ class Split(torch.utils.data.Dataset[Item]):
         return audio.resample(waveform, rate, self.sample_rate)
 
     def _audio(self, index: int) -> Tensor | Callable[[], Tensor]:
-        """The waveform, or, for an item maker that says it is ``lazy``, what reads it."""
-        if getattr(self.make_item, "lazy", False):
+        """The waveform, or, for a `LazyItemMaker`, what reads it."""
+        if isinstance(self.make_item, LazyItemMaker):
             return functools.partial(self.waveform, index)
         return self.waveform(index)
 

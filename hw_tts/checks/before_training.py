@@ -6,10 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hw_base.data.split import Split
+from hw_base.data.split import LazyItemMaker, Split
 from hw_base.doctor.findings import Finding, listed
 from hw_base.nn.layers import length_mask
+from hw_base.task import BaseTask
 from hw_base.training.trainer import BaseTrainer
+from hw_tts.vocoders.loading import BaseVocoder
 
 # Of each of so many speakers so many utterances are compared.
 _SPEAKERS, _EACH, _FEWEST = 8, 8, 4
@@ -17,16 +19,18 @@ _SPEAKERS, _EACH, _FEWEST = 8, 8, 4
 _FAR = 1.0
 
 
-def examine(trainer: BaseTrainer, batch: dict[str, Any], cheap: bool) -> Iterator[Finding]:
-    """Findings on a batch and on the speakers; without `cheap` on the vocoder too."""
+def examine(
+    trainer: BaseTrainer, task: BaseTask, batch: dict[str, Any], vocoder: BaseVocoder | None
+) -> Iterator[Finding]:
+    """Findings on a batch, on the speakers, and on the vocoder of the evaluations, if one is given."""
     yield from _durations(batch)
     yield from _pitch(batch)
     yield from _normalized(trainer, batch)
-    cached = list(_cache(trainer, batch))
+    cached = list(_cache(trainer.loader.split, task, batch))
     yield from cached
-    yield from speakers_belong(trainer.loader.split, trainer.setup.task)
-    if not cheap and all(one.level == "ok" for one in cached):
-        yield from _vocoder(trainer, batch)
+    yield from speakers_belong(trainer.loader.split, task)
+    if vocoder is not None and all(one.level == "ok" for one in cached):
+        yield from _vocoder(vocoder, task, batch, trainer.device)
 
 
 def _durations(batch: Mapping[str, Any]) -> Iterator[Finding]:
@@ -79,16 +83,15 @@ def _normalized(trainer: BaseTrainer, batch: dict[str, Any]) -> Iterator[Finding
             yield Finding("error", f"{name} is not normalized", evidence, causes, advice)
 
 
-def _cache(trainer: BaseTrainer, batch: dict[str, Any], n: int = 2) -> Iterator[Finding]:
+def _cache(split: Split, task: BaseTask, batch: dict[str, Any], n: int = 2) -> Iterator[Finding]:
     """Whether the spectrograms of a batch are those that the features make of its audio today."""
-    split, task = trainer.loader.split, trainer.setup.task
-    if not getattr(split.make_item, "lazy", False):  # nothing is cached
+    if not isinstance(split.make_item, LazyItemMaker):  # nothing is cached
         return
     places = {record.utterance_id: i for i, record in enumerate(split.records)}
     stale, worst = [], 0.0
     rows = zip(batch["utterance_id"], batch["spectrogram"], batch["spectrogram_length"].tolist(), strict=True)
     for name, row, length in list(rows)[:n]:
-        fresh = task.features(split.waveform(places[name]))  # type: ignore[union-attr]
+        fresh = task.features(split.waveform(places[name]))
         difference = float((fresh - row[:, :length]).abs().max()) if fresh.shape[1] == length else float("inf")
         worst = max(worst, difference)
         stale += [name] if difference > 0.05 else []
@@ -149,15 +152,12 @@ def _nearest(voices: Tensor, labels: Tensor) -> Tensor:
     return nearest
 
 
-def _vocoder(trainer: BaseTrainer, batch: dict[str, Any]) -> Iterator[Finding]:
-    """Whether the vocoder of the evaluations gives back the spectrogram that it is given."""
-    vocoder, features = getattr(trainer, "vocoder", None), trainer.setup.task.features  # type: ignore[union-attr]
-    if vocoder is None:
-        return
+def _vocoder(vocoder: BaseVocoder, task: BaseTask, batch: dict[str, Any], device: torch.device) -> Iterator[Finding]:
+    """Whether a vocoder gives back the spectrogram that it is given."""
     n = min(200, int(batch["spectrogram_length"][0]))
     given = batch["spectrogram"][:1, :, :n]
-    waveform = vocoder(given.to(trainer.device))[0].cpu()
-    again = features(waveform)[:, :n]
+    waveform = vocoder(given.to(device))[0].cpu()
+    again = task.features(waveform)[:, :n]
     audible = given[0, :, : again.shape[1]] > given.max() - 7.0  # 60 dB
     far = float((again - given[0, :, : again.shape[1]]).abs()[audible].mean())
     evidence = f"{type(vocoder).__name__}: {far:.2f} away in the logarithm"

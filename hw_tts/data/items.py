@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hw_base.data.dataset import Record
+from hw_base.data.split import LazyItemMaker
 from hw_base.errors import DataError
 from hw_base.registry import suggest
 from hw_tts.alignment.intervals import durations_from_phones
@@ -15,10 +16,11 @@ from hw_tts.features.cache import FeatureCache
 from hw_tts.text.base import BLANK, BaseTextFrontEnd, intersperse
 
 
-class TTSItemMaker:
+class TTSItemMaker(LazyItemMaker):
     """Makes items: tokens, spectrogram, pitch, energy, and durations where the record has an alignment.
 
-    With an alignment the tokens are its symbols, otherwise those of the text.
+    With an alignment the tokens are its symbols, otherwise those of the text. Audio is read only where the cache lacks
+    its features.
 
     Args:
         cache: gives and keeps the features.
@@ -27,8 +29,6 @@ class TTSItemMaker:
         with_waveform: the item has the audio too.
         aligned: durations are given where the record has them.
     """
-
-    lazy = True  # audio is read only where the cache lacks its features
 
     def __init__(
         self,

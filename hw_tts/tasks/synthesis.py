@@ -30,6 +30,7 @@ from hw_tts.models.base import SynthesisModel
 from hw_tts.speakers import table as speaker_table
 from hw_tts.tasks.config import SynthesisConfig
 from hw_tts.text.base import BaseTextFrontEnd
+from hw_tts.trainers.synthesis import SynthesisTrainer
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,7 @@ class SynthesisTask(BaseTask):
     Attributes:
         speakers: names by id, in order of first occurrence in training.
         voices: what was measured of their recordings, see `hw_tts.speakers.table.measure`.
-        origin_step: steps that the weights of ``init_from`` had been trained for: the noise of VITS2's
-            alignment search resumes there.
+        origin_step: see `BaseTask`; the noise of VITS2's alignment search resumes there.
     """
 
     config_class = SynthesisConfig
@@ -71,7 +71,6 @@ class SynthesisTask(BaseTask):
             raise ConfigError(f"text_encoder: synthesis needs a text front end, found {config.text_encoder.type}")
         self.speakers: list[str] = []
         self.voices: dict[str, Tensor] = {}
-        self.origin_step = 0
         self._known: list[str] = []  # of the speakers, those that `init_from` has
         self.cache = FeatureCache(None, self.features)
         self._ids: dict[str, int] = {}
@@ -125,11 +124,9 @@ class SynthesisTask(BaseTask):
     def _refuse_others(self, origin: dict[str, Any]) -> None:
         """Raise ConfigError, with every difference, where the weights of ``init_from`` mean other symbols or frames."""
         trained = build("features", Component.model_validate(origin["features"]), FEATURES)
-        there = {key: getattr(trained, key, None) for key in _CONSTANTS}
-        constants = self.features.constants()
-        here = {key: constants[key] for key in _CONSTANTS}
+        there, here = trained.constants(), self.features.constants()
         problems = [
-            f"features: {key} is {there[key]} there, {here[key]} here" for key in here if there[key] != here[key]
+            f"features: {key} is {there[key]} there, {here[key]} here" for key in _CONSTANTS if there[key] != here[key]
         ]
         kinds = [Component.model_validate(origin["text_encoder"]).type, self.config.text_encoder.type]
         if kinds[0] != kinds[1]:
@@ -212,7 +209,8 @@ class SynthesisTask(BaseTask):
     def examine(self, trainer: Any, batch: dict[str, Any], cheap: bool) -> Iterable[Finding]:
         from hw_tts.checks.before_training import examine
 
-        return examine(trainer, batch, cheap)
+        speaks = isinstance(trainer, SynthesisTrainer) and not cheap
+        return examine(trainer, self, batch, trainer.vocoder if speaks else None)
 
     def state_dict(self) -> dict[str, Any]:
         return {"speakers": list(self.speakers), "voices": dict(self.voices), "origin_step": self.origin_step}

@@ -14,7 +14,7 @@ from hw_base.watch.diagnosis import Watcher
 from hw_base.watch.run import OneLoss
 from hw_tts.losses.adversarial import AdversarialLoss
 from hw_tts.losses.vits2 import DurationAdversarialLoss
-from hw_tts.models.vits2.filter_bank import FilterBank
+from hw_tts.models.vits2.decoder import MultiBandDecoder
 from hw_tts.trainers.synthesis import SynthesisTrainer
 from hw_tts.watchers import Adversaries
 
@@ -45,14 +45,15 @@ class VITS2Trainer(SynthesisTrainer):
 
     def __init__(self, setup: TrainerParts) -> None:
         super().__init__(setup)
-        self._origin_step: int = getattr(setup.task, "origin_step", 0)
+        self._origin_step = setup.task.origin_step if setup.task is not None else 0
         self._adversarial: AdversarialLoss | None = setup.losses.get("adversarial")  # type: ignore[assignment]
         self._adversarial_duration: DurationAdversarialLoss | None = setup.losses.get(  # type: ignore[assignment]
             "adversarial_duration"
         )
         if "feature_matching" in setup.losses and self._adversarial is None:
             raise ConfigError("losses.feature_matching: needs losses.adversarial, whose discriminator it looks into")
-        self._bank: FilterBank | None = getattr(self.model.generator.dec, "filter_bank", None)  # type: ignore[union-attr]
+        decoder = self.model.generator.dec
+        self._bank = decoder.filter_bank if isinstance(decoder, MultiBandDecoder) else None
         if "subband_stft" in setup.losses and self._bank is None:
             raise ConfigError(
                 "losses.subband_stft: only the decoder multi_band_istft has sub-bands; leave the loss out"

@@ -8,7 +8,7 @@ import torch
 
 from hw_base.config.resolve import resolve
 from hw_base.runs.experiment import Experiment
-from hw_tts.checks.before_training import examine, speakers_belong
+from hw_tts.checks.before_training import speakers_belong
 from hw_tts.features.acoustic import TTSFeatures
 from hw_tts.vocoders.griffin_lim import GriffinLim
 from tests.faults_of_training.faults import SPEAKERS
@@ -20,7 +20,9 @@ def trainer():
 
 
 def errors(trainer, cheap=False):
-    return [one.what for one in examine(trainer, trainer.loader.sample(4), cheap) if one.level != "ok"]
+    return [
+        one.what for one in trainer.setup.task.examine(trainer, trainer.loader.sample(4), cheap) if one.level != "ok"
+    ]
 
 
 def test_a_good_run_has_no_finding_and_is_left_as_it_was(trainer):
