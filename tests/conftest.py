@@ -1,5 +1,6 @@
 """Shared by all tests: one thread a process, a small spoken corpus made once, and the folder of real recordings."""
 
+import contextlib
 import logging
 import os
 from pathlib import Path
@@ -20,16 +21,25 @@ SHARED = ROOT.parent / "shared"
 _LOGGERS = (None, "hw_base", "hw_asr", "hw_tts")
 
 
-@pytest.fixture(autouse=True)
-def _logging_left_as_found():
-    """The entry points set up logging for a whole process; a test must not change what the next one sees."""
+@contextlib.contextmanager
+def logging_left_as_found():
+    """The entry points set up logging for a whole process; afterwards levels and handlers are those before."""
     root = logging.getLogger()
     levels, handlers = {name: logging.getLogger(name).level for name in _LOGGERS}, list(root.handlers)
-    yield
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
-    for handler in [h for h in root.handlers if h not in handlers]:
-        root.removeHandler(handler)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        for handler in [h for h in root.handlers if h not in handlers]:
+            root.removeHandler(handler)
+
+
+@pytest.fixture(autouse=True)
+def _logging_left_as_found():
+    """A test must not change what the next one sees."""
+    with logging_left_as_found():
+        yield
 
 
 @pytest.fixture
