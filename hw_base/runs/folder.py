@@ -161,7 +161,7 @@ class RunFolder:
         write_json(self.path / "config.json", config, option="--run-dir")
         if not (self.path / "machine.json").exists():  # a resumed run keeps what it began with
             write_json(self.path / "machine.json", _machine(device), option="--run-dir")
-        commit = _git_commit()
+        commit = git_commit()
         if commit:
             with contextlib.suppress(OSError):  # the disk is full, which the first checkpoint will say
                 (self.path / "git_commit.txt").write_text(commit + "\n", encoding="utf-8")
@@ -192,7 +192,8 @@ def _machine(device: torch.device) -> dict[str, Any]:
     return found
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
+    """The commit of the code, with a note where files were changed since; None without git or a repository."""
     here = Path(__file__).resolve().parent
     try:
         commit = subprocess.run(

@@ -9,14 +9,13 @@ import logging
 import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from tests.conftest import ROOT
+from hw_base.runs.folder import git_commit
 from tests.faults import rows  # noqa: F401 - declares the rows
 from tests.faults.table import ROWS, Outcome, in_markdown, in_words, perform, restore, save
 
@@ -65,12 +64,6 @@ def perform_all(numbers: list[int], whole: bool, jobs: int, done, say) -> dict[i
     return outcomes
 
 
-def revision() -> str:
-    """Of the code: results of another one do not count."""
-    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return found.stdout.strip()
-
-
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", metavar="N", help="only these")
@@ -82,7 +75,8 @@ def main(argv=None) -> int:
     unknown = [number for number in numbers if number not in ROWS]
     if unknown:
         parser.error(f"no row {unknown[0]}; there are {', '.join(map(str, sorted(ROWS)))}")
-    about = {"revision": revision(), "whole": not arguments.quick}
+    # Results of other code do not count.
+    about = {"revision": git_commit(), "whole": not arguments.quick}
     before = restore(arguments.output, complete=False, **about)
     before = {number: outcome for number, outcome in before.items() if number in numbers}
     if before:
