@@ -42,8 +42,8 @@ def play(title: str, seconds: float = SECONDS, data: Path = SHARED / "data") -> 
         data: the folder with corpora.
 
     Returns:
-        dict: ``name``, ``steps`` trained, ``said``, and ``note``: how the run differs from the config, or why there is
-        none.
+        dict: ``name``, ``steps`` trained, ``said``, also the error that ended the run if one did, and ``note``: how the
+        run differs from the config, or why there is none.
     """
     name, _, end = title.partition(" ")
     raw = config_files.read(ROOT / name)
@@ -62,9 +62,8 @@ def play(title: str, seconds: float = SECONDS, data: Path = SHARED / "data") -> 
             )
 
     said = run(raw, change=shorten)
-    for one in said:
-        if one.by in ("config", "end"):
-            return {"name": title, "steps": 0, "said": [], "note": f"not run: {one.sentence}"}
+    if not trainers:  # it could not be built, for example because a corpus is not there
+        return {"name": title, "steps": 0, "said": [], "note": f"not run: {said[-1].sentence}"}
     steps = trainers[0].step
     return {"name": title, "steps": steps, "said": [f"{o.by}: {o.name} (step {o.step})" for o in said], "note": note}
 

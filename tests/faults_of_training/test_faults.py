@@ -7,8 +7,9 @@ import pytest
 from hw_asr.data.items import ItemMaker
 from hw_asr.trainer import CTCTrainer
 from tests.conftest import ROOT
+from tests.faults_of_training import shipped
 from tests.faults_of_training.__main__ import is_right, play
-from tests.faults_of_training.faults import FAULTS, HEALTHY, LR, _blank_elsewhere, _nan_now_and_then, around
+from tests.faults_of_training.faults import FAULTS, HEALTHY, LR, SCHEDULER, _blank_elsewhere, _nan_now_and_then, around
 from tests.faults_of_training.play import RECOGNITION, changed, run
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
@@ -52,6 +53,24 @@ def test_a_quick_fault_is_named_rightly(fault):
 def test_a_rate_a_hundred_times_too_high_is_named():
     config = changed(RECOGNITION, trainer__max_steps=10, trainer__log_every=2, **{LR: 0.3})
     assert "lr_too_high" in [one.name for one in run(config)]
+
+
+def shipped_with(lr, folder):
+    config = changed(RECOGNITION, trainer__max_bad_steps=2, trainer__preflight=False, **{LR: lr, SCHEDULER: None})
+    (folder / "config.json").write_text(json.dumps(config))
+    return shipped.play(str(folder / "config.json"))
+
+
+def test_a_shipped_config_that_diverges_is_an_alarm(tmp_path):
+    row = shipped_with(1e30, tmp_path)
+    assert row["steps"] > 0
+    assert any(one.startswith("end: DivergedError") for one in row["said"])
+
+
+def test_a_shipped_config_that_cannot_be_built_is_not_run(tmp_path):
+    row = shipped_with(-1.0, tmp_path)
+    assert (row["steps"], row["said"]) == (0, [])
+    assert row["note"].startswith("not run: ")
 
 
 @pytest.mark.slow
