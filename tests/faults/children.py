@@ -78,20 +78,6 @@ class Child:
         """What it has printed so far."""
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
 
-    def wait_for(self, words: str, seconds: float = 60.0) -> None:
-        """Wait until it has printed these words.
-
-        Raises:
-            TimeoutError: it does not print them.
-        """
-        deadline = time.monotonic() + seconds
-        while words not in self.said():
-            if time.monotonic() > deadline:
-                self.send(signal.SIGKILL, whole_group=True)
-                os.waitpid(self.pid, 0)
-                raise TimeoutError(f"{words!r} was not printed within {seconds:.0f} s: {self.said()[-500:]}")
-            time.sleep(0.005)
-
 
 def in_child(work: Callable[[], Any], folder: Path, seconds: float = 120.0) -> Ended:
     """Let a child do the work and wait for its end; what it prints is kept in the folder meanwhile."""

@@ -63,7 +63,10 @@ def passes(tests: list[str], folder: Path) -> bool:
     status = None
     while status is None and time.monotonic() < deadline:
         done, found = os.waitpid(pid, os.WNOHANG)
-        status = found if done else time.sleep(0.05)
+        if done:
+            status = found
+        else:
+            time.sleep(0.05)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
     if status is None:  # it waits for ever

@@ -45,12 +45,10 @@ def fuzz(trials, test, strategies, count):
         seen += 1
         test.hypothesis.inner_test(**drawn)
 
-    before = len(trials.outcome.misses)
     with trials.trial(test.__name__):
         settings(test_fuzz.QUICK, max_examples=count)(given(**strategies)(counted))()
     trials.outcome.trials += seen - 1
     trials.outcome.survived += seen - 1  # the last example is the one that failed, if one did
-    assert len(trials.outcome.misses) - before <= 1
 
 
 @row(

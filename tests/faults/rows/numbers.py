@@ -1,4 +1,4 @@
-"""Numbers that are not finite, anywhere on the way from the audio to the weights; and runs that must repeat."""
+"""Numbers that are not finite, anywhere on the way from the audio to the weights."""
 
 import copy
 import itertools

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import torch
 from torch import nn
@@ -39,12 +38,12 @@ def without_chance(*_):
     nn.Dropout.forward = lambda self, x: x
 
 
-def losses(folder, split="train"):
+def losses(folder):
     """Of every step: the losses by name; a norm of gradients is no loss."""
     shown = ("lr", "epoch", "skipped_updates", "step", "split")
     found = {}
     for one in runs.rows(folder):
-        if one["split"] == split and "epoch" in one:
+        if one["split"] == "train" and "epoch" in one:
             found[one["step"]] = {k: v for k, v in one.items() if k not in shown and not k.endswith("grad_norm")}
     return found
 
@@ -124,11 +123,9 @@ def torchrun_restarts(trials):
         sets = ["trainer.eval_every=2", "trainer.log_every=1", "trainer.max_steps=5"]
         command += runs.arguments("ds2", folder / "run", *sets, resume=True)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        started = time.monotonic()
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stderr[-1500:]
         assert re.search(r"resumed from .*checkpoint-00000002\.pth, step 2", done.stderr), done.stderr[-1500:]
-        assert time.monotonic() - started < 240
         runs.well(*runs.train_two("ds2", folder / "whole", *sets))
         runs.equal(folder / "run", folder / "whole")
 

@@ -120,8 +120,8 @@ def tensors(state):
         "no numbers": torch.zeros(0),
         "64 dimensions": torch.zeros([1] * 64),
     }
-    for number, (name, tensor) in enumerate(bad.items()):
-        yield f"a tensor: {name}", placed(state, tensor, 3 * number)
+    for name, tensor in bad.items():
+        yield f"a tensor: {name}", placed(state, tensor, 0)
 
 
 def containers(state):

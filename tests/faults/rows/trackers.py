@@ -88,6 +88,4 @@ def trackers(trials):
             assert time.monotonic() - started < 5
             steps = [one["step"] for one in read_rows(folder / "metrics.jsonl") if one["split"] == "train"]
             assert steps == list(range(1, STEPS + 1))
-    trials.tests(
-        "tests/hw_base/test_upload.py", "tests/hw_base/writers/test_multi.py", "tests/hw_base/writers/test_multi.py"
-    )
+    trials.tests("tests/hw_base/test_upload.py", "tests/hw_base/writers/test_multi.py")
