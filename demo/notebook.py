@@ -169,7 +169,8 @@ def synthesizer(root: Path, work: Path) -> str:
     found = os.environ.get("HW_TTS_CHECKPOINT") or newest(root, "fastspeech2")
     if found:
         return str(found)
-    run(f"python train.py -c {root}/configs/fastspeech2.json --set trainer.max_steps=200 --run-dir {work}/fastspeech2")
+    config = shlex.quote(f"{root}/configs/fastspeech2.json")
+    run(f"python train.py -c {config} --set trainer.max_steps=200 --run-dir {work}/fastspeech2")
     return f"{work}/fastspeech2/model_best.pth"
 
 

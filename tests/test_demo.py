@@ -41,6 +41,11 @@ def test_a_stored_notebook_shows_what_it_does_and_nothing_of_a_machine(path):
     assert sum(bool(cell["outputs"]) for cell in cells) > len(cells) // 2
 
 
+def test_all_notebooks_find_the_project_by_the_same_cell():
+    (cell,) = {"".join(code_of(path)[1]["source"]) for path in NOTEBOOKS}
+    assert cell.startswith("def project():")
+
+
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     """An empty folder, and notebooks with small settings."""
@@ -49,7 +54,10 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("HW_STEPS", "2")
-    monkeypatch.setenv("HW_CHECKPOINT", str(FIRST_EDITION / "ds2" / "checkpoint-00000008.pth"))
+    drive = tmp_path / "my drive"  # as in Colab
+    drive.mkdir()
+    shutil.copy(FIRST_EDITION / "ds2" / "checkpoint-00000008.pth", drive)
+    monkeypatch.setenv("HW_CHECKPOINT", str(drive / "checkpoint-00000008.pth"))
     return tmp_path
 
 
