@@ -6,8 +6,8 @@ READY := $(VENV)/.ready
 NOW := $(shell date +%Y%m%d-%H%M%S)
 RUN := saved/ds2/demo-$(NOW)
 TTS_RUN := saved/fastspeech2/demo-$(NOW)
-# Measures how well the speech is understood; the newest one that `make demo` left.
-RECOGNIZER ?= $(lastword $(sort $(wildcard saved/ds2/*/model_best.pth)))
+# Measures how well the speech is understood; the one that `make demo` left last.
+RECOGNIZER ?= $(wildcard saved/ds2/demo/model_best.pth)
 CER = --set 'metrics.cer={"type": "SynthesisCER", "args": {"recognizer": "$(RECOGNIZER)"}}'
 
 .DEFAULT_GOAL := help
