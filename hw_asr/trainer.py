@@ -99,6 +99,8 @@ class CTCTrainer(BaseTrainer):
 
     @torch.no_grad()
     def compare(self, batch: dict[str, Any]) -> list[str]:
+        if not self.setup.decoders:
+            return []
         self.model.eval()
         batch = self.to_device(dict(batch))
         batch.update(self.networks["model"](**batch))
@@ -145,10 +147,10 @@ class CTCTrainer(BaseTrainer):
         """Give the writers a table of predictions, and once a run the audio and spectrogram of each example."""
         if not shown or not distributed.is_main():
             return
-        for example in self._shown[:_ON_CONSOLE]:
-            prediction, fraction = next(iter(example["predictions"].values())), example["blank_fraction"]
+        for example in shown[:_ON_CONSOLE]:
             log.info("  %s: %r", example["id"], example["text"])
-            log.info("  recognized, blanks in %.0f %% of the frames: %r", 100 * fraction, prediction)
+            prediction = next(iter(example["predictions"].values()), None)  # a training needs no decoder
+            log.info("  recognized, blanks in %.0f %% of the frames: %r", 100 * example["blank_fraction"], prediction)
         rows = []
         for example in shown:
             for decoder, text in example["predictions"].items():

@@ -113,6 +113,16 @@ def test_without_augmentations_there_is_nothing_to_compare(tmp_path):
     assert not shown(run(tmp_path / "plain", "augmentations=[]"))
 
 
+def test_a_training_without_decoders_is_evaluated_by_its_loss(tmp_path):
+    """And the examples are shown without predictions."""
+    folder = run(tmp_path / "run", "decoders={}", "metrics={}", "trainer.monitor=min val/loss", "trainer.max_steps=2")
+    rows = [row for row in read_rows(folder / "metrics.jsonl") if row["split"] == "val"]
+    assert any("loss" in row for row in rows)
+    assert any("spectrogram" in str(row.get("image")) for row in rows)
+    assert not tables_of(rows, "predictions")
+    assert not tables_of(rows, "confusions")
+
+
 def tables_of(rows, name):
     return {row["step"]: row["rows"] for row in rows if row.get("table") == name}
 
