@@ -59,20 +59,21 @@ class Confusions:
         return [(a, b, count, count / targets[a]) for (a, b), count in errors[:most]]
 
     def matrix(self, most: int = MOST_LETTERS) -> tuple[Tensor, list[str], list[str]]:
-        """Shares of what became of each target letter.
+        """What became of each target letter, in fractions.
 
         Args:
             most: letters to show, the most frequent ones of both sides.
 
         Returns:
-            tuple: the fractions (R, C), each row of which sums to 1 unless letters are left out; the target letters of
-            the rows, what is inserted last; the predicted letters of the columns, what is deleted last.
+            tuple: the fractions (R, C), each row of which sums to 1 unless letters are left out, or to 0 where the
+            targets lack its letter; the target letters of the rows, what is inserted last; the predicted letters of
+            the columns, what is deleted last.
         """
         seen: Counter[str] = Counter()
         for (target, prediction), count in self.counts.items():
             seen[target] += count
             seen[prediction] += count
-        letters = sorted(letter for letter, _ in seen.most_common(most + 1) if letter != NOTHING)[:most]
+        letters = sorted([letter for letter, _ in seen.most_common() if letter != NOTHING][:most])
         names = [*letters, NOTHING]
         rows = [[self.counts[target, prediction] for prediction in names] for target in names]
         totals = [sum(n for (target, _), n in self.counts.items() if target == name) for name in names]

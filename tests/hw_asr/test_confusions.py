@@ -42,6 +42,12 @@ def test_the_matrix_has_the_share_of_each_target_and_the_rare_letters_are_left_o
     assert confusions.matrix(1)[1] == ["a", NOTHING]
 
 
+def test_the_matrix_keeps_the_most_frequent_letters_also_where_all_is_right():
+    confusions = Confusions()
+    confusions.update(["abb"], ["abb"])
+    assert confusions.matrix(1)[1] == ["b", NOTHING]
+
+
 def test_gathering_starts_anew():
     confusions = Confusions()
     confusions.update(["a"], ["b"])
