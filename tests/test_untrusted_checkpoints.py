@@ -22,7 +22,7 @@ from hw_base import checkpoint, demo, trained
 from hw_base.demos import Limits
 from hw_base.doctor import __main__ as doctor
 from hw_base.errors import CheckpointError, ConfigError
-from hw_tts import synthesize
+from hw_tts import show_alignments, synthesize
 from hw_tts.metrics.transcripts import SynthesisCER
 from hw_tts.vocoders.loading import open_vocoder
 from tests.conftest import ROOT
@@ -116,6 +116,12 @@ def run_train_lm(path, tmp_path, wav):
     assert train_lm.main([*arguments, "-o", str(tmp_path / "new.arpa")]) == 0
 
 
+def run_show_alignments(path, tmp_path, wav):
+    pytest.importorskip("matplotlib", reason="pictures are drawn with matplotlib")
+    arguments = ["-r", path, "-d", "cpu", "--limit", "1", "--set", "data.val.datasets.0.args.n_utterances=2"]
+    assert show_alignments.main([*arguments, "-o", str(tmp_path / "pictures")]) == 0
+
+
 def run_demo(path, tmp_path, wav):
     pytest.importorskip("gradio", reason="gradio is an extra")
     demo.build([path], "cpu", Limits(5.0, 100))
@@ -138,6 +144,7 @@ SYNTHESIS = {
     "hw_tts.synthesize": lambda path, tmp_path, wav: synthesize.main(
         ["-r", path, "-d", "cpu", "--text", "we see", "-o", str(tmp_path / "speech")]
     ),
+    "hw_tts.show_alignments": run_show_alignments,
 }
 
 
