@@ -65,7 +65,8 @@ def _of_data(arguments: argparse.Namespace) -> int:
             continue
         features = task.cache.get(record, functools.partial(split.waveform, index))
         title = f"{record.utterance_id}: {record.text or ''}"
-        image = speech_image([Panel(title, features["spectrogram"], phones, features.get("pitch"))], seconds)
+        pitch = features["pitch"] * features["voiced"]  # without the lines over unvoiced stretches
+        image = speech_image([Panel(title, features["spectrogram"], phones, pitch)], seconds)
         _write(Path(arguments.output) / outputs.file_name(record.utterance_id, ".png"), image)
         drawn += 1
         if drawn == arguments.limit:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hw_tts import show_alignments
+from hw_tts.evaluation import pictures
 from tests.conftest import ROOT
 
 pytest.importorskip("matplotlib", reason="pictures are drawn with matplotlib")
@@ -23,6 +24,21 @@ def test_the_program_draws_the_training_split(tmp_path, capsys):
     assert show_alignments.main(["-c", config, "--limit", "1", "-o", str(tmp_path / "out"), "--set", size]) == 0
     assert len(list((tmp_path / "out").glob("*.png"))) == 1
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_pitch_is_drawn_where_the_recording_is_voiced(tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(panels, seconds):
+        drawn.extend(panels)
+        return pictures.speech_image(panels, seconds)
+
+    monkeypatch.setattr(show_alignments, "speech_image", draw)
+    size = "data.train.datasets.0.args.n_utterances=2"
+    config = str(ROOT / "configs" / "tiny" / "fastspeech2.json")
+    assert show_alignments.main(["-c", config, "--limit", "1", "-o", str(tmp_path / "out"), "--set", size]) == 0
+    (panel,) = drawn
+    assert 0.2 < float((panel.pitch > 0).float().mean()) < 0.95
 
 
 @pytest.mark.parametrize("kind", ["fastspeech2", "vits2"])
