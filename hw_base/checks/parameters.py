@@ -1,5 +1,7 @@
 """What the parameters of every model keep to."""
 
+from torch import nn
+
 from hw_base.checks.contract import expect
 from hw_base.nn.model import BaseModel
 
@@ -18,7 +20,7 @@ def check_groups(model: BaseModel) -> None:
     expect(not lost, "every parameter in a group", f"{', '.join(lost[:5])} in none")
 
 
-def without_gradient(model: BaseModel) -> list[str]:
+def without_gradient(model: nn.Module) -> list[str]:
     """Names of trainable parameters that have no gradient, or one that is zero everywhere."""
     return [
         name
