@@ -204,13 +204,10 @@ def alignment_image(
         MissingPackageError: matplotlib is not installed.
     """
     L = len(symbols)
-    if (
-        weights.ndim != 2
-        or weights.shape[1] != L
-        or not weights.numel()
-        or (durations is not None and len(durations) != L)
-    ):
+    if weights.ndim != 2 or weights.shape[1] != L or not weights.numel():
         raise ValueError(f"{L} symbols, but weights {tuple(weights.shape)}")
+    if durations is not None and len(durations) != L:
+        raise ValueError(f"{L} symbols, but {len(durations)} durations")
     shown = max(weights.shape[0], int(durations.sum()) if durations is not None else 0) * seconds_per_frame
     width = min(_WIDEST, max(_NARROWEST, 1.0 + 2.2 * shown))
     figure = figure_of(width, min(_HIGHEST, max(_LOWEST, 1.2 + _INCHES_PER_SYMBOL * L)))

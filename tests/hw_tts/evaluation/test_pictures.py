@@ -50,8 +50,10 @@ def test_the_alignment_rises_from_the_first_symbol_at_the_bottom_left():
     rows, columns = np.nonzero((np.abs(picture - (8, 48, 107)) <= 3).all(-1))  # the darkest of the blues
     left, right = columns < np.median(columns), columns > np.median(columns)
     assert rows[left].mean() > rows[right].mean() + 20  # rows of a picture count from the top
-    with pytest.raises(ValueError, match="3 symbols"):
+    with pytest.raises(ValueError, match=r"3 symbols, but weights \(40, 2\)"):
         alignment_image(["a", "b", "c"], weights, 0.01)
+    with pytest.raises(ValueError, match="2 symbols, but 3 durations"):
+        alignment_image(["a", "b"], weights, 0.01, torch.tensor([20, 10, 10]))
 
 
 def test_a_learned_alignment_is_taken_from_its_scores_without_the_padding():
