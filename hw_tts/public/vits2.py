@@ -139,7 +139,8 @@ def export(state: Mapping[str, Any], folder: Path, source: Path | None = None) -
         ConfigError: its config is not accepted, or the folder cannot be written.
     """
     if state["config"].get("model", {}).get("type") != "VITS2":
-        raise CheckpointError("only a checkpoint of VITS2 can be exported")
+        found = state["config"].get("model", {}).get("type")
+        raise CheckpointError(f"{source or folder}: only a checkpoint of VITS2 can be exported, found one of {found}")
     config = resolve(state["config"], checkpoint=source)
     try:
         folder.mkdir(parents=True, exist_ok=True)
