@@ -45,16 +45,11 @@ def test_blanks_alone_are_normal_at_first_and_later_named():
 
 
 def test_a_letter_where_blanks_belong_is_named_and_spelled():
-    said = [one for i in range(9) for one in watcher_at(i)]
+    same = watcher()
+    steps = [Seen(10 * i + 10, 10**4, {}, {}, saying(3), (), {"model": ADAM}) for i in range(9)]
+    said = [one for seen in steps for one in same.look(seen)]
     assert "'c'" in said[-1].sentence
     assert {one.name for one in said} == {"one_symbol"}
-
-
-SAME = watcher()
-
-
-def watcher_at(i):
-    return list(SAME.look(Seen(10 * i + 10, 10**4, {}, {}, saying(3), (), {"model": ADAM})))
 
 
 def test_a_second_softmax_keeps_posteriors_flat():
