@@ -97,7 +97,7 @@ class SynthesisModel(BaseModel):
             source_id (Tensor): who speaks, (B,), int64.
             target_id (Tensor): who shall speak, (B,), int64.
             noise: standard deviation of the latent, as a fraction of the posterior's.
-            target_embedding (Tensor): of `mix_speakers`, instead of ``target_id``.
+            target_embedding (Tensor): (B, G), or (1, G) of `mix_speakers`, instead of ``target_id``.
 
         Returns:
             dict: ``waveform`` (B, S), ``waveform_length`` (B,).
