@@ -23,12 +23,14 @@ class TTSReport(TaskReport):
     def sections(self, runs: Sequence[Run], page: Page) -> list[Section]:
         """Figures of the tests, comparisons, speakers, stages of training, what ``test.py`` synthesized."""
         systems = [system for run in runs for system in measured.systems_of(run)]
+        unmeasured = [run for run in runs if run.outputs and all(system.run is not run for system in systems)]
         return [
             _figures(runs, page.say),
             measured.comparisons(systems, page.say),
             _speakers(runs, page.say),
             _stages(runs, page),
-            *(_ranked(systems, page) if systems else [_tested(runs, page)]),
+            *(_ranked(systems, page) if systems else []),
+            *([_tested(unmeasured, page)] if unmeasured or not systems else []),
         ]
 
 
