@@ -47,14 +47,14 @@ def examine(
     except HwError as error:
         yield Finding("error", "no batch can be made", str(error), ["see above"], "mend the data")
         return
-    yield from model.features(batch, TRAIN_SPLIT)
-    if not model.finite(batch):  # all that follows would be about that
+    if not (yield from model.features(batch, TRAIN_SPLIT)):
         return
-    yield from model.first_losses(trainer, batch)
+    finite = yield from model.first_losses(trainer, batch)
     yield from surroundings.memory(trainer, batch)
     yield from task.examine(trainer, batch, cheap=False)
-    yield from model.lr_range(trainer, batch)
-    yield from model.learns(trainer, batch)
+    if finite:
+        yield from model.lr_range(trainer, batch)
+        yield from model.learns(trainer, batch)
 
 
 def preflight(trainer: BaseTrainer) -> list[Finding]:
@@ -62,16 +62,7 @@ def preflight(trainer: BaseTrainer) -> list[Finding]:
     findings: list[Finding] = []
     try:
         with trainer.without_trace():
-            splits = {name: loader.split for name, loader in trainer.setup.loaders.items()}
-            findings += data.apart(splits, TRAIN_SPLIT)
-            findings += data.decodes(splits[TRAIN_SPLIT], name_unreadable=False)
-            findings += data.transcripts_belong(splits[TRAIN_SPLIT])
-            batch = trainer.loader.sample(_N_TRIED)
-            findings += model.features(batch, TRAIN_SPLIT)
-            if model.finite(batch):  # otherwise all that follows would be about that
-                findings += model.first_losses(trainer, batch)
-            if model.finite(batch) and trainer.setup.task is not None:
-                findings += trainer.setup.task.examine(trainer, batch, cheap=True)
+            findings.extend(_cheap(trainer))
     except Exception as error:  # training fails likewise, and names step and utterances
         log.debug("preflight ended early: %s: %s", type(error).__name__, error)
     for finding in findings:
@@ -80,3 +71,15 @@ def preflight(trainer: BaseTrainer) -> list[Finding]:
             log.log(level, "preflight: %s", "\n".join(finding.lines()))
     trainer.watch.note(trainer.step, [finding.diagnosis() for finding in findings if finding.level != "ok"])
     return findings
+
+
+def _cheap(trainer: BaseTrainer) -> Iterator[Finding]:
+    splits = {name: loader.split for name, loader in trainer.setup.loaders.items()}
+    yield from data.apart(splits, TRAIN_SPLIT)
+    yield from data.decodes(splits[TRAIN_SPLIT], name_unreadable=False)
+    yield from data.transcripts_belong(splits[TRAIN_SPLIT])
+    batch = trainer.loader.sample(_N_TRIED)
+    if (yield from model.features(batch, TRAIN_SPLIT)):
+        yield from model.first_losses(trainer, batch)
+        if trainer.setup.task is not None:
+            yield from trainer.setup.task.examine(trainer, batch, cheap=True)

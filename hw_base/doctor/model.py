@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import torch
@@ -19,15 +19,18 @@ from hw_base.watch import origin
 
 # Large models get fewer updates.
 _SECONDS = 20.0
-_NOT_FINITE = "features are not finite"
 _PASSES = 4  # layers that are skipped at random run in one of them
 
 
-def features(batch: dict[str, Any], where: str) -> Iterator[Finding]:
-    """Whether features are finite and of a sane size."""
+def features(batch: dict[str, Any], where: str) -> Generator[Finding, None, bool]:
+    """Whether features are finite and of a sane size.
+
+    Returns:
+        Whether they are finite: otherwise every examination of the model would be about that.
+    """
     x, length = batch.get("spectrogram"), batch.get("spectrogram_length")
     if not isinstance(x, Tensor) or not isinstance(length, Tensor):
-        return
+        return True
     valid = torch.cat([row[:, :n].flatten() for row, n in zip(x, length.tolist(), strict=True)]).float()
     bad = [
         name
@@ -36,8 +39,8 @@ def features(batch: dict[str, Any], where: str) -> Iterator[Finding]:
     ]
     if bad:
         causes = ["an augmentation divides by zero", "the logarithm of zero", "NaN samples"]
-        yield Finding("error", f"{where}: {_NOT_FINITE}", listed(bad), causes, "try without augmentations")
-        return
+        yield Finding("error", f"{where}: features are not finite", listed(bad), causes, "try without augmentations")
+        return False
     mean, deviation = float(valid.mean()), float(valid.std())
     evidence = f"mean {mean:.3g}, deviation {deviation:.3g}"
     if not (abs(mean) < 15 and 1e-2 < deviation < 15):
@@ -49,15 +52,15 @@ def features(batch: dict[str, Any], where: str) -> Iterator[Finding]:
         yield Finding("error", f"{where}: features are out of range", evidence, causes, "look at features.args")
     else:
         yield Finding("ok", f"{where}: features are finite", evidence)
+    return True
 
 
-def finite(batch: dict[str, Any]) -> bool:
-    """Whether the valid part of the features is."""
-    return all(one.what.rpartition(": ")[2] != _NOT_FINITE for one in features(batch, ""))
+def first_losses(trainer: BaseTrainer, batch: dict[str, Any]) -> Generator[Finding, None, bool]:
+    """Whether losses are finite and their gradients reach every parameter that is trained.
 
-
-def first_losses(trainer: BaseTrainer, batch: dict[str, Any]) -> Iterator[Finding]:
-    """Whether losses are finite and their gradients reach every parameter that is trained."""
+    Returns:
+        Whether they are finite: otherwise no update of the model says anything.
+    """
     missing: set[str] = set()
     values: dict[str, float] = {}
     with trainer.without_trace():
@@ -79,7 +82,8 @@ def first_losses(trainer: BaseTrainer, batch: dict[str, Any]) -> Iterator[Findin
             if not missing:
                 break
     shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-    if any(not math.isfinite(value) for value in values.values()):
+    finite = all(map(math.isfinite, values.values()))
+    if not finite:
         yield _not_finite(trainer, batch, values, shown)
     else:
         yield Finding("ok", "the first losses are finite", shown)
@@ -90,6 +94,7 @@ def first_losses(trainer: BaseTrainer, batch: dict[str, Any]) -> Iterator[Findin
         yield Finding("error", "parameters without a gradient", evidence, causes, advice)
     else:
         yield Finding("ok", "a gradient reaches every parameter that is trained")
+    return finite
 
 
 def _not_finite(trainer: BaseTrainer, batch: dict[str, Any], values: dict[str, float], shown: str) -> Finding:
@@ -139,6 +144,8 @@ def lr_range(trainer: BaseTrainer, batch: dict[str, Any], steps: int = 30) -> It
     rates, losses = _followed(
         trainer, batch, section, [configured * 10 ** (4 * i / (steps - 1) - 2) for i in range(steps)]
     )
+    if not math.isfinite(losses[0]):  # `first_losses` says it; chance decides where layers are skipped at random
+        return
     first, least = losses[0], min(losses)
     best = losses.index(least)
     # From here on a fifth of what was gained is lost again.

@@ -13,7 +13,7 @@ from hw_base.config import read as config_files
 from hw_base.config.resolve import resolve
 from hw_base.doctor import __main__ as doctor
 from hw_base.doctor import data, model, page
-from hw_base.doctor.examine import preflight
+from hw_base.doctor.examine import examine, preflight
 from hw_base.doctor.findings import Finding
 from hw_base.runs.experiment import Experiment
 from tests.conftest import ROOT, same
@@ -147,6 +147,16 @@ def test_losses_that_are_not_finite_are_traced_to_their_layer():
     trainer.model.rnns[0].forward = lambda *args: forward(*args) / 0.0
     (found,) = [one for one in preflight(trainer) if one.what.startswith("the first losses are not finite")]
     assert found.what.endswith("the first layer that gives values that are not finite is 'model: rnns.0'")
+
+
+def test_without_finite_losses_no_update_is_tried():
+    trainer = trainer_of("ds2")
+    forward = trainer.model.rnns[0].forward
+    trainer.model.rnns[0].forward = lambda *args: forward(*args) / 0.0
+    said = [one.what for one in examine(lambda: trainer, trainer.setup.task)]
+    assert any(what.startswith("the first losses are not finite") for what in said)
+    assert not any("learning rate" in what or "one batch" in what for what in said)
+    assert list(model.lr_range(trainer, trainer.loader.sample(4))) == []
 
 
 def test_the_page_holds_findings_and_escapes_them(tmp_path):
