@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         device = distributed.start(arguments.device)
         logging.getLogger("hw_base").setLevel(logging.WARNING)
         findings = []
-        experiment = Experiment(config, device, state)
+        experiment = Experiment(config, device, state, arguments.resume or "checkpoint")
         recognizer = trained.load_recognizer(arguments.recognizer, device) if arguments.recognizer else None
         for finding in examine(lambda: experiment.trainer(None, schedules=False), experiment.task, recognizer):
             findings.append(finding)

@@ -1,5 +1,6 @@
 """Examinations of the splits; they read some audio and all texts."""
 
+import contextlib
 import math
 import statistics
 from collections import Counter
@@ -49,9 +50,10 @@ def decodes(split: Split, name_unreadable: bool = True) -> Iterator[Finding]:
         except DataError as error:
             bad.append(f"{name} ({error})")
             continue
-        heard.append((split.records[i], waveform))
         if float(waveform.abs().max()) < 1e-3:
             silent.append(name)
+        else:
+            heard.append((split.records[i], waveform))
         if float((waveform.abs() >= _CLIPPED).float().mean()) > 0.01:
             clipped.append(name)
     n = len(_spread(split, _N_DECODED))
@@ -78,11 +80,11 @@ def _sample_rate(split: Split, heard: list[tuple[Record, Tensor]]) -> Iterator[F
     """Whether audio lasts as long as its index says, is spoken as fast as people speak, and fills its band."""
     rate = split.sample_rate
     seconds = [len(waveform) / rate for _, waveform in heard]
-    longer = [s / record.duration for (record, _), s in zip(heard, seconds, strict=True)]
+    longer = [s / max(record.duration, 1e-3) for (record, _), s in zip(heard, seconds, strict=True)]
     speeds = [len(r.text) / s for (r, _), s in zip(heard, seconds, strict=True) if r.text]
     speed = statistics.median(speeds) if len(speeds) >= _MIN_SPOKEN else math.nan
     empty = statistics.median(_fraction_above_half(waveform) for _, waveform in heard) < _EMPTY
-    evidence = f"{speed:.1f} letters a second" if speeds else f"{len(heard)} utterances"
+    evidence = f"{len(heard)} utterances" if math.isnan(speed) else f"{speed:.1f} letters a second"
     if statistics.median(longer) > 1.2:
         causes = ["the sample rate in the files is not that of the index", "the index is of other files"]
         evidence = f"the audio lasts {statistics.median(longer):.2f} times as long"
@@ -163,12 +165,15 @@ def understood(split: Split, recognizer: Recognizer) -> Iterator[Finding]:
     """Whether what a recognizer hears in an utterance is nearest to its own transcript, among those of others."""
     written = {i: recognizer.normalize(split.records[i].text or "") for i in _spread(split, _N_COMPARED)}
     written = {i: text for i, text in written.items() if text}
-    chosen = list(written)[:: max(1, len(written) // _N_HEARD)][:_N_HEARD]
-    if len(written) < 2:
+    waveforms: dict[int, Tensor] = {}
+    for i in list(written)[:: max(1, len(written) // _N_HEARD)][:_N_HEARD]:
+        with contextlib.suppress(DataError):  # `decodes` says what cannot be read
+            waveforms[i] = split.waveform(i)
+    if len(written) < 2 or not waveforms:
         return
-    heard = recognizer.transcribe_batch([split.waveform(i) for i in chosen], split.sample_rate)
+    heard = recognizer.transcribe_batch(list(waveforms.values()), split.sample_rate)
     foreign, rates = [], []
-    for i, text in zip(chosen, heard, strict=True):
+    for i, text in zip(waveforms, heard, strict=True):
         distances = {j: count_edits(other, text).distance / len(other) for j, other in written.items()}
         nearest = min(distances, key=distances.__getitem__)
         rates.append(distances[nearest])
@@ -181,13 +186,13 @@ def understood(split: Split, recognizer: Recognizer) -> Iterator[Finding]:
         advice = "give a better recognizer"
         yield Finding("warning", f"{split.name}: the recognizer understands nothing", evidence, causes, advice)
     elif foreign:
-        level: Level = "error" if len(foreign) > 0.2 * len(chosen) else "warning"
+        level: Level = "error" if len(foreign) > 0.2 * len(heard) else "warning"
         causes = ["the list of texts is shifted or shuffled against the audio", "single wrong transcripts"]
-        evidence = f"{len(foreign)} of {len(chosen)}: {listed(foreign, 3)}"
+        evidence = f"{len(foreign)} of {len(heard)}: {listed(foreign, 3)}"
         what = f"{split.name}: a recognizer hears other texts"
         yield Finding(level, what, evidence, causes, "listen to these utterances beside their texts")
     else:
-        yield Finding("ok", f"{split.name}: a recognizer hears the transcripts", f"{len(chosen)} utterances")
+        yield Finding("ok", f"{split.name}: a recognizer hears the transcripts", f"{len(heard)} utterances")
 
 
 def apart(splits: dict[str, Split], train: str) -> Iterator[Finding]:

@@ -123,6 +123,13 @@ def test_audio_at_half_its_speed_and_durations_of_another_index_are_found():
     assert heard_as(split, lambda x: audio.resample(x, 1, 2), 2.0) == slow
 
 
+def test_few_or_silent_utterances_say_nothing_about_speed_and_band():
+    split = trainer_of("ds2", "data.train.datasets.0.args.n_utterances=3").loader.split
+    assert [one.evidence for one in data.decodes(split)] == ["3 of 3 utterances read", "3 utterances"]
+    split.waveform = lambda i: torch.zeros(16000)
+    assert [one.what for one in data.decodes(split)] == ["train: next to silence"]
+
+
 def test_single_words_say_nothing_about_text_and_duration():
     split = trainer_of("ds2", "data.train.datasets.0.args.n_utterances=60").loader.split
     split.records = [dataclasses.replace(record, text=f"wor{'d' * (i % 3)}") for i, record in enumerate(split.records)]

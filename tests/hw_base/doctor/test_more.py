@@ -10,6 +10,7 @@ from hw_base import trained
 from hw_base.config.resolve import read, resolve
 from hw_base.doctor import __main__ as doctor
 from hw_base.doctor import data, model, surroundings
+from hw_base.errors import DataError
 from hw_base.recognizer import Recognizer
 from hw_base.runs.experiment import Experiment
 from tests.conftest import ROOT
@@ -60,6 +61,22 @@ def test_a_recognizer_tells_texts_of_other_audio_and_single_wrong_ones():
     assert (level, what) == ("error", "train: a recognizer hears other texts")
     assert f"train-00000 sounds like {texts[0][1:]!r}, nearest to train-00011" in evidence
     assert found([texts[1], texts[0], *texts[2:]])[0] == "warning"
+
+
+def test_a_recognizer_hears_what_can_be_read():
+    split = trainer_of().loader.split
+    recognizer, waveform = Hears(split), split.waveform
+
+    def read(index):
+        if index == 0:
+            raise DataError("damaged")
+        return waveform(index)
+
+    split.waveform = read
+    (found,) = data.understood(split, recognizer)
+    assert (found.level, found.evidence) == ("ok", "11 utterances")
+    split.waveform = lambda index: read(0)
+    assert list(data.understood(split, recognizer)) == []
 
 
 def test_a_recognizer_that_understands_nothing_is_said_to(tmp_path):
