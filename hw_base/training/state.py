@@ -98,7 +98,7 @@ class TrainingState:
             problem = self._not_finite(state) or self._write(state, best)
         problem = distributed.broadcast_object(problem)
         if problem is None:
-            self._saved_at = self.step
+            self._saved_at, self._told = self.step, None
             return True
         if must:
             raise CheckpointError(problem)
@@ -269,7 +269,6 @@ class TrainingState:
 
 def _without_length(config: dict[str, Any]) -> dict[str, Any]:
     """A config but for when training ends: a run that is only extended is the same run."""
-    trainer = {
-        key: value for key, value in config["trainer"].items() if key not in ("max_steps", "epochs", "max_hours")
-    }
-    return {**config, "trainer": trainer}
+    lengths = ("max_steps", "epochs", "max_hours")
+    trainer = config.get("trainer", {})
+    return {**config, "trainer": {key: value for key, value in trainer.items() if key not in lengths}}

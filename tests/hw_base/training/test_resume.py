@@ -195,6 +195,19 @@ def test_a_best_that_could_not_be_written_does_not_count(tmp_path, monkeypatch):
     assert checkpoint.best_step(tmp_path) == 8
 
 
+def test_a_failure_to_save_is_reported_once_and_again_after_a_success(tmp_path, monkeypatch, caplog):
+    save = checkpoint.save
+
+    def at(path, state):
+        if state["step"] in (2, 6):
+            raise CheckpointError("no room")
+        save(path, state)
+
+    monkeypatch.setattr(checkpoint, "save", at)
+    trainer(tmp_path, max_steps=8).train()
+    assert caplog.text.count("no room; training continues with the older checkpoints") == 2
+
+
 def test_a_run_whose_best_or_last_checkpoint_could_not_be_written_fails(tmp_path, monkeypatch):
     disk_full_at(monkeypatch, 4)
     run = trainer(tmp_path, max_steps=6)
