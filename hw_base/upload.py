@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from hw_base.errors import ConfigError, HwError, MissingPackageError
+from hw_base.errors import ConfigError, DataError, HwError, MissingPackageError
 from hw_base.runs import cli
 from hw_base.runs.parser import Parser
 from hw_base.writers import CometWriter, TensorBoardWriter, WandbWriter, Writer, read_rows
@@ -59,7 +59,7 @@ def _upload(arguments: argparse.Namespace) -> int:
     except Exception as error:  # a tracker's own, of any kind
         raise ConfigError(f"{arguments.to} failed: {type(error).__name__}: {error}") from error
     if missing:
-        log.warning("%d files of media are missing and left out, the first: %s", len(missing), missing[0])
+        log.warning("%d files of media are missing or incomplete and left out, the first: %s", len(missing), missing[0])
     print(f"{record} -> {arguments.to}" + (f", in {folder / arguments.to}" if (folder / arguments.to).exists() else ""))
     return 0
 
@@ -92,16 +92,14 @@ def replay(record: Path, writer: Writer) -> list[str]:
         writer: is given everything; not closed.
 
     Returns:
-        Files of media that cannot be read.
+        Files of media that are missing or incomplete.
     """
     missing: list[str] = []
     for row in tqdm(read_rows(record), record.parent.name, leave=False, disable=None):
         try:
             _report(row, record.parent, writer)
-        except FileNotFoundError as error:
-            missing.append(str(error.filename))
-        except (EOFError, wave.Error):  # a sound that was being written when the process was killed
-            missing.append(str(row.get("file")))
+        except DataError as error:
+            missing.append(str(error))
     return missing
 
 
@@ -135,15 +133,23 @@ def _picture(path: Path) -> NDArray[np.uint8]:
         from PIL import Image
     except ImportError as error:
         raise MissingPackageError("a picture", "pillow") from error
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"), dtype=np.uint8)
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"), dtype=np.uint8)
+    except (OSError, SyntaxError) as error:  # which Pillow raises for a picture that is not whole
+        raise DataError(str(path)) from error
 
 
 def _sound(path: Path) -> tuple[Tensor, int]:
     """What `hw_base.writers.media.wav_bytes` wrote: (S,) in [-1, 1], and its rate."""
-    with wave.open(str(path), "rb") as file:
-        samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
-        return torch.from_numpy(samples.astype(np.float32) / 32767), file.getframerate()
+    try:
+        with wave.open(str(path), "rb") as file:
+            samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
+            if len(samples) < file.getnframes():
+                raise EOFError
+            return torch.from_numpy(samples.astype(np.float32) / 32767), file.getframerate()
+    except (OSError, EOFError, wave.Error) as error:
+        raise DataError(str(path)) from error
 
 
 if __name__ == "__main__":

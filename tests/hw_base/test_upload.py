@@ -153,9 +153,13 @@ def test_what_is_no_run_and_a_tracker_without_a_key_are_one_line(killed, tmp_pat
     assert last.startswith("error: WandbWriter: mode 'online' needs a key")
 
 
-def test_media_that_are_missing_are_counted(killed, tmp_path, capsys, caplog):
+@pytest.mark.parametrize("size", [None, 0, 20, 60])
+def test_media_that_are_missing_or_incomplete_are_counted(size, killed, tmp_path, capsys, caplog):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     (tmp_path / "metrics.jsonl").write_bytes((killed / "metrics.jsonl").read_bytes())
+    files = [row["file"] for row in read_rows(killed / "metrics.jsonl") if "file" in row]
+    for name in files if size is not None else ():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((killed / name).read_bytes()[:size])
     assert upload.main([str(tmp_path), "--to", "tensorboard"]) == 0
-    n_files = sum("file" in row for row in read_rows(killed / "metrics.jsonl"))
-    assert f"{n_files} files of media are missing and left out" in caplog.text
+    assert f"{len(files)} files of media are missing or incomplete and left out, the first: {tmp_path}" in caplog.text
