@@ -33,7 +33,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Go on from a state of `rng_state`; a missing GPU state (the run moved to another device) is left alone."""
+    """Continue from a state of `rng_state`; a missing GPU state (the run moved to another device) is left alone."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     legacy = state["numpy"]

@@ -52,7 +52,7 @@ class Loader:
         return len(self.sampler)
 
     def set_position(self, epoch: int, batch_index: int = 0) -> None:
-        """Go on with this batch; a ``batch_index`` of ``len(loader)`` means the next epoch's start."""
+        """Continue with this batch; a ``batch_index`` of ``len(loader)`` means the next epoch's start."""
         assert 0 <= batch_index <= len(self)
         self.position = (epoch + 1, 0) if batch_index == len(self) else (epoch, batch_index)
 

@@ -48,7 +48,7 @@ class EMA:
             average.copy_(kept)
 
     def restart(self, n_updates: int) -> None:
-        """Go on from an average that the model's weights are now, after `n_updates`."""
+        """Continue from an average, which the model's weights hold now, after `n_updates`."""
         self.n_updates = n_updates
         for average, weight in zip(self.averages, self.weights, strict=True):
             average.copy_(weight)

@@ -136,7 +136,7 @@ class Guard:
         return {"skipped": self.skipped, **rows, "first": dict(self.first)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from the counts of `state_dict`."""
+        """Continue from the counts of `state_dict`."""
         self.skipped = state["skipped"]
         # Older checkpoints have one count for all groups, which says nothing about any of them.
         self.in_row = dict(state["in_row"]) if isinstance(state["in_row"], dict) else {}

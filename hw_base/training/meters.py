@@ -48,7 +48,7 @@ class RunningMeans:
         return {part: {name: value.cpu() for name, value in values.items()} for part, values in parts.items()}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Go on from a saved window."""
+        """Continue a saved window."""
         self._sums = {k: v.to(device) for k, v in state["sums"].items()}
         self._counts = {k: v.to(device) for k, v in state["counts"].items()}
 

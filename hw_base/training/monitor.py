@@ -84,7 +84,7 @@ class Monitor:
         return {"rule": self.rule, **values}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`; the best by another rule says nothing about this one's."""
+        """Continue from `state_dict`; the best by another rule says nothing about this one's."""
         if state.get("rule", self.rule) != self.rule:
             log.warning(
                 "trainer.monitor is %s now, it was %s: the search for the best starts again", self.rule, state["rule"]

@@ -58,7 +58,7 @@ class Writer(ABC):
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
-        """Go on with the experiment of `state_dict`, before the first report; an empty state starts a new one.
+        """Continue the experiment of `state_dict`, before the first report; an empty state starts a new one.
 
         Args:
             state: what `state_dict` returned when the checkpoint was written.

@@ -165,7 +165,7 @@ class CometWriter(Writer):
         return {"key": self._key}
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
-        """Go on with the same experiment."""
+        """Continue the same experiment."""
         if state:
             self._key, self._resumed = state["key"], True
 

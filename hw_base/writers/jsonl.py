@@ -122,7 +122,7 @@ class JsonlWriter(Writer):
             scratch.write_bytes(b"".join(kept))
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
-        """Go on after the rows of `step`."""
+        """Continue after the rows of `step`."""
         self.truncate_after(step)
 
     def close(self) -> None:

@@ -58,7 +58,7 @@ class MultiWriter(Writer):
     """Gives everything to every writer.
 
     A writer that raises is reported once for each kind of error and left out after `patience` failures in a row; the
-    others go on. One that does not answer in time is left out at once. The record is never left out: a full disk may
+    others continue. One that does not answer in time is left out at once. The record is never left out: a full disk may
     have room again.
 
     Args:

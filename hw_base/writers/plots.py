@@ -125,7 +125,7 @@ def curves_image(
 def matrix_image(
     values: Tensor, rows: Sequence[str], columns: Sequence[str], title: str = "", y_label: str = "", x_label: str = ""
 ) -> Image:
-    """Shares between 0 and 1 as a table of colors with the percents in it, for example a confusion of letters.
+    """Fractions between 0 and 1 as a table of colors with the percents in it, for example a confusion of letters.
 
     Colors follow the square root, so that a few percent can be seen.
 

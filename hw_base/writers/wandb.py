@@ -141,7 +141,7 @@ class WandbWriter(Writer):
         return {"id": self._id}
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
-        """Go on with the same run."""
+        """Continue the same run."""
         if state:
             self._id = state["id"]
 
