@@ -224,6 +224,8 @@ def test_a_folder_of_recordings(trained, tmp_path):
     shutil.rmtree(texts)
     third = json.loads(_predict(trained, tmp_path / "third.json", "-t", str(tmp_path / "data")).read_text())
     assert all(row["ground_truth"] is None for row in third)
+    config = _predict(trained, tmp_path / "fourth.json", "-c", TINY, "-t", str(tmp_path / "data"))
+    assert json.loads(config.read_text()) == third, "the folder counts, also where -c has data of its own"
     figures = json.loads((tmp_path / "metrics.json").read_text())
     assert figures["third.json"]["splits"] == {"test": {}}
     assert figures["second.json"]["splits"]["test"].keys() == {"wer_argmax", "cer_argmax"}

@@ -103,6 +103,8 @@ def evaluate_main(argv: Sequence[str] | None = None) -> int:
             folder = {"datasets": [task.folder_dataset(arguments.test_data_folder)]}
             kept = {name: split for name, split in raw["data"].items() if not name.startswith(TEST_PREFIX)}
             raw["data"] = {**kept, "test": folder}
+            if "data" in given:  # which is laid over what `raw` has
+                given["data"] = raw["data"]
         overrides = list(arguments.set)
         for name in raw.get("data", {}):
             if name != TRAIN_SPLIT:
