@@ -1,7 +1,6 @@
 """The prediction stage: what a submission brings is run on neutral copies of the hidden data."""
 
 import contextlib
-import hashlib
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -127,15 +126,6 @@ def add_spoken(measured: dict[str, Any], answers: Iterable[Prediction]) -> None:
             seconds += audio.info(path).duration
     if seconds:
         measured |= {"audio_seconds": round(seconds, 3), "real_time_factor": round(measured["seconds"] / seconds, 4)}
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _measured(outcome: Outcome, seconds: float) -> dict[str, Any]:

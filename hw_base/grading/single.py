@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hw_base.datasets.download import sha256_of
 from hw_base.errors import DataError, HwError
 from hw_base.grading import checks, prompts, running
 from hw_base.grading.contract import Item, Prediction, Scores
@@ -200,7 +201,7 @@ def _described(submission: Submission) -> dict[str, Any]:
     }
     if submission.kind in ("checkpoint", "old template"):
         path = submission.folder / submission.main
-        description["checkpoint"] = {"sha256": running.sha256_of(path), "bytes": path.stat().st_size}
+        description["checkpoint"] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
     return description
 
 
