@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 import hw_base
 from hw_base.config.read import read as read_file
 from hw_base.config.resolve import read, resolve
-from hw_base.errors import ConfigError, InterruptedRun, MissingPackageError
+from hw_base.errors import REQUEUE_EXIT_CODE, ConfigError, InterruptedRun, MissingPackageError
 from hw_base.registry import suggest
 from hw_base.reports import sweep as page
 from hw_base.reports.record import finite
@@ -38,8 +38,11 @@ log = logging.getLogger(__name__)
 
 TRAIN = [sys.executable, str(Path(hw_base.__file__).resolve().parent.parent / "train.py")]
 _FOLDER, _SPACE = "folder", "search"
-# How a training ends that was asked to, see docs/runs.md.
-_ASKED = {75, *(128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM))}
+# How a training ends that was asked to, see docs/runs.md: exit code -> signal.
+_ASKED = {
+    REQUEUE_EXIT_CODE: signal.SIGUSR1,
+    **{128 + number: number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)},
+}
 
 
 class _Values(BaseModel):
@@ -234,10 +237,10 @@ def _one(optuna: Any, study: Any, sweep: Sweep) -> None:
     changes = [f"{key}={_text(trial.params[key], sweep.space[key])}" for key in sweep.space]
     folder = sweep.folder / name
     log.info("trial %d: %s", trial.number, " ".join(changes))
-    code = _train(sweep, changes, folder)
-    if code in _ASKED:  # the trial stays a running one, which the next call resumes
+    code, asked = _train(sweep, changes, folder)
+    if asked is not None and code != 0:  # the trial stays a running one, which the next call resumes
         message = f"trial {trial.number} was asked to end (exit code {code}); the same command resumes it"
-        raise InterruptedRun(signal.SIGUSR1 if code == 75 else code - 128, message)
+        raise InterruptedRun(asked, message)
     value = best_value(folder / "metrics.jsonl", sweep.monitor) if code == 0 else None
     if value is None:
         reason = _last_line(folder.with_suffix(".log")) if code else f"no value of {sweep.monitor}"
@@ -247,6 +250,8 @@ def _one(optuna: Any, study: Any, sweep: Sweep) -> None:
     else:
         study.tell(trial, value)
         log.info("trial %d: %s %.6g", trial.number, sweep.monitor, value)
+    if asked is not None:
+        raise InterruptedRun(asked, f"asked to end after trial {trial.number}; the same command resumes the sweep")
 
 
 def _distribution(optuna: Any, values: Range | Choices) -> Any:
@@ -261,8 +266,13 @@ def _text(value: Any, values: Range | Choices) -> str:
     return str(value) if isinstance(values, Choices) else json.dumps(value)
 
 
-def _train(sweep: Sweep, changes: Sequence[str], folder: Path) -> int:
-    """Train in a process of its own, whose output goes to a file beside its folder; its exit code."""
+def _train(sweep: Sweep, changes: Sequence[str], folder: Path) -> tuple[int, int | None]:
+    """Train in a process of its own, whose output goes to a file beside its folder.
+
+    Returns:
+        Its exit code, and the signal that asked it to end, if any. While it is still importing, such a signal ends it
+        as any other program, without an exit code that says so.
+    """
     command = [*sweep.command, "-c", sweep.config, "--run-dir", str(folder), "-r", "auto", *sweep.extra]
     command += ["--set", *sweep.overrides, *changes]
     with open(folder.with_suffix(".log"), "ab") as output:
@@ -275,8 +285,9 @@ def _train(sweep: Sweep, changes: Sequence[str], folder: Path) -> int:
             start_new_session=True,
             preexec_fn=_end_with_parent,
         )
-        with _passed_on(process):
-            return process.wait()
+        with _passed_on(process) as passed:
+            code = process.wait()
+    return code, passed[0] if passed else _ASKED.get(code)
 
 
 def _end_with_parent() -> None:
@@ -285,17 +296,23 @@ def _end_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def _passed_on(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Inside, signals that ask a program to end go to the training, which saves; it is waited for."""
+def _passed_on(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
+    """Inside, signals that ask a program to end go to the training, which saves; it is waited for.
+
+    Yields:
+        The signals that were passed on, so far.
+    """
+    passed: list[int] = []
 
     def pass_on(number: int, frame: object) -> None:
+        passed.append(number)
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, number)
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     before = {number: signal.signal(number, pass_on) for number in numbers}
     try:
-        yield
+        yield passed
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

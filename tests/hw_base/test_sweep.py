@@ -37,6 +37,12 @@ if fate == "crash":
 if fate == "kill the sweep":
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(60)
+if fate == "interrupted at once":
+    os.kill(os.getppid(), signal.SIGINT)
+    time.sleep(60)
+if fate == "interrupted at the end":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.kill(os.getppid(), signal.SIGINT)
 if fate == "silent":
     sys.exit(0)
 if isinstance(fate, int):
@@ -131,6 +137,17 @@ def test_a_training_that_was_asked_to_end_ends_the_sweep_and_is_resumed(code, en
     assert "the same command resumes it" in capsys.readouterr().err
     assert begin(2) == 0
     assert len(calls(tmp_path, "0000")) == 2
+    assert [row["state"] for row in trials(tmp_path)] == ["complete"] * 2
+
+
+@pytest.mark.parametrize(("fate", "n_calls"), [("interrupted at once", 2), ("interrupted at the end", 1)])
+def test_ctrl_c_ends_the_sweep_whatever_the_training_was_doing(fate, n_calls, begin, tmp_path, capsys):
+    """While it imports it knows no signals; when it has just ended, its result counts."""
+    assert begin(2, fate={"0000": fate}) == 128 + signal.SIGINT
+    assert "the same command resumes" in capsys.readouterr().err
+    assert not (tmp_path / "sweep" / "0001").exists()
+    assert begin(2) == 0
+    assert len(calls(tmp_path, "0000")) == n_calls
     assert [row["state"] for row in trials(tmp_path)] == ["complete"] * 2
 
 
