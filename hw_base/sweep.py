@@ -170,11 +170,11 @@ def run(sweep: Sweep, n_trials: int, seed: int = 0) -> None:
     """Train until there are so many trials, those of earlier calls included; then say what is best.
 
     Raises:
-        ConfigError: the folder holds a sweep of something else.
+        ConfigError: the folder holds a sweep of something else, or its database is damaged.
+        DataError: the folder cannot be made.
         InterruptedRun: a training was asked to end; the same command resumes it.
     """
     optuna = _optuna()
-    sweep.folder.mkdir(parents=True, exist_ok=True)
     with exclusive(sweep.folder / ".lock", f"{sweep.folder}: another process is searching there; waiting"):
         study = _open(optuna, sweep, seed)
         _queue_again(optuna, study)
@@ -198,9 +198,11 @@ def _optuna() -> Any:
 def _open(optuna: Any, sweep: Sweep, seed: int) -> Any:
     storage = f"sqlite:///{(sweep.folder / 'sweep.db').resolve()}"
     direction = {"min": "minimize", "max": "maximize"}[sweep.monitor.split()[0]]
-    study = optuna.create_study(
-        storage=storage, study_name="sweep", direction=direction, load_if_exists=True, sampler=None
-    )
+    try:
+        study = optuna.create_study(storage=storage, study_name="sweep", direction=direction, load_if_exists=True)
+    except Exception as error:  # of SQLite, SQLAlchemy or Optuna, each of which has its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        raise ConfigError(f"-o {sweep.folder}: sweep.db cannot be used: {reason}; choose another folder") from None
     # As many random numbers have been drawn as there are trials: none is repeated.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
     about: dict[str, Any] = {"config": sweep.config, "monitor": sweep.monitor, "set": list(sweep.overrides)}
@@ -369,7 +371,7 @@ def _say(study: Any, sweep: Sweep) -> None:
     except ValueError:
         raise ConfigError(f"{sweep.folder}: no trial gave a value; see {sweep.folder}/*.log") from None
     changes = [f"{key}={_text(best.params[key], sweep.space[key])}" for key in sweep.space]
-    words = ["python", "train.py", "-c", sweep.config, "--set", *sweep.overrides, *changes]
+    words = ["python", "train.py", "-c", sweep.config, *sweep.extra, "--set", *sweep.overrides, *changes]
     print(f"best of {len(_trials(study))}: {sweep.monitor} {best.value:.6g}, in {sweep.folder / _folder_of(best)}")
     print(f"{shlex.join(words)}\n{sweep.folder / 'sweep.html'}")
 

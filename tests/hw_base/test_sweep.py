@@ -94,6 +94,7 @@ def test_trials_are_trainings_of_values_within_the_space_and_the_best_is_told(be
     best = min(found, key=lambda row: row["value"])
     printed = capsys.readouterr().out
     assert f"best of 6: min val/wer {best['value']:.6g}, in {tmp_path / 'sweep' / best['folder']}\n" in printed
+    assert f"python train.py -c {TINY} -d auto --set trainer.max_steps=3 " in printed
     page = (tmp_path / "sweep" / "sweep.html").read_text()
     assert all(key in page for key in (*SPACE, "importance"))
     assert "6 of 6 trials gave a value" in page
@@ -176,6 +177,17 @@ def test_a_folder_is_of_one_sweep(begin, tmp_path, capsys):
     (tmp_path / "search.json").write_text(json.dumps({"trainer.amp": {"choices": ["off", "auto"]}}))
     assert begin(2) == 2
     assert "holds a sweep with another space; choose another folder" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_used_is_one_line(begin, tmp_path, capsys):
+    (tmp_path / "sweep").write_text("a file")
+    assert begin(1) == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'sweep'}")
+    (tmp_path / "sweep").unlink()
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "sweep.db").write_bytes(b"no database" * 1000)
+    assert begin(1) == 2
+    assert "sweep.db cannot be used: " in capsys.readouterr().err
 
 
 def test_the_best_value_is_that_of_its_own_split_and_finite(tmp_path):
