@@ -12,7 +12,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import hw_base
 from hw_base import task_packages
@@ -23,7 +22,7 @@ from hw_base.runs.parser import Parser
 _COMMON = Path(hw_base.__file__).resolve().parent / "starter"
 _SUFFIX = ".jinja"
 _ABOUT = "starter.json"
-# What a forge's address may look like; those with a name or password in them are not copied.
+# What the address of a published repository may look like; one with a name or password in it does not match.
 _PUBLIC = re.compile(r"(https://[\w.-]+/|git@[\w.-]+:)[\w./-]+")
 
 
@@ -89,6 +88,7 @@ def create(name: str, task: str, holes: Holes | None = None, parent: Path | None
         MissingPackageError: Jinja2 is not installed.
     """
     _check_name(name)
+    environment = _environment()  # before anything is made
     holes = Holes() if holes is None else holes
     folder = (parent or Path.cwd()) / name
     try:
@@ -100,7 +100,7 @@ def create(name: str, task: str, holes: Holes | None = None, parent: Path | None
     own = Path(str(importlib.import_module(task_packages.STARTERS[task]).__file__)).parent / "starter"
     values = {"name": name, "prefix": "".join(part.capitalize() for part in name.split("_")), "task": task}
     values["base"] = _address()
-    about = json.loads(_render(own / f"{_ABOUT}{_SUFFIX}", values))
+    about = json.loads(_render(environment, own / f"{_ABOUT}{_SUFFIX}", values))
     modules = sorted(Path(file).stem for file, _ in about["files"])
     known = {**values, **about, "modules": modules, "hole": holes, "holes": holes.made}
     templates = {path.relative_to(root): path for root in (own, _COMMON) for path in sorted(root.rglob(f"*{_SUFFIX}"))}
@@ -109,7 +109,7 @@ def create(name: str, task: str, holes: Holes | None = None, parent: Path | None
         target = folder / relative.with_suffix("")
         if target.name != _ABOUT:
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(_render(templates[relative], known), encoding="utf-8")
+            target.write_text(_render(environment, templates[relative], known), encoding="utf-8")
     return folder
 
 
@@ -129,18 +129,19 @@ def _address() -> str:
     except (OSError, subprocess.SubprocessError):
         return "ADDRESS"
     address = done.stdout.strip()
-    return address if _PUBLIC.fullmatch(address) and not urlsplit(address).password else "ADDRESS"
+    return address if _PUBLIC.fullmatch(address) else "ADDRESS"
 
 
-def _render(template: Path, values: dict[str, Any]) -> str:
+def _environment() -> Any:
     try:
         from jinja2 import Environment, StrictUndefined
     except ImportError as error:
         raise MissingPackageError("hw_base.new", "Jinja2") from error
-    environment = Environment(
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
-    )
-    return environment.from_string(template.read_text(encoding="utf-8")).render(**values)
+    return Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
+
+
+def _render(environment: Any, template: Path, values: dict[str, Any]) -> str:
+    return str(environment.from_string(template.read_text(encoding="utf-8")).render(**values))
 
 
 if __name__ == "__main__":

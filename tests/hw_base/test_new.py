@@ -9,7 +9,7 @@ import pytest
 
 from hw_asr.checks.models import MODEL
 from hw_base import check, components, new, registry
-from hw_base.errors import ConfigError
+from hw_base.errors import ConfigError, MissingPackageError
 from hw_base.registry import Registry
 from hw_base.runs.cli import train_main
 from tests.conftest import ROOT
@@ -255,6 +255,31 @@ def test_names_that_no_package_can_have_or_that_are_taken_are_refused(name, tmp_
     with pytest.raises(ConfigError, match=r"choose another name|such as my_homework"):
         new.create(name, "asr")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_jinja_nothing_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingPackageError, match="pip install Jinja2"):
+        new.create("mine", "asr")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "copied"),
+    [
+        ("https://example.org/a/base.git", True),
+        ("git@example.org:a/base.git", True),
+        ("https://name:secret@example.org/a/base.git", False),
+        ("https://token@example.org/a/base.git", False),
+        ("/srv/base", False),
+    ],
+)
+def test_the_address_of_the_base_is_copied_without_secrets(address, copied, tmp_path, monkeypatch):
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    subprocess.run(["git", "-C", tmp_path, "remote", "add", "origin", address], check=True)
+    monkeypatch.setattr(new, "_COMMON", tmp_path)
+    assert new._address() == (address if copied else "ADDRESS")
 
 
 def test_what_lies_there_is_not_touched(tmp_path, monkeypatch, capsys):
