@@ -2,6 +2,7 @@
 
 import hashlib
 import html.parser
+import http.client
 import json
 import logging
 import os
@@ -26,6 +27,8 @@ _LONGEST_PAGE = 8 << 20
 _MOST_FILES = 20_000
 _DRIVE = ("drive.google.com", "docs.google.com", "drive.usercontent.google.com")
 _YANDEX = re.compile(r"(disk\.yandex\.[a-z.]+|yadi\.sk)")
+# How the names of archives end; a checkpoint is a zip file too, and stays what it is.
+_ARCHIVES = tuple(suffix for _, suffixes, _ in shutil.get_unpack_formats() for suffix in suffixes)
 # What the archiver of a Mac adds.
 _IGNORED = "__MACOSX"
 
@@ -69,7 +72,8 @@ def fetch_files(link: str, folder: str | os.PathLike[str], sites: Sites | None =
 
     Links are those that one copies in the browser; what they show must be open to everyone who has the link. A folder
     of Google Drive is fetched file by file, one of Yandex Disk as the archive that it makes of it. What has arrived is
-    kept when a download is cut, and continued by the next call. A folder of this machine is left where it is.
+    kept when a download is cut, and continued by the next call. What is alone in a folder of Google Drive and has the
+    name of an archive is unpacked. A folder of this machine is left where it is.
 
     Args:
         link: ``https://...``, or the path of an archive or a folder on this machine.
@@ -94,12 +98,11 @@ def fetch_files(link: str, folder: str | os.PathLike[str], sites: Sites | None =
     for file in files:
         target = scratch / file.path if file.path else scratch / "archive"
         download.fetch(file.url, target, sha256=file.sha256, known_as=file.known_as)
-    archived = list(scratch.iterdir())
-    if not files[0].path or (len(files) == 1 and archived[0].suffix.lower() not in EXTENSIONS):
+    if not files[0].path or (len(files) == 1 and target.name.lower().endswith(_ARCHIVES)):
         try:
-            archives.extract(archived[0], folder)
+            archives.extract(target, folder)
         except DataError as error:
-            raise DataError(f"{link}: {str(error).removeprefix(f'{archived[0]}: ')}") from error
+            raise DataError(f"{link}: {str(error).removeprefix(f'{target}: ')}") from error
         finally:
             shutil.rmtree(scratch)
     else:
@@ -226,7 +229,7 @@ def _json(url: str, link: str) -> dict[str, Any]:
         with error:
             reason = "there is no such public file or folder" if error.code == 404 else f"{error.code} {error.reason}"
         raise DataError(f"{link}: Yandex Disk answers: {reason}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise DataError(f"{link}: Yandex Disk cannot be asked for it: {error}") from None
     return content if isinstance(content, dict) else {}
 
@@ -242,8 +245,8 @@ def _page(url: str) -> str | None:
         with error:
             reason = "there is no such file, or it is not shared" if error.code in (403, 404) else str(error.reason)
         raise DataError(f"{url}: the server answers {error.code}: {reason}") from None
-    except OSError as error:
-        raise DataError(f"{url}: cannot be reached: {error}") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise DataError(f"{url}: cannot be reached: {str(error).strip() or type(error).__name__}") from None
 
 
 class _Form(html.parser.HTMLParser):

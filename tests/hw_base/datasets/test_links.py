@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from hw_base import fetch
-from hw_base.datasets.links import Sites, dataset_root, fetch_dataset
+from hw_base.datasets.links import Sites, dataset_root, fetch_dataset, fetch_files
 from hw_base.errors import DataError
 from tests.hostile_server import hostile_server
 
@@ -48,6 +48,10 @@ FOLDERS = {
     "TEXTS": [("file/d", "T", "a.txt")],
     "BAD": [("file/d", "A", "../a.wav")],
     "EMPTY": [],
+    "ONE": [("folders", "INNER", "audio")],
+    "INNER": [("file/d", "A", "a.wav")],
+    "ZIP": [("file/d", "SMALL", "Data.ZIP")],
+    "MODEL": [("file/d", "SMALL", "model.pth")],
 }
 FILES = {"BIG": ZIP, "SMALL": ZIP, "A": wav(), "B": wav(), "T": b"hello", "WAV": wav()}
 
@@ -73,7 +77,9 @@ class Services(http.server.BaseHTTPRequestHandler):
             self.reply(404, b"no")
 
     def drive(self, query):
-        if query["id"] == "CLOSED":
+        if query["id"] == "GARBAGE":
+            self.wfile.write(b"no answer of HTTP\r\n\r\n")
+        elif query["id"] == "CLOSED":
             self.reply(200, b"<!DOCTYPE html><title>Sign in</title>", "text/html")
         elif query["id"] == "BIG" and "uuid" not in query:
             self.reply(200, WARNING.format(id="BIG").encode(), "text/html; charset=utf-8")
@@ -152,6 +158,19 @@ def test_a_folder_of_drive_comes_file_by_file(services, tmp_path):
     assert files_in(root) == ["audio/a.wav", "audio/b & c.wav", "transcriptions/a.txt"]
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ONE", ["audio/a.wav"]),
+        ("ZIP", ["data/audio/a.wav", "data/audio/b.wav", "data/transcriptions/a.txt"]),
+        ("MODEL", ["model.pth"]),
+    ],
+)
+def test_a_folder_of_drive_with_one_file_is_unpacked_only_if_it_is_an_archive(services, tmp_path, name, expected):
+    link = f"https://drive.google.com/drive/folders/{name}"
+    assert files_in(fetch_files(link, tmp_path / "mine", services.sites)) == expected
+
+
 def test_a_direct_link_that_is_cut_is_continued_by_the_next_call(tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     with hostile_server(ZIP) as server:
@@ -169,6 +188,7 @@ def test_a_direct_link_that_is_cut_is_continued_by_the_next_call(tmp_path, monke
         ("https://drive.google.com/drive/folders/EMPTY", "the folder is empty, or it is not shared"),
         ("https://drive.google.com/drive/folders/BAD", r"refused, a file in it is called '../a.wav'"),
         ("https://drive.google.com/file/d/WAV/view", "damaged, or not an archive"),
+        ("https://drive.google.com/file/d/GARBAGE/view", "cannot be reached: no answer of HTTP"),
         ("https://disk.yandex.ru/d/OTHER", "there is no such public file or folder"),
         ("https://disk.yandex.ru/client/disk", "expected a link of Yandex Disk such as"),
         ("recordings.zip", "neither an address that starts with https:// nor a file or folder"),
