@@ -66,7 +66,7 @@ def publish(path: Path, folder: Path, header: Mapping[str, Any], n_samples: int 
 
     Raises:
         CheckpointError: the checkpoint cannot be used, or what was written is not the same when it is read.
-        ConfigError: the folder holds something.
+        ConfigError: the folder holds something, or cannot be written to.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"-o {folder}: exists and is not empty; choose another folder")
@@ -78,8 +78,8 @@ def publish(path: Path, folder: Path, header: Mapping[str, Any], n_samples: int 
     _verify(state, file)
     write_json(folder / "config.json", state["config"], option="-o")
     run = _run(path.parent)
-    sounds = [] if run is None else list(_samples(run, folder, state.get("step"), n_samples))
     try:
+        sounds = [] if run is None else list(_samples(run, folder, state.get("step"), n_samples))
         write_text(folder / "README.md", card(state, path, run, sounds, header))
     except OSError as error:
         raise ConfigError(f"-o {folder}: cannot be written to: {error.strerror}") from None
@@ -95,7 +95,8 @@ def _verify(state: Mapping[str, Any], file: Path) -> None:
 
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor):
-        return isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+        same_kind = isinstance(b, Tensor) and a.dtype == b.dtype and a.shape == b.shape
+        return same_kind and torch.equal(*(tensor.cpu().flatten().view(torch.uint8) for tensor in (a, b)))
     if isinstance(a, Mapping):
         return isinstance(b, Mapping) and a.keys() == b.keys() and all(_same(value, b[key]) for key, value in a.items())
     if isinstance(a, list | tuple):
@@ -117,7 +118,8 @@ def _samples(run: Run, folder: Path, step: Any, n: int) -> Iterator[tuple[str, s
     steps = {one.step for one in own}
     chosen = step if step in steps else max(steps, default=None)
     for one in [one for one in own if one.step == chosen][: max(n, 0)]:
-        target = folder / "samples" / one.path.name
+        # Two splits may have a sound of the same name.
+        target = folder / "samples" / f"{one.path.parent.name}-{one.path.name}"
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(one.path, target)
         yield f"{one.split} {one.example}".strip(), f"samples/{target.name}"
@@ -175,7 +177,7 @@ def _figures(run: Run | None, step: Any, name: str) -> list[tuple[str, str, floa
     for metric, splits in run.curves.items():
         for split, (steps, values) in splits.items():
             if split != "train" and step in steps:
-                found[split, metric] = values[len(steps) - 1 - steps[::-1].index(step)]
+                found[split, metric] = dict(zip(steps, values, strict=True))[step]  # the last of this step
     for output in run.outputs:
         splits_of = output.about.get("splits")
         if Path(str(output.about.get("checkpoint", ""))).name == name and isinstance(splits_of, dict):

@@ -108,17 +108,29 @@ def test_sounds_that_the_model_made_are_copied(tmp_path):
     run = tmp_path / "run"
     shutil.copytree(RUNS / "fastspeech2", run)
     rows = []
-    for step, what in ((2, "synthesized"), (4, "synthesized"), (4, "recorded")):
-        audio.save(run / "media" / "val" / f"a_{what}-{step}.wav", 0.1 * torch.ones(100), 22050)
-        rows.append({"step": step, "split": "val", "audio": f"s/a/{what}", "file": f"media/val/a_{what}-{step}.wav"})
+    sounds = [(2, "synthesized", "val"), (4, "synthesized", "val"), (4, "recorded", "val"), (4, "synthesized", "dev")]
+    for i, (step, what, split) in enumerate(sounds):
+        file = f"media/{split}/a_{what}-{step}.wav"
+        audio.save(run / file, 0.1 * torch.ones(100 + i), 22050)
+        rows.append({"step": step, "split": split, "audio": f"s/a/{what}", "file": file})
     with open(run / "metrics.jsonl", "a") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
     assert publish.main([str(run), "-o", str(tmp_path / "out")]) == 0
-    assert [path.name for path in (tmp_path / "out" / "samples").iterdir()] == ["a_synthesized-4.wav"]
-    assert (
-        "* val s/a: [samples/a_synthesized-4.wav](samples/a_synthesized-4.wav)"
-        in (tmp_path / "out" / "README.md").read_text()
-    )
+    copies = sorted((tmp_path / "out" / "samples").iterdir())
+    assert [path.name for path in copies] == ["dev-a_synthesized-4.wav", "val-a_synthesized-4.wav"]
+    assert [audio.load(path)[0].shape[-1] for path in copies] == [103, 101]
+    card = (tmp_path / "out" / "README.md").read_text()
+    for path in copies:
+        assert f"* {path.name[:3]} s/a: [samples/{path.name}](samples/{path.name})" in card
+
+
+def test_tensors_are_compared_bit_by_bit():
+    values = torch.tensor([float("nan"), -0.0, 1.0], dtype=torch.bfloat16)
+    assert publish._same(values, values.clone())
+    assert not publish._same(values, values.abs())
+    assert not publish._same(values, values.float())
+    assert not publish._same(values, values[None])
+    assert publish._same(torch.tensor(True), torch.tensor(True))
 
 
 def test_the_home_folder_is_not_told(tmp_path, monkeypatch):
