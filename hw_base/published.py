@@ -32,7 +32,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
         CheckpointError: it cannot be written, or holds what JSON cannot.
         MissingPackageError: safetensors is not installed.
     """
-    to_bytes = _library("save")
+    to_bytes = _safetensors().torch.save
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state["model"].items()}
     rest = _plain({key: state[key] for key in PARTS if key in state}, "state", tensors)
     try:
@@ -50,7 +50,7 @@ def load(path: Path) -> dict[str, Any]:
         CheckpointError: missing, damaged, or not written by `save`.
         MissingPackageError: safetensors is not installed.
     """
-    safe_open = _library("safe_open")
+    safe_open = _safetensors().safe_open
     try:
         with safe_open(path, framework="pt") as file:
             rest = json.loads((file.metadata() or {})[_HEADER])
@@ -68,13 +68,13 @@ def load(path: Path) -> dict[str, Any]:
     return {**state, "model": tensors}
 
 
-def _library(name: str) -> Any:
+def _safetensors() -> Any:
     try:
         import safetensors
         import safetensors.torch
     except ImportError as error:
         raise MissingPackageError("a published model", "safetensors") from error
-    return getattr(safetensors if name == "safe_open" else safetensors.torch, name)
+    return safetensors
 
 
 def _plain(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
