@@ -67,7 +67,8 @@ def _from_web(address: str, sha256: str | None) -> Path:
     parts = urlsplit(address)
     if parts.scheme == "http" and parts.hostname not in _OWN_MACHINE:
         raise ConfigError(f"{address}: what comes by http can be changed on its way; give an https address")
-    name = re.sub(r"[^\w.-]", "_", unquote(parts.path).rpartition("/")[2]) or "checkpoint.pth"
+    # No leading dots: "..", and the name of the lock.
+    name = re.sub(r"[^\w.-]", "_", unquote(parts.path).rpartition("/")[2]).lstrip(".") or "checkpoint.pth"
     # One folder for each address and checksum: another file under the address is another one here.
     digest = hashlib.sha256(f"{address}#{sha256}".encode()).hexdigest()[:16]
     path = cache_folder() / "checkpoints" / digest / name

@@ -63,6 +63,13 @@ def test_a_pinned_address_is_loaded_once_and_then_taken_from_the_cache(server, t
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize("name", ["..", "%2e%2e", ".lock", ""])
+def test_whatever_the_address_ends_in_is_a_file_of_the_cache(name, server, tmp_path):
+    path = sources.local(server.url.replace("model.pth", name) + PIN)
+    assert path.read_bytes() == CONTENT
+    assert path.resolve().parent.parent == (tmp_path / "cache" / "hw_speech" / "checkpoints").resolve()
+
+
 def test_a_connection_that_is_cut_is_resumed(server, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     server.faults = {"cut": len(CONTENT) // 3, "etag": '"v1"'}
