@@ -41,9 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build(checkpoints: Sequence[str], device: str, limits: Limits) -> Any:
     """The page, not yet served.
 
+    Args:
+        checkpoints: files, run folders or addresses, side by side.
+        device: where they compute.
+        limits: of what a visitor may ask for.
+
     Raises:
         MissingPackageError: gradio is not installed.
         CheckpointError: a checkpoint that cannot be used.
+        ConfigError: the checkpoint of a task that has no demo.
     """
     demos: dict[TaskDemo, list[Path]] = {}
     for path in map(best_checkpoint, checkpoints):

@@ -132,7 +132,15 @@ def card(
     sounds: Sequence[tuple[str, str]],
     header: Mapping[str, Any],
 ) -> str:
-    """The model card: a header that the Hugging Face Hub reads, and text for people."""
+    """The model card in Markdown: a header in YAML that the Hugging Face Hub reads, and text for people.
+
+    Args:
+        state: of the checkpoint.
+        path: its file, by whose name ``test.py`` noted its figures.
+        run: that wrote it; None leaves out figures and commands.
+        sounds: what each is, and its file in the folder.
+        header: ``license``, ``language``; empty ones are left out.
+    """
     config = state["config"]
     figures = _figures(run, state.get("step"), path.name)
     trained_values = sum(tensor.numel() for tensor in state["model"].values() if tensor.is_floating_point())

@@ -50,7 +50,7 @@ class _Values(BaseModel):
 
 
 class Range(_Values):
-    """Numbers from `low` to `high`: whole ones if both are, by their logarithms if `log`."""
+    """Numbers from `low` to `high`: whole ones if both are, on a logarithmic scale if `log`."""
 
     low: int | float
     high: int | float
@@ -321,7 +321,12 @@ def _passed_on(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
 
 
 def best_value(record: Path, monitor: str) -> float | None:
-    """The best value that a run recorded; None if there is none."""
+    """The best value that a run recorded; None if there is none.
+
+    Args:
+        record: ``metrics.jsonl`` of the run; it may be missing.
+        monitor: ``min SPLIT/NAME`` or ``max SPLIT/NAME``.
+    """
     mode, _, key = monitor.partition(" ")
     split, _, name = key.partition("/")
     if not record.is_file():

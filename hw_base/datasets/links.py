@@ -40,7 +40,7 @@ class Sites:
     Attributes:
         drive: lists the files of a folder of Google Drive.
         drive_files: sends the files themselves.
-        yandex: the interface of Yandex Disk for programs.
+        yandex: the REST API of Yandex Disk.
     """
 
     drive: str = "https://drive.google.com"

@@ -136,7 +136,12 @@ def kind_of(section: Any) -> str:
 
 
 def spread(count: int, most: int) -> list[int]:
-    """Places in a list: the first, the last and some between, at most so many (two or more)."""
+    """Places in a list: the first, the last and some between.
+
+    Args:
+        count: length of the list.
+        most: places at most, two or more.
+    """
     if count <= most:
         return list(range(count))
     return [round(i * (count - 1) / (most - 1)) for i in range(most)]

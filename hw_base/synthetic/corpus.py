@@ -38,7 +38,7 @@ SILENCE = "_"
 VERSION = 1
 
 # A config may come from an untrusted checkpoint: a corpus that would take years to synthesize is refused at once.
-Size = Annotated[int, Field(gt=0, le=1_000_000)]
+_Utterances = Annotated[int, Field(gt=0, le=1_000_000)]
 
 DEFAULT_SIZES: dict[Part, int] = {"train": 2150, "val": 150, "test": 200}
 
@@ -99,7 +99,7 @@ class SyntheticSpeech(BaseDataset):
     def __init__(
         self,
         part: Part,
-        n_utterances: Size | None = None,
+        n_utterances: _Utterances | None = None,
         voices: Annotated[list[str], Field(min_length=1)] | None = None,
         rate: tuple[_Rate, _Rate] = (130, 190),
         pitch: tuple[_Pitch, _Pitch] = (35, 65),
