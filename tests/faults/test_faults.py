@@ -64,6 +64,14 @@ def test_an_interrupted_run_resumes_and_a_complete_one_starts_anew(tmp_path):
     assert table.restore(tmp_path / "none.json") == {}
 
 
+def test_the_page_has_every_row_as_it_is_declared():
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").splitlines()
+    for number, row in table.ROWS.items():
+        (line,) = [line for line in page if line.startswith(f"| {number} | ")]
+        assert line.startswith(f"| {number} | {row.fault} | ")
+        assert line.endswith(f"| {row.survived} |")
+
+
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
 def test_the_list_of_guards_is_true(guard):
     """That its test fails without it is what ``python -m tests.faults.mutations`` finds out, in minutes."""
