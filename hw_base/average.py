@@ -48,7 +48,7 @@ def average(paths: Sequence[Path]) -> dict[str, Any]:
     sums: dict[str, torch.Tensor] = {}
     steps: list[int] = []
     for path in paths:
-        state = checkpoint.load(path)
+        state = checkpoint.load(path, (*checkpoint.MODEL_PARTS, "step"))
         weights = state["model"]
         if newest:
             _refuse_another_model(newest, state, path)

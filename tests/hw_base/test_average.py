@@ -65,6 +65,9 @@ def test_what_cannot_be_averaged(tmp_path):
         checkpoint.save(other, state(2, **changed))
         with pytest.raises(CheckpointError, match=message):
             average.average([first, other])
+    checkpoint.save(other, {key: value for key, value in state(2).items() if key != "step"})
+    with pytest.raises(CheckpointError, match=r"other\.pth: no step in it"):
+        average.average([first, other])
     with pytest.raises(CheckpointError, match="no checkpoints to average"):
         average.average([])
 
