@@ -66,10 +66,8 @@ def _free(device: torch.device) -> int:
 
 def disk(trainer: BaseTrainer) -> Iterator[Finding]:
     """Whether the checkpoints that are kept fit on the disk."""
-    parameters = sum(p.numel() for p in trainer.model.parameters())
-    section = trainer.section
-    needed = 12 * parameters * (section.keep + section.keep_best + 2)
-    free = shutil.disk_usage(Path.cwd()).free
+    one, count = trainer.space_needed()
+    needed, free = one * count, shutil.disk_usage(Path.cwd()).free
     evidence = f"about {mib(needed)} of checkpoints, {mib(free)} free"
     if free < needed:
         advice = "free space, or keep fewer checkpoints"

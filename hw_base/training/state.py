@@ -136,14 +136,19 @@ class TrainingState:
         Raises:
             CheckpointError: there is not even room for two of them.
         """
-        state = self.state_dict()
+        one, count = self.space_needed()
         if self.setup.run_dir is None or not distributed.is_main():
             return
+        there = sum(path.stat().st_size for path in checkpoint.numbered(self.setup.run_dir))
+        disk_space.check(self.setup.run_dir, one, count, there)
+
+    def space_needed(self) -> tuple[int, int]:
+        """About how many bytes a checkpoint will take, and how many there will be at most; every process takes part."""
+        state = self.state_dict()
         moments = sum(optimization.moments_size() for optimization in self.optimizations.values())
         one = disk_space.size_of({**state, "optimizations": None}) + moments
         # The newest, one that is being written, the best, and the others that are spared.
-        there = sum(path.stat().st_size for path in checkpoint.numbered(self.setup.run_dir))
-        disk_space.check(self.setup.run_dir, one, self.section.keep + 2 + self.section.keep_best, there)
+        return one, self.section.keep + 2 + self.section.keep_best
 
     def repair_best(self, source: Path) -> None:
         """After a resume, let ``model_best.pth`` and the monitor agree: the best is marked or searched for again.

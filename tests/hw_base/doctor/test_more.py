@@ -1,6 +1,7 @@
 """What the doctor finds with more effort than before every run: a recognizer's opinion, rates, memory, trackers."""
 
 import dataclasses
+import shutil
 import socket
 
 import pytest
@@ -124,6 +125,17 @@ def test_too_little_memory_is_an_error(monkeypatch):
     monkeypatch.setattr(surroundings, "_free", lambda device: 1000)
     (found,) = surroundings.memory(trainer, trainer.loader.sample(4))
     assert (found.level, found.what) == ("error", "the memory is too small")
+
+
+def test_the_disk_must_hold_as_many_checkpoints_as_the_run_keeps(monkeypatch):
+    trainer = trainer_of("trainer.keep=3", "trainer.keep_best=2")
+    one, count = trainer.space_needed()
+    assert count == 3 + 2 + 2
+    usage = shutil.disk_usage(".")
+    for free, level in ((count * one, "ok"), (count * one - 1, "error")):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
+        (found,) = surroundings.disk(trainer)
+        assert found.level == level
 
 
 def test_trackers_are_offline_or_must_be_reached(monkeypatch):
