@@ -15,6 +15,7 @@ from hw_base.watch.run import OneLoss
 from hw_tts.losses.adversarial import AdversarialLoss
 from hw_tts.losses.vits2 import DurationAdversarialLoss
 from hw_tts.models.vits2.decoder import MultiBandDecoder
+from hw_tts.models.vits2.model import VITS2
 from hw_tts.trainers.synthesis import SynthesisTrainer
 from hw_tts.watchers import Adversaries
 
@@ -31,6 +32,7 @@ class VITS2Trainer(SynthesisTrainer):
     its own group.
     """
 
+    model: VITS2
     one_batch_metric = "mel"  # discriminators see to it that the total does not fall
     one_batch_ratio = 0.5
     default_losses = {
