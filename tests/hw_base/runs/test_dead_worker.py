@@ -1,18 +1,18 @@
 """A run whose reading worker is killed or raises: it names the utterance, saves, and resumes to the bit."""
 
+import functools
 import os
 import re
 import signal
 
 import pytest
 
-import train as train_script
 from hw_base import checkpoint
 from hw_base.audio import io as audio
 from hw_base.training.trainer import BaseTrainer
-from tests.conftest import ROOT, same
+from tests.conftest import same
+from tests.hw_base.runs import tiny
 
-TINY = str(ROOT / "configs" / "tiny" / "ds2.json")
 SETS = ["--set", "writers=[]", "data.train.workers=1", "trainer.save_every=100"]
 FAULTY = "00003.wav"
 
@@ -25,16 +25,13 @@ def raising():
     raise MemoryError("no more")
 
 
-def train(folder, *arguments):
-    return train_script.main(["-c", TINY, "-d", "cpu", "--run-dir", str(folder), *SETS, *arguments])
+train = functools.partial(tiny.train, SETS)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The run that loses no worker."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    assert train(folder) == 0
-    return checkpoint.load(folder / "checkpoint-00000008.pth")
+    return tiny.trained(SETS, tmp_path_factory.mktemp("whole") / "run")
 
 
 @pytest.mark.parametrize(("harm", "cause"), [(killed, "it was killed"), (raising, "MemoryError: no more")])

@@ -1,6 +1,7 @@
 """A disk that is really full, at the start, while saving and while logging, and a file system without locks."""
 
 import errno
+import functools
 import json
 import os
 import re
@@ -11,12 +12,11 @@ import sys
 
 import pytest
 
-import train as train_script
 from hw_base import checkpoint
 from hw_base.training.trainer import BaseTrainer
 from tests.conftest import ROOT, same
+from tests.hw_base.runs import tiny
 
-TINY = str(ROOT / "configs" / "tiny" / "ds2.json")
 SETS = ["--set", "writers=[]", "trainer.log_every=1", "trainer.preflight=false"]
 
 
@@ -61,16 +61,13 @@ def disk(tmp_path):
     mounted.close()
 
 
-def train(folder, *arguments):
-    return train_script.main(["-c", TINY, "-d", "cpu", "--run-dir", str(folder), *SETS, *arguments])
+train = functools.partial(tiny.train, SETS)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The run that no disk disturbs."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    assert train(folder) == 0
-    return checkpoint.load(folder / "checkpoint-00000008.pth")
+    return tiny.trained(SETS, tmp_path_factory.mktemp("whole") / "run")
 
 
 def ends_like(whole, folder, besides=frozenset()):
@@ -166,7 +163,7 @@ def test_a_file_system_without_locks_is_said_and_not_taken_for_another_process(t
             sys.executable,
             "train.py",
             "-c",
-            TINY,
+            tiny.CONFIG,
             "-d",
             "cpu",
             "--run-dir",
