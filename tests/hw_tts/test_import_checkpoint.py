@@ -16,6 +16,7 @@ from hw_tts import import_checkpoint
 from hw_tts.public import vits2_weights as public_checkpoint
 from hw_tts.synthesizer import Synthesizer
 from tests.conftest import ROOT, same
+from tests.homework import PUBLIC_CONFIG
 from tests.hw_tts.models.vits2.small import reference, small_model
 
 SYMBOLS = ["_", " ", *"abcdefghijklmnopqrstuvwxyz.,!?;:'-\"()/"]
@@ -27,36 +28,14 @@ def numbers():
 
 
 def original_config(numbers):
+    train = {key: value for key, value in PUBLIC_CONFIG["train"].items() if key != "window"}
+    audio = ("sampling_rate", "filter_length", "hop_length", "win_length", "n_mel_channels", "mel_fmin", "mel_fmax")
     return {
-        "train": {
-            "log_interval": 1,
-            "seed": 1234,
-            "epochs": 250,
-            "learning_rate": 2e-4,
-            "betas": [0.8, 0.99],
-            "eps": 1e-9,
-            "batch_size": 32,
-            "fp16_run": False,
-            "lr_decay": 0.999875,
-            "segment_size": 2048,
-            "warmup_epochs": 0,
-            "c_mel": 45,
-            "c_kl": 1.0,
-            "fft_sizes": [384, 683, 171],
-            "hop_sizes": [30, 60, 10],
-            "win_lengths": [150, 300, 60],
-        },
+        "train": {**train, "epochs": 250},
         "data": {
             "training_files": "lists/train.txt",
             "validation_files": "lists/val.txt",
-            "sampling_rate": 22050,
-            "filter_length": 1024,
-            "hop_length": 256,
-            "win_length": 1024,
-            "n_mel_channels": 80,
-            "mel_fmin": 0.0,
-            "mel_fmax": None,
-            "add_blank": True,
+            **{key: PUBLIC_CONFIG["data"][key] for key in (*audio, "add_blank")},
             "n_speakers": 5,
         },
         "model": numbers["config"]["model"],
