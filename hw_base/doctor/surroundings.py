@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hw_base import registry
+from hw_base.config.resolve import build
 from hw_base.disk_space import mib
 from hw_base.doctor.findings import Finding
+from hw_base.errors import HwError
 from hw_base.training.trainer import BaseTrainer
 
 # Of a parameter: itself, its gradient, two moments, and the copy from before the last update.
@@ -77,8 +80,16 @@ def disk(trainer: BaseTrainer) -> Iterator[Finding]:
 
 
 def trackers(trainer: BaseTrainer) -> Iterator[Finding]:
-    """Whether trackers that go online can be reached; the others write files."""
-    for writer in trainer.setup.config.writers:
+    """Whether trackers have their packages and keys, and can be reached if they go online; the others write files."""
+    config = trainer.setup.config
+    for i, writer in enumerate(config.writers):
+        try:
+            # Nothing is opened yet: the constructor looks whether all is there.
+            build(f"writers.{i}", writer, registry.WRITERS, run_dir=Path(), run_name=config.name, config={})
+        except HwError as error:
+            advice = "do as the line says, or leave this writer out"
+            yield Finding("error", f"{writer.type} cannot start", str(error), advice=advice)
+            continue
         place = HOSTS.get(writer.type)
         if place is None or writer.args.get("mode", "offline") != "online":
             yield Finding("ok", f"{writer.type} works offline")

@@ -138,9 +138,12 @@ def test_the_disk_must_hold_as_many_checkpoints_as_the_run_keeps(monkeypatch):
         assert found.level == level
 
 
-def test_trackers_are_offline_or_must_be_reached(monkeypatch):
+def test_trackers_are_offline_or_must_be_reached(monkeypatch, tmp_path):
     online = "writers=[{type: WandbWriter, args: {mode: online}}, {type: CometWriter}]"
     trainer = trainer_of(online)
+    (tmp_path / "netrc").write_text(f"machine api.wandb.ai login user password {'0' * 40}\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
@@ -150,6 +153,16 @@ def test_trackers_are_offline_or_must_be_reached(monkeypatch):
     found = next(surroundings.trackers(trainer))
     assert (found.level, found.what) == ("error", "WandbWriter cannot reach 127.0.0.1")
     assert "python -m hw_base.upload" in found.advice
+
+
+@pytest.mark.parametrize(("writer", "key"), [("WandbWriter", "WANDB_API_KEY"), ("CometWriter", "COMET_API_KEY")])
+def test_a_tracker_without_its_key_is_found(writer, key, monkeypatch, tmp_path):
+    monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))  # nobody is logged in
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    (found,) = surroundings.trackers(trainer_of(f"writers=[{{type: {writer}, args: {{mode: online}}}}]"))
+    assert (found.level, found.what) == ("error", f"{writer} cannot start")
+    assert f"set {key}" in found.evidence
 
 
 @pytest.mark.parametrize(("snr", "level"), [((5.0, 30.0), "ok"), ((-30.0, -20.0), "error")])
