@@ -122,7 +122,7 @@ def run(experiment: Experiment, path: Path, source: Path | None, anew: bool = Fa
             trainer.setup.writers.load_state_dict(experiment.state["writers"], trainer.step)
             if folder:
                 checkpoint.set_aside(path, trainer.step)
-            trainer.repair_best(source)
+            trainer.repair_folder(source)
             log.info("resumed from %s, step %d", source, trainer.step)
         else:
             if trainer.section.preflight and not distributed.active():

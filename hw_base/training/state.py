@@ -125,10 +125,13 @@ class TrainingState:
             checkpoint.save(path, state)
             if best:
                 checkpoint.mark_best(path)
-            checkpoint.prune(folder, self.section.keep, self.monitor.best_steps | self._before_change)
+            self._prune(folder)
         except CheckpointError as error:
             return str(error)
         return None
+
+    def _prune(self, folder: Path) -> None:
+        checkpoint.prune(folder, self.section.keep, self.monitor.best_steps | self._before_change)
 
     def check_space(self) -> None:
         """Check that the checkpoints to come will fit on the disk.
@@ -150,19 +153,26 @@ class TrainingState:
         # The newest, one that is being written, the best, and the others that are spared.
         return one, self.section.keep + 2 + self.section.keep_best
 
-    def repair_best(self, source: Path) -> None:
-        """After a resume, let ``model_best.pth`` and the monitor agree: the best is marked or searched for again.
+    def repair_folder(self, source: Path) -> None:
+        """After a resume, do in the run folder what a process that was killed there had left to do.
 
-        They differ after a kill between saving and marking, and in a folder that is not the old run's.
+        ``model_best.pth`` and the monitor agree again: they differ after a kill between saving and marking, and in a
+        folder that is not the old run's. Checkpoints that are older than those to keep are deleted.
 
         Args:
             source: the checkpoint that was resumed from.
         """
-        folder, best = self.setup.run_dir, self.monitor.best_step
-        if self.monitor.best is None or folder is None:
+        folder = self.setup.run_dir
+        if folder is None:
             return
+        if self.monitor.best is not None:
+            self._repair_best(folder, source)
+        if distributed.is_main():
+            self._prune(folder)
+
+    def _repair_best(self, folder: Path, source: Path) -> None:
         problem = None
-        if distributed.is_main() and (marked := checkpoint.best_step(folder)) != best:
+        if distributed.is_main() and (marked := checkpoint.best_step(folder)) != self.monitor.best_step:
             ours = marked is not None and marked > self.step  # of the steps that are about to be repeated
             problem = None if ours else self._mark_again(folder, source)
         problem = distributed.broadcast_object(problem)

@@ -155,7 +155,7 @@ def test_the_best_checkpoint_and_the_monitor_agree_after_a_resume(tmp_path, loss
         folder.mkdir()
     new = trainer(folder, max_steps=4)
     new.load_state_dict(checkpoint.load(source), source)
-    new.repair_best(source)
+    new.repair_folder(source)
     assert (new.monitor.best_step, new.monitor.best) == (best, old.monitor.best)
     assert checkpoint.best_step(folder) == best
 
@@ -167,11 +167,24 @@ def test_a_best_checkpoint_that_is_gone_is_not_claimed(tmp_path, caplog):
     (tmp_path / checkpoint.BEST).unlink()
     new = trainer(tmp_path, max_steps=8)
     new.load_state_dict(old.state_dict(), "x")
-    new.repair_best(checkpoint.path_of(tmp_path, 6))
+    new.repair_folder(checkpoint.path_of(tmp_path, 6))
     assert new.monitor.best is None
     assert "of step 1, is missing; the next evaluation becomes the best" in caplog.text
     new.train()
     assert checkpoint.best_step(tmp_path) == new.monitor.best_step == 8
+
+
+def test_checkpoints_that_a_killed_process_had_yet_to_delete_are_deleted_on_resuming(tmp_path, monkeypatch):
+    with monkeypatch.context() as killed:
+        killed.setattr(checkpoint, "prune", lambda *_: None)
+        trainer(tmp_path, max_steps=6, save_every=1, keep=2).train()
+    assert len(checkpoint.numbered(tmp_path)) == 6
+    source = checkpoint.path_of(tmp_path, 6)
+    new = trainer(tmp_path, max_steps=6, save_every=1, keep=2)
+    new.load_state_dict(checkpoint.load(source), source)
+    new.repair_folder(source)
+    steps = {6, 5, *new.monitor.best_steps}
+    assert checkpoint.numbered(tmp_path) == [checkpoint.path_of(tmp_path, n) for n in sorted(steps, reverse=True)]
 
 
 def full(path, state):
