@@ -1,5 +1,6 @@
 """Processes that read batches and die, crash, hang, run out of memory or raise."""
 
+import gc
 import itertools
 import re
 import time
@@ -39,5 +40,6 @@ def workers(trials):
             assert HARMS[harm] in line, line
             assert "\n" not in line
             assert time.monotonic() - started < 30
+        gc.collect()  # else the next workers inherit this loader, and print that its processes are not theirs
     trials.tests("tests/hw_base/data/test_reading.py", only="collate or busy or interrupted")
     trials.tests("tests/hw_asr/test_bad_input.py", only="trained_before_a_bad_utterance")
