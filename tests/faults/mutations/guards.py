@@ -128,6 +128,13 @@ GUARDS = [
         f"{_RESUME}::test_a_best_checkpoint_that_is_gone_is_not_claimed",
     ),
     Guard(
+        "older checkpoints are deleted after a kill before their deletion",
+        "hw_base/training/state.py",
+        "        if distributed.is_main():\n            self._prune(folder)\n",
+        "",
+        f"{_RESUME}::test_checkpoints_that_a_killed_process_had_yet_to_delete_are_deleted_on_resuming",
+    ),
+    Guard(
         "weights that are not finite are never written",
         "hw_base/training/state.py",
         "problem = self._not_finite(state) or self._write(state, best)",
