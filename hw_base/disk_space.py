@@ -1,4 +1,4 @@
-"""How much room on the disk a run needs, and whether it is there."""
+"""How much room on the disk and in memory a run needs, and whether it is there."""
 
 import logging
 import shutil
@@ -15,6 +15,33 @@ log = logging.getLogger(__name__)
 def mib(size: int) -> str:
     """Bytes for people."""
     return f"{max(1, round(size / 2**20))} MiB"
+
+
+def free_memory() -> int:
+    """Bytes that programs may still take, within the limit of a container too; 0 where that is not known."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), 0)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used, facts = (
+            (group / f"memory.{name}").read_text(encoding="ascii").strip() for name in ("max", "current", "stat")
+        )
+    except OSError:
+        return free
+    if not limit.isdigit():
+        return free
+    # Of what a container uses, files that were read are given up when programs ask for memory.
+    files = next((int(line.split()[1]) for line in facts.splitlines() if line.startswith("inactive_file ")), 0)
+    return min(free, max(0, int(limit) - int(used) + files))
+
+
+def free_on_disk(folder: Path) -> int:
+    """Bytes that are free where a folder lies or will lie."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(there).free
 
 
 def said(folder: Path, like: Path) -> str:

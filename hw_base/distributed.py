@@ -34,6 +34,11 @@ def world_size() -> int:
     return dist.get_world_size() if active() else 1
 
 
+def local_world_size() -> int:
+    """How many of them run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if active() else 1
+
+
 def is_main() -> bool:
     """Whether this process is the one that writes."""
     return rank() == 0

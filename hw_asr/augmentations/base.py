@@ -41,11 +41,15 @@ class BaseAugmentation(ABC):
         Returns:
             Tensor: (S',) or (F, T').
         """
-        # Drawn even where the answer is known: what follows in the generator's stream must not depend on p.
-        drawn = torch.rand((), generator=generator).item()
-        if x.shape[-1] == 0 or drawn >= self.p:
+        changes = self.changes(generator)
+        if x.shape[-1] == 0 or not changes:
             return x
         return self.apply(x, generator)
+
+    def changes(self, generator: torch.Generator) -> bool:
+        """Draw whether a signal is changed at all."""
+        # Drawn even where the answer is known: what follows in the generator's stream must not depend on p.
+        return torch.rand((), generator=generator).item() < self.p
 
     @abstractmethod
     def apply(self, x: Tensor, generator: torch.Generator) -> Tensor:

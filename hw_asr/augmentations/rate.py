@@ -28,6 +28,9 @@ class SpeedPerturbation(WaveformAugmentation):
     Args:
         factors: above 1 is faster, shorter and higher; each is equally likely.
         p: probability with which a factor is drawn.
+
+    Attributes:
+        speeds (list[Fraction]): all that a waveform may be given.
     """
 
     keeps_length = False
@@ -41,10 +44,21 @@ class SpeedPerturbation(WaveformAugmentation):
         for factor, ratio in zip(self.factors, self._ratios, strict=True):
             if abs(ratio - Fraction(factor)) > Fraction(1, 10**6):
                 raise ConfigError(f"SpeedPerturbation: factor {factor!r} is not a multiple of 0.01")
+        self.speeds = list(dict.fromkeys([*self._ratios, *([Fraction(1)] if p < 1.0 else [])]))
 
     def apply(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        ratio = self._ratios[int(torch.randint(len(self._ratios), (), generator=generator))]
-        return audio.resample(x, ratio.numerator, ratio.denominator)
+        return self.at(x, self._draw(generator))
+
+    def choose(self, generator: torch.Generator) -> Fraction:
+        """Draw as a call does, without a waveform: which of the `speeds` it is given; `at` gives it that."""
+        return self._draw(generator) if self.changes(generator) else Fraction(1)
+
+    def at(self, x: Tensor, speed: Fraction) -> Tensor:
+        """A waveform (S,) at one speed."""
+        return audio.resample(x, speed.numerator, speed.denominator)
+
+    def _draw(self, generator: torch.Generator) -> Fraction:
+        return self._ratios[int(torch.randint(len(self._ratios), (), generator=generator))]
 
 
 @AUGMENTATIONS.register()

@@ -152,6 +152,8 @@ class SplitSection(Section):
         max_batch_seconds: bound on batch size times longest duration, over all processes.
         jitter: how far training batches may mix durations, as a fraction; padding grows by about as much.
         workers: processes that read audio; 0 reads in the training process.
+        cache: where training keeps what it has read, and spectrograms that no augmentation makes anew each time, for
+            the epochs that follow: in ``memory`` that all workers share, on ``disk`` for later runs too, or nowhere.
         min_seconds: shorter utterances are dropped, as are those beyond the next two limits; drops are reported.
         limit: keep this many utterances, picked at random, always the same.
         on_bad_data: whether a file that cannot be used ends the run or is left out, counted and named.
@@ -162,6 +164,7 @@ class SplitSection(Section):
     max_batch_seconds: PositiveFloat | None = None
     jitter: float = Field(default=0.015, ge=0, lt=1)
     workers: Workers = 0
+    cache: Literal["none", "memory", "disk"] = "none"
     collate: Annotated[Component, Of(registry.COLLATES)]
     min_seconds: NonNegativeFloat = 0.1
     max_seconds: PositiveFloat | None = None

@@ -17,6 +17,8 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from hw_base.audio import io as audio
+from hw_base.data import cache
+from hw_base.data.cache import LazyItemMaker
 from hw_base.data.dataset import BaseDataset, Record
 from hw_base.errors import DataError
 
@@ -38,20 +40,6 @@ Item = dict[str, Any]
 
 
 MakeItem = Callable[["Record", Any, torch.Generator], Item]
-
-
-class LazyItemMaker:
-    """An item maker that may do without the audio: it is given a function that reads the waveform, not the waveform."""
-
-    def __call__(self, record: Record, read: Callable[[], Tensor], generator: torch.Generator) -> Item:
-        """One item.
-
-        Args:
-            record: of the utterance.
-            read: gives the waveform (S,), float32, at the split's rate; its `DataError` makes the utterance bad.
-            generator: of everything random in this item.
-        """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -99,6 +87,7 @@ class Split(torch.utils.data.Dataset[Item]):
         durations (list[float]): seconds, of each record.
         report (list[str]): what was kept and what was dropped, for people.
         skipped (dict[str, str]): utterance id -> reason, of what was found bad while reading.
+        cache (Cache | None): keeps what was read, see `keep`.
 
     Raises:
         DataError: nothing is left, an id stands twice in an evaluation split, or the index names an unreadable file
@@ -126,6 +115,7 @@ class Split(torch.utils.data.Dataset[Item]):
         self.evaluation = evaluation
         self.needs_text = needs_text
         self.skipped: dict[str, str] = {}
+        self.cache: cache.Cache | None = None
         self._datasets = list(datasets)
         everything = [(record, i) for i, dataset in enumerate(self._datasets) for record in dataset.records]
         kept, drops = self._filter(everything)
@@ -184,6 +174,7 @@ class Split(torch.utils.data.Dataset[Item]):
         """
         if not reasons:
             return
+        assert self.cache is None  # which knows utterances by their places
         names = ", ".join(repr(name) for name in list(reasons)[:20]) + (", ..." if len(reasons) > 20 else "")
         message = f"{self.name}: {len(reasons)} of {len(self)} utterances, {names}: {next(iter(reasons.values()))}"
         if self.on_bad_data == "fail":
@@ -203,6 +194,38 @@ class Split(torch.utils.data.Dataset[Item]):
         Raises:
             DataError: it cannot be used; the message names the utterance.
         """
+        if self.cache is not None:
+            return cache.waveform_kept(self.cache, index, lambda: self._read(index))
+        return self._read(index)
+
+    def keep(self, mode: cache.Mode, room: cache.Room) -> None:
+        """From now on keep what is read, for the next epoch; no utterance can be left out after this.
+
+        Args:
+            mode: where.
+            room: how much.
+        """
+        samples = torch.tensor([round(seconds * self.sample_rate) for seconds in self.durations])
+        widths = torch.tensor([self._bytes_a_sample(i) for i in range(len(self._datasets))])
+        sizes = (samples * widths[torch.tensor(self._sources)]).unsqueeze(0)
+        key, maker = "", self.make_item if isinstance(self.make_item, LazyItemMaker) else None
+        if maker is not None:
+            sizes = torch.cat([sizes, maker.sizes_kept(samples)])
+        if mode == "disk":
+            depends_on = maker.kept_depends_on() if maker is not None else None
+            key = cache.key_of(self.records, [self.sample_rate, depends_on])
+        self.cache = cache.Cache(self.name, sizes, mode, room, key)
+        log.info("%s", cache.describe(self.cache, len(self), mode))
+
+    def _bytes_a_sample(self, source: int) -> int:
+        """2 if the audio of a dataset comes in 16 bits and at the split's rate, else 4: by its first utterance."""
+        try:
+            waveform = self._read(self._sources.index(source))
+        except (DataError, ValueError):  # the loader's to report; or nothing is left of the dataset
+            return 2
+        return cache.as_int16(waveform).element_size()
+
+    def _read(self, index: int) -> Tensor:
         record, dataset = self.records[index], self._datasets[self._sources[index]]
         try:
             waveform, rate = dataset.read(record)
@@ -213,10 +236,10 @@ class Split(torch.utils.data.Dataset[Item]):
             raise DataError(f"{self.name}: utterance {record.utterance_id!r} ({record.audio_path}): {fault}")
         return audio.resample(waveform, rate, self.sample_rate)
 
-    def _audio(self, index: int) -> Tensor | Callable[[], Tensor]:
+    def _audio(self, index: int) -> Tensor | cache.Reading:
         """The waveform, or, for a `LazyItemMaker`, what reads it."""
         if isinstance(self.make_item, LazyItemMaker):
-            return functools.partial(self.waveform, index)
+            return cache.Reading(functools.partial(self.waveform, index), self.cache, index)
         return self.waveform(index)
 
     def note_skipped(self, skipped: Sequence[tuple[str, str]]) -> None:
@@ -245,7 +268,7 @@ class Split(torch.utils.data.Dataset[Item]):
             return f"truncated: {seconds:.2f} s of audio where the index says {record.duration:.2f} s"
         if seconds < self.limits.min_seconds:
             return f"{seconds:.3f} s of audio is less than min_seconds = {self.limits.min_seconds:g}"
-        if not self.evaluation and not bool(waveform.any()):
+        if not self.evaluation and not any(torch.aminmax(waveform)):
             return "nothing but silence: every sample is zero"
         return None
 

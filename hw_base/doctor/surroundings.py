@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hw_base import registry
 from hw_base.config.resolve import build
-from hw_base.disk_space import mib
+from hw_base.disk_space import free_memory, mib
 from hw_base.doctor.findings import Finding
 from hw_base.errors import HwError
 from hw_base.training.trainer import BaseTrainer
@@ -60,11 +60,7 @@ def _free(device: torch.device) -> int:
     """Bytes that are free; 0 where that is not known."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), 0)
+    return free_memory()
 
 
 def disk(trainer: BaseTrainer) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ import torch
 from hw_base import checkpoint, distributed, registry, seeding, trained
 from hw_base.config.resolve import as_dict, build
 from hw_base.config.schema import TEST_PREFIX, TRAIN_SPLIT, Config, OptimizerSection
+from hw_base.data.cache import Room
 from hw_base.data.loader import Loader, build_loader
 from hw_base.data.split import Limits, Split, report_shared
 from hw_base.errors import CheckpointError, ConfigError
@@ -152,6 +153,11 @@ class Experiment:
         for split in splits.values():
             split.leave_out(self.task.unusable_utterances(model, split))
         self.task.fill_caches(model, splits)
+        room = Room(distributed.local_world_size())
+        for name, split in splits.items():
+            mode = config.data[name].cache
+            if mode != "none":
+                split.keep(mode, room)
         loaders = {name: self.loader(split) for name, split in splits.items()}
         if self.state is None:
             self.task.start_training(model, loaders[TRAIN_SPLIT])

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hw_base.data.split import LazyItemMaker, Split
+from hw_base.data.cache import LazyItemMaker
+from hw_base.data.split import Split
 from hw_base.doctor.findings import Finding, listed
 from hw_base.nn.layers import length_mask
 from hw_base.task import BaseTask

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hw_base.data.cache import LazyItemMaker
 from hw_base.data.dataset import Record
-from hw_base.data.split import LazyItemMaker
 from hw_base.errors import DataError
 from hw_base.registry import suggest
 from hw_tts.alignment.intervals import durations_from_phones
