@@ -12,6 +12,7 @@ from hw_base import seeding
 from hw_base.checks import Candidate, Contract, Outcome, declare, expect, expect_close
 from hw_base.checks.contract import NotClaimedError
 from hw_base.checks.parameters import check_groups, without_gradient
+from hw_base.nn.dropout import without_dropout
 from hw_base.nn.losses import SumAndCount
 
 MODEL: Contract[Candidate] = Contract("CTC model")
@@ -129,7 +130,7 @@ def training_does_not_depend_on_the_padding(candidate: Candidate) -> None:
     _deterministic(_model(candidate).eval())
     lengths, outputs, buffers = [80, 30, 55], [], []
     for padding, extra in ((0.0, 0), (7.0, 24)):
-        model = _without_dropout(_model(candidate)).train()
+        model = without_dropout(_model(candidate)).train()
         with torch.no_grad(), seeding.isolated(1):  # the same layers skipped, where depth is random
             out = model(**_batch(lengths, padding, extra))
         outputs.append([row[:n] for row, n in zip(out["log_probs"], out["log_probs_length"].tolist(), strict=True)])
@@ -214,7 +215,7 @@ def the_order_of_time_is_kept(candidate: Candidate) -> None:
 
 @MODEL.property("the blank is not token 0 in the model's head, lengths are wrong, or the output ignores the input")
 def one_batch_is_learned(candidate: Candidate) -> None:
-    model, batch = _without_dropout(_model(candidate)).train(), _batch([80, 60, 50, 70], seed=1)
+    model, batch = without_dropout(_model(candidate)).train(), _batch([80, 60, 50, 70], seed=1)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     first = last = float("inf")
     for step in range(_STEPS):
@@ -237,17 +238,6 @@ def one_batch_is_learned(candidate: Candidate) -> None:
 def _loss(model: CTCModel, batch: dict[str, Any]) -> Tensor:
     mean: SumAndCount = CTCLoss()(**{**batch, **model(**batch)})
     return mean.total / mean.count.clamp(min=1)
-
-
-def _without_dropout(model: CTCModel) -> CTCModel:
-    for module in model.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.p = 0.0
-        elif isinstance(module, nn.RNNBase):
-            module.dropout = 0.0
-        elif isinstance(getattr(module, "dropout", None), float):
-            module.dropout = 0.0  # type: ignore[assignment]
-    return model
 
 
 declare("models", check_model, CTCModel)

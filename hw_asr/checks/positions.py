@@ -6,8 +6,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hw_asr.models.conformer.positions import RelativePositions, relative_shift
+from hw_asr.models.conformer.positions import RelativePositions
 from hw_base.checks import Candidate, Contract, Outcome, declare, expect, expect_close
+from hw_base.nn.attention_training import relative_shift
 
 OFFSETS: Contract[Candidate] = Contract("relative positions")
 SHIFT: Contract[Candidate] = Contract("relative shift")

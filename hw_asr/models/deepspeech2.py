@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from hw_asr.models.base import CTCModel
 from hw_base.config.schema import Depth, Size
 from hw_base.errors import ConfigError
+from hw_base.nn.dropout import Dropout
 from hw_base.nn.layers import BiRNN, MaskedBatchNorm, length_mask
 from hw_base.registry import MODELS
 
@@ -103,7 +104,7 @@ class DeepSpeech2(CTCModel):
             width = rnn.n_outputs
             self.rnns.append(rnn)
             self.norms.append(MaskedBatchNorm(width))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.head = nn.Linear(width, n_tokens)
         # Behind a batch norm the usual scale gives logits far from equal; a CTC model should begin undecided.
         nn.init.normal_(self.head.weight, std=0.1 / width**0.5)

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hw_base.nn.attention_training import attend
+
 # Queries that attend at a time outside of training, so that memory grows with the length and not with its square.
 CHUNK = 256
 
@@ -36,19 +38,27 @@ class SelfAttention(nn.Module):
             Tensor: (B, T, D).
         """
         projected = self.in_projection(x).unflatten(-1, (3, self.n_heads, -1))
-        query, key, value = projected.permute(2, 0, 3, 1, 4)
         offsets = self._offsets(positions)
         dropout = self.dropout if self.training else 0.0
+        if self.training and x.device.type == "cpu" and (dropout > 0.0 or offsets is not None):
+            # With dropout or a bias that is trained, torch's own has no fused form on a CPU.
+            out: Tensor = self.out_projection(attend(projected, key_mask, dropout, offsets, self._query_biases()))
+            return out
+        query, key, value = projected.permute(2, 0, 3, 1, 4)
         parts, n = [], query.shape[2] if self.training else CHUNK
         for start in range(0, max(1, query.shape[2]), max(1, n)):
             biased, bias = self._biased(query[:, :, start : start + n], key_mask, offsets, start)
             parts.append(F.scaled_dot_product_attention(biased, key, value, attn_mask=bias, dropout_p=dropout))
         y = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-        out: Tensor = self.out_projection(y.transpose(1, 2).flatten(2))
+        out = self.out_projection(y.transpose(1, 2).flatten(2))
         return out
 
     def _offsets(self, positions: Tensor | None) -> Tensor | None:
-        """What `_biased` needs of the positions, computed once for all chunks."""
+        """Projected encodings of all offsets for relative attention, (H, D / H, 2 T - 1), once for all chunks."""
+        return None
+
+    def _query_biases(self) -> tuple[Tensor, Tensor] | None:
+        """What queries are biased by for contents and for offsets, each (H, 1, D / H), where there are offsets."""
         return None
 
     def _biased(self, query: Tensor, key_mask: Tensor, offsets: Tensor | None, start: int) -> tuple[Tensor, Tensor]:

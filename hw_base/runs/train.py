@@ -13,6 +13,7 @@ from hw_base.config.resolve import as_dict, read, resolve
 from hw_base.config.schema import TRAIN_SPLIT, Config
 from hw_base.doctor.examine import preflight
 from hw_base.errors import ConfigError
+from hw_base.nn.dropout import without_dropout
 from hw_base.runs import folder as run_folder
 from hw_base.runs import logs
 from hw_base.runs.experiment import Experiment
@@ -175,9 +176,7 @@ def one_batch(experiment: Experiment) -> bool:
         ConfigError: it did not learn the batch.
     """
     trainer = experiment.trainer(None, schedules=False)
-    for module in trainer.model.modules():
-        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
-            module.p = 0.0
+    without_dropout(trainer.model)
     batch = next(iter(trainer.loader))
     first, best, step = math.nan, math.inf, 0
     # Well learned soon, or just learned after a while.

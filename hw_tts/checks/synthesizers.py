@@ -11,6 +11,7 @@ from hw_base.checks import Candidate, Contract, Outcome, declare, expect, expect
 from hw_base.checks.contract import NotClaimedError
 from hw_base.checks.parameters import without_gradient
 from hw_base.errors import ConfigError
+from hw_base.nn.dropout import without_dropout
 from hw_base.nn.layers import length_mask
 from hw_tts.checks import models
 from hw_tts.checks.models import build_model
@@ -235,7 +236,7 @@ def one_batch_is_learned_and_spoken_at_its_speed(candidate: Candidate) -> None:
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     last, goal = torch.inf, _LEARNED * _of_means(batch)
     for _ in range(_STEPS):
-        loss = _loss(_without_dropout(model).train(), batch)
+        loss = _loss(without_dropout(model).train(), batch)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -271,15 +272,6 @@ def _valid(batch: dict[str, Any], frames: Tensor, tokens: Tensor) -> tuple[Tenso
     """Of (B, F, T) and (B, L) what is no padding, (N,) and (M,)."""
     inside = length_mask(batch["spectrogram_length"], batch["spectrogram"].shape[2])[:, None]
     return frames[inside.expand_as(frames)], tokens[length_mask(batch["tokens_length"], tokens.shape[1])]
-
-
-def _without_dropout(model: SynthesisModel) -> SynthesisModel:
-    for module in model.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.p = 0.0
-        elif isinstance(getattr(module, "dropout", None), float):
-            module.dropout = 0.0  # type: ignore[assignment]
-    return model
 
 
 declare("models", check_synthesizer, SynthesisModel)

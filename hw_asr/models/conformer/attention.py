@@ -3,15 +3,15 @@
 import torch
 from torch import Tensor, nn
 
-from hw_asr.models.conformer.positions import relative_shift
 from hw_base.nn.attention import SelfAttention
+from hw_base.nn.attention_training import relative_shift
 
 
 class RelativeSelfAttention(SelfAttention):
     """Attention that knows how far apart two frames are (Dai et al. 2019, "Transformer-XL", section 3.3).
 
     The score of key j for query i is ``(q_i + u) k_j + (q_i + v) W r_(i - j)``, divided by the root of the width. Its
-    second term is the bias of one fused attention.
+    second term is the bias of one fused attention, or both are computed by `attend`.
 
     Args:
         width: D.
@@ -29,6 +29,9 @@ class RelativeSelfAttention(SelfAttention):
         assert positions is not None
         offsets: Tensor = self.position_projection(positions).unflatten(-1, (self.n_heads, -1)).permute(1, 2, 0)
         return offsets
+
+    def _query_biases(self) -> tuple[Tensor, Tensor]:
+        return self.content_bias, self.position_bias
 
     def _biased(self, query: Tensor, key_mask: Tensor, offsets: Tensor | None, start: int) -> tuple[Tensor, Tensor]:
         assert offsets is not None

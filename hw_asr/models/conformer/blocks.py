@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from hw_asr.models.conformer.attention import RelativeSelfAttention
 from hw_asr.models.conformer.norms import NormName, make_norm
 from hw_base.nn.attention import SelfAttention
+from hw_base.nn.dropout import Dropout
 from hw_base.nn.layers import length_mask
 
 PositionName = Literal["relative", "absolute", "none"]
@@ -28,9 +29,9 @@ class FeedForward(nn.Sequential):
             nn.LayerNorm(width),
             nn.Linear(width, hidden),
             nn.SiLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(hidden, width),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
 
 
@@ -51,7 +52,7 @@ class Convolution(nn.Module):
         self.depthwise = nn.Conv1d(width, width, kernel_size, padding=kernel_size // 2, groups=width)
         self.norm = make_norm(norm, width)
         self.out = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, length: Tensor) -> Tensor:
         """``x`` (B, T, D), ``length`` (B,) -> (B, T, D)."""
@@ -95,7 +96,7 @@ class Block(nn.Module):
         self.feed_forward1 = FeedForward(width, hidden, dropout)
         self.attention_norm = nn.LayerNorm(width)
         self.attention = attention(width, n_heads, attention_dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.convolution = Convolution(width, kernel_size, norm, dropout)
         self.feed_forward2 = FeedForward(width, hidden, dropout)
         self.out_norm = nn.LayerNorm(width)

@@ -14,6 +14,7 @@ from hw_asr.models.conformer.positions import RelativePositions, SinusoidalPosit
 from hw_asr.models.conformer.subsampling import Subsampling, SubsamplingName
 from hw_base.config.schema import Depth, Size
 from hw_base.errors import ConfigError
+from hw_base.nn.dropout import Dropout
 from hw_base.nn.layers import length_mask
 from hw_base.registry import MODELS
 
@@ -73,7 +74,7 @@ class Conformer(CTCModel):
         self.subsampling = Subsampling(n_mels, width, subsampling, subsampling_channels)
         self.absolute = SinusoidalPositions(width) if positions == "absolute" else None
         self.relative = RelativePositions(width) if positions == "relative" else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(
             Block(
                 width,

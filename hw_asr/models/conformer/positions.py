@@ -37,20 +37,3 @@ class RelativePositions(nn.Module):
         """Encodings of the offsets ``T - 1, ..., 0, ..., -(T - 1)`` for ``x`` (B, T, D): (2 T - 1, D)."""
         last = x.shape[1] - 1
         return sinusoids(torch.arange(last, -last - 1, -1, device=x.device), self.width).to(x.dtype)
-
-
-def relative_shift(scores: Tensor) -> Tensor:
-    """From scores of offsets to scores of keys (Dai et al. 2019, appendix B), without a copy.
-
-    Args:
-        scores (Tensor): of n following queries for all offsets from the last one's to the first key to the first one's
-            to the last key, contiguous, (B, H, n, n + T - 1).
-
-    Returns:
-        Tensor: ``out[..., i, j] = scores[..., i, n - 1 - (i - j)]``, (B, H, n, T).
-    """
-    n_batch, n_heads, n_frames, n_offsets = scores.shape
-    n_keys = n_offsets - n_frames + 1
-    # A row further down starts one offset earlier: its step in memory is one shorter than a row.
-    steps = (n_heads * n_frames * n_offsets, n_frames * n_offsets, max(n_offsets - 1, 1), 1)
-    return scores.as_strided((n_batch, n_heads, n_frames, n_keys), steps, scores.storage_offset() + n_frames - 1)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from hw_base.errors import ConfigError
 from hw_base.nn.attention import SelfAttention
+from hw_base.nn.dropout import Dropout
 
 NormPlace = Literal["pre", "post"]
 
@@ -27,7 +28,7 @@ class ConvFeedForward(nn.Module):
         first, second = kernel_sizes
         self.conv1 = nn.Conv1d(width, hidden, first, padding=first // 2)
         self.conv2 = nn.Conv1d(hidden, width, second, padding=second // 2)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """``x`` (B, T, D), ``mask`` of valid positions (B, T) -> (B, T, D); what ``x``'s padding holds has no part."""
@@ -69,7 +70,7 @@ class FFTBlock(nn.Module):
         self.attention_norm = nn.LayerNorm(width)
         self.feed_forward = ConvFeedForward(width, hidden, kernel_sizes, dropout)
         self.feed_forward_norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor, key_mask: Tensor) -> Tensor:
         """Run the block.

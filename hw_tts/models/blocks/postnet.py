@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hw_base.nn.dropout import Dropout
 from hw_base.nn.layers import BiRNN, MaskedBatchNorm, length_mask
 
 PostNetName = Literal["tacotron2", "cbhg", "none"]
@@ -35,7 +36,7 @@ class PostNet(nn.Module):
             for before, after in itertools.pairwise(widths)
         )
         self.norms = nn.ModuleList(MaskedBatchNorm(after) for after in widths[1:])
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, spectrogram: Tensor, length: Tensor) -> Tensor:
         """What is to be added: ``spectrogram`` (B, F, T), 0 in the padding, ``length`` (B,) -> (B, F, T), likewise."""

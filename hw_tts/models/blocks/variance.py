@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hw_base.errors import ConfigError
+from hw_base.nn.dropout import Dropout
 
 EmbeddingName = Literal["quantized", "continuous", "fourier"]
 Bins = Literal["linear", "log"]
@@ -43,7 +44,7 @@ class VariancePredictor(nn.Module):
             nn.Conv1d(channels, hidden, kernel_size, padding=kernel_size // 2) for channels in (width, hidden)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in self.convs)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.norm_first = norm_first
         self.out = nn.Linear(hidden, 1)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hw_base.nn.dropout import Dropout
 from hw_tts.models.vits2.layers import ChannelNorm, masked
 
 
@@ -29,7 +30,7 @@ class RelativeAttention(nn.Module):
         self.conv_k = nn.Conv1d(channels, channels, 1)
         self.conv_v = nn.Conv1d(channels, channels, 1)
         self.conv_o = nn.Conv1d(channels, channels, 1)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         for conv in (self.conv_q, self.conv_k, self.conv_v):
             nn.init.xavier_uniform_(conv.weight)
 
@@ -80,7 +81,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.conv_1 = nn.Conv1d(channels, filter_channels, kernel_size, padding=kernel_size // 2)
         self.conv_2 = nn.Conv1d(filter_channels, channels, kernel_size, padding=kernel_size // 2)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """``x`` (B, C, T) -> (B, C, T)."""
@@ -114,7 +115,7 @@ class Encoder(nn.Module):
         speaker_layer: int = 2,
     ) -> None:
         super().__init__()
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.attn_layers = nn.ModuleList(RelativeAttention(channels, n_heads, dropout) for _ in range(n_layers))
         self.norm_layers_1 = nn.ModuleList(ChannelNorm(channels) for _ in range(n_layers))
         self.ffn_layers = nn.ModuleList(

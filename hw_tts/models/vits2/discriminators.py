@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hw_base.nn.dropout import Dropout
 from hw_tts.models.hifigan.discriminators import Scored, scores_and_features
 from hw_tts.models.vits2.layers import ChannelNorm, masked, normed
 
@@ -104,7 +105,7 @@ class DurationDiscriminator(nn.Module):
     def __init__(self, channels: int, filter_channels: int, kernel_size: int = 3, dropout: float = 0.1) -> None:
         super().__init__()
         padding = kernel_size // 2
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.conv_1 = nn.Conv1d(channels, filter_channels, kernel_size, padding=padding)
         self.norm_1 = ChannelNorm(filter_channels)
         self.conv_2 = nn.Conv1d(filter_channels, filter_channels, kernel_size, padding=padding)

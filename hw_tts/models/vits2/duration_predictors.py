@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hw_base.nn.dropout import Dropout
 from hw_tts.models.vits2.layers import ChannelNorm, masked
 from hw_tts.models.vits2.spline import rational_quadratic
 
@@ -25,7 +26,7 @@ class DurationPredictor(nn.Module):
         self, in_channels: int, filter_channels: int, kernel_size: int, dropout: float, speaker_channels: int = 0
     ) -> None:
         super().__init__()
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.conv_1 = nn.Conv1d(in_channels, filter_channels, kernel_size, padding=kernel_size // 2)
         self.norm_1 = ChannelNorm(filter_channels)
         self.conv_2 = nn.Conv1d(filter_channels, filter_channels, kernel_size, padding=kernel_size // 2)
@@ -54,7 +55,7 @@ class DilatedConvs(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int, n_layers: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.convs_sep, self.convs_1x1 = nn.ModuleList(), nn.ModuleList()
         for layer in range(n_layers):
             dilation = kernel_size**layer

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
+from hw_base.nn.dropout import Dropout
+
 Conv = TypeVar("Conv", nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)
 
 
@@ -72,7 +74,7 @@ class WaveNet(nn.Module):
     ) -> None:
         super().__init__()
         self.channels = channels
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.in_layers = nn.ModuleList(
             normed(nn.Conv1d(channels, 2 * channels, kernel_size, padding=kernel_size // 2)) for _ in range(n_layers)
         )

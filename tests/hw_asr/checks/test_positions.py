@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from hw_asr.checks.positions import OFFSETS, SHIFT
-from hw_asr.models.conformer.positions import RelativePositions, relative_shift
+from hw_asr.models.conformer.positions import RelativePositions
 from hw_base.checks import Candidate, broken
+from hw_base.nn.attention_training import relative_shift
 
 
 class OneRowTooMany(RelativePositions):

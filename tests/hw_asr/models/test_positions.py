@@ -2,10 +2,13 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from hw_asr.models.conformer.attention import RelativeSelfAttention
-from hw_asr.models.conformer.positions import RelativePositions, SinusoidalPositions, relative_shift, sinusoids
+from hw_asr.models.conformer.positions import RelativePositions, SinusoidalPositions, sinusoids
 from hw_base.nn.attention import SelfAttention
+from hw_base.nn.attention_training import relative_shift
+from hw_base.nn.layers import length_mask
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 8, 33])
@@ -87,3 +90,25 @@ def test_attention_equals_the_formula(relative):
     positions = RelativePositions(width)(x) if relative else None
     expected = brute_force_attention(module, x, length, relative, n_heads)
     torch.testing.assert_close(module(x, key_mask, positions), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_training_equals_evaluation_without_dropout(dtype):
+    """Two ways to the same numbers: the chunks of training, and torch's fused attention."""
+    torch.manual_seed(0)
+    attention = RelativeSelfAttention(16, 2, dropout=0.0)
+    nn.init.normal_(attention.content_bias)
+    nn.init.normal_(attention.position_bias)
+    x, length = torch.randn(3, 230, 16, requires_grad=True), torch.tensor([230, 101, 7])
+    arguments = (length_mask(length, 230)[:, None, None], torch.randn(459, 16))
+    found = []
+    for training in (True, False):
+        attention.train(training).zero_grad()
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            y = attention(x, *arguments)
+        x.grad = None
+        y.float().square().sum().backward()
+        found.append([y.float(), x.grad, *(p.grad for p in attention.parameters())])
+    for ours, theirs in zip(*found, strict=True):
+        scale = float(theirs.detach().abs().max())
+        assert float((ours - theirs).detach().abs().max()) < (1e-5 if dtype == torch.float32 else 3e-2) * scale
