@@ -84,7 +84,7 @@ class _Attend(torch.autograd.Function):
                 scores = asked @ key.mT
             else:
                 by_offset = by_position[:, :, rows].flatten(1, 2) @ offsets[..., columns]
-                bias = relative_shift(by_offset.unflatten(1, (n_batch, -1))).flatten(0, 1)
+                bias = relative_shift(by_offset.view(-1, n_batch, asked.shape[1], by_offset.shape[-1])).flatten(0, 1)
                 scores = bias.baddbmm_(asked, key.mT)
             scores = scores.view(-1, n_batch, *scores.shape[1:])
             if padding is not None:

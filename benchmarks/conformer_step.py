@@ -1,0 +1,218 @@
+"""A training step of a Conformer-CTC of 30 million parameters on one CPU core, beside peers.
+
+    python -m benchmarks.conformer_step [--repeats 5] [--only torchaudio-256 torchaudio-64 speechbrain padding]
+
+Ours is `CTCTrainer.train_step` with the model, losses and optimizer of `configs/librispeech/conformer_30m.json`
+(relative positions, InterCTC at two layers), in float32 and, where the processor computes in it, in bfloat16. No whole
+CTC recipe is published on `torchaudio.models.Conformer`: that side is our own plain writing around it, with the usual
+two convolutions of 256 or of 64 channels before, InterCTC, `torch.optim.AdamW` and clipping. SpeechBrain's side is its
+own modules with the sizes of its Conformer-CTC recipe (28.8 million, relative positions, no InterCTC); without the
+package it is skipped. Data and features are no part of it: each side is given the same spectrograms, 8 x 12 s.
+
+"padding" compares an audio second of a random batch, eight octiles of the durations of train-clean-100, with one of a
+batch that our sampler makes, 2 % padding. Processor time of one thread, sides in turn, the least of several steps.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from benchmarks.measuring import Row, compare, has_bf16, missing, parser, write
+from hw_base.config.read import read
+from hw_base.config.resolve import resolve
+from hw_base.runs.experiment import Experiment
+
+CONFIG = "configs/librispeech/conformer_30m.json"
+N_MELS, N_TOKENS, FRAMES_A_SECOND = 80, 29, 100
+EQUAL = [12.0] * 8
+# Eight equal shares of the durations of train-clean-100, their middles: 23 % padding, as random batches of 8 have.
+RANDOM = [4.6, 9.5, 12.0, 13.3, 14.1, 14.8, 15.5, 16.3]
+BUCKETED = [12.5, 12.4, 12.4, 12.3, 12.3, 12.2, 12.1, 12.0]
+WORK = "Conformer 30M step, 8 x 12 s"
+GOALS = {
+    ("torchaudio-256", "fp32 : bf16"): 2.5,
+    ("padding", "fp32 : bf16"): 3.0,
+    ("speechbrain", "fp32 : fp32"): 1.3,
+    ("speechbrain", "bf16 : bf16"): 1.3,
+}
+
+
+def make_batch(seconds):
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.tensor([round(FRAMES_A_SECOND * one) for one in seconds])
+    tokens_length = lengths // 8
+    return {
+        "spectrogram": torch.randn(len(seconds), N_MELS, int(lengths.max()), generator=generator),
+        "spectrogram_length": lengths,
+        "tokens": torch.randint(1, N_TOKENS, (len(seconds), int(tokens_length.max())), generator=generator),
+        "tokens_length": tokens_length,
+        "utterance_id": [f"u{i}" for i in range(len(seconds))],
+        "text": [None] * len(seconds),
+    }
+
+
+def trainer_of(amp):
+    """Our trainer; of the data of a small config it takes a few sentences, which no step sees."""
+    big = read(CONFIG)
+    config = {**read("configs/conformer.json"), **{key: big[key] for key in ("model", "losses", "optimizers")}}
+    changes = [
+        "data.train.datasets.0.args.n_utterances=8",
+        "data.train.batch_size=8",
+        "data.val.limit=1",
+        f"features.args.n_mels={N_MELS}",
+        "model.args.stochastic_depth=0.0",
+        "metrics={}",
+        "writers=[]",
+        "trainer.monitor=null",
+        f"trainer.amp={amp}",
+    ]
+    return Experiment(resolve(config, changes), torch.device("cpu")).trainer(None)
+
+
+class TorchaudioCTC(nn.Module):
+    """Two strided convolutions, `torchaudio.models.Conformer`, a head, InterCTC at layers 6 and 12."""
+
+    def __init__(self, channels):
+        super().__init__()
+        from torchaudio.models import Conformer
+
+        self.front = nn.Sequential(
+            nn.Conv2d(1, channels, 3, 2, 1), nn.ReLU(), nn.Conv2d(channels, channels, 3, 2, 1), nn.ReLU()
+        )
+        self.projection = nn.Linear(channels * N_MELS // 4, 256)
+        self.encoder = Conformer(256, 4, 1024, 18, 31, dropout=0.1)
+        self.head = nn.Linear(256, N_TOKENS)
+
+    def forward(self, spectrogram, spectrogram_length):
+        x = self.projection(self.front(spectrogram[:, None]).flatten(1, 2).transpose(1, 2)).transpose(0, 1)
+        length = (spectrogram_length + 3) // 4
+        mask = torch.arange(len(x)) >= length[:, None]
+        taps = []
+        for depth, layer in enumerate(self.encoder.conformer_layers, start=1):
+            x = layer(x, mask)
+            if depth in (6, 12, 18):
+                taps.append(self.head(x).float().log_softmax(-1))
+        return taps, length
+
+    def loss(self, batch):
+        taps, length = self(batch["spectrogram"], batch["spectrogram_length"])
+        early, middle, last = (
+            F.ctc_loss(tap, batch["tokens"], length, batch["tokens_length"], zero_infinity=True) for tap in taps
+        )
+        return 0.34 * last + 0.66 * (early + middle) / 2
+
+
+class SpeechBrainCTC(nn.Module):
+    """What SpeechBrain's recipe builds from its hyperparameters: front end, encoder, head."""
+
+    def __init__(self):
+        super().__init__()
+        from speechbrain.lobes.models.convolution import ConvolutionFrontEnd
+        from speechbrain.lobes.models.transformer.TransformerASR import TransformerASR
+
+        self.front = ConvolutionFrontEnd(
+            input_shape=(8, 10, N_MELS),
+            num_blocks=2,
+            num_layers_per_block=1,
+            out_channels=(64, 32),
+            kernel_sizes=(3, 3),
+            strides=(2, 2),
+            residuals=(False, False),
+        )
+        self.encoder = TransformerASR(
+            input_size=640,
+            tgt_vocab=N_TOKENS,
+            d_model=256,
+            nhead=4,
+            num_encoder_layers=18,
+            num_decoder_layers=0,
+            d_ffn=1024,
+            dropout=0.1,
+            activation=nn.GELU,
+            encoder_module="conformer",
+            attention_type="RelPosMHAXL",
+            normalize_before=True,
+            causal=False,
+        )
+        self.head = nn.Linear(256, N_TOKENS)
+
+    def loss(self, batch):
+        length = batch["spectrogram_length"]
+        relative = length / length.max()
+        x = self.encoder.encode(self.front(batch["spectrogram"].transpose(1, 2)), relative)
+        log_probs = self.head(x).float().log_softmax(-1).transpose(0, 1)
+        frames = (relative * len(log_probs)).round().long()
+        return F.ctc_loss(log_probs, batch["tokens"], frames, batch["tokens_length"], zero_infinity=True)
+
+
+class PlainSteps:
+    """Steps of a peer as plain programs take them."""
+
+    def __init__(self, model):
+        self.model = model.train()
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01)
+
+    def step(self, batch, amp):
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp == "bf16"):
+            loss = self.model.loss(batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimizer.step()
+
+
+def our_step(trainer, batch):
+    trainer.train_step(dict(batch))
+    trainer.guard.read()
+
+
+def rows_of(name, peer, trainers, repeats):
+    """Rows of one peer, in every pair of precisions."""
+    theirs, own = (RANDOM, BUCKETED) if name == "padding" else (EQUAL, EQUAL)
+    their_batch, our_batch = make_batch(theirs), make_batch(own)
+    sides = {f"peer {amp}": lambda amp=amp: peer.step(their_batch, amp) for amp in trainers}
+    sides |= {f"ours {amp}": lambda amp=amp: our_step(trainers[amp], our_batch) for amp in trainers}
+    seconds = compare(sides, repeats)
+    size = sum(p.numel() for p in peer.model.parameters()) / 1e6
+    pairs = [("off", "off"), ("bf16", "bf16"), ("off", "bf16")][: 3 if "bf16" in trainers else 1]
+    for amp, our_amp in pairs:
+        a, b = seconds[f"peer {amp}"], seconds[f"ours {our_amp}"]
+        kind = f"{amp} : {our_amp}".replace("off", "fp32")
+        work = WORK if name != "padding" else "the same, an audio second, random : bucketed batches"
+        note = f"{a:.2f} s : {b:.2f} s a step; {size:.1f} M : {count(trainers):.1f} M parameters"
+        yield Row(work, LABELS[name], kind, a / sum(theirs) / (b / sum(own)), GOALS.get((name, kind)), note)
+
+
+def count(trainers):
+    return sum(p.numel() for p in trainers["off"].model.parameters()) / 1e6
+
+
+LABELS = {
+    "torchaudio-256": "torchaudio's Conformer, Conv2d 256",
+    "padding": "torchaudio's Conformer, Conv2d 256",
+    "torchaudio-64": "torchaudio's Conformer, Conv2d 64",
+    "speechbrain": "SpeechBrain 1.1.2",
+}
+
+
+def main():
+    command = parser(__doc__, repeats=4)
+    command.add_argument("--only", nargs="+", choices=LABELS, default=list(LABELS), help="these peers")
+    arguments = command.parse_args()
+    trainers = {amp: trainer_of(amp) for amp in ["off"] + ["bf16"] * has_bf16()}
+    rows, peers = [], {}
+    for name in arguments.only:
+        if name == "speechbrain" and (why := missing("speechbrain")):
+            rows.append(Row(WORK, LABELS[name], "fp32 : fp32", None, GOALS[name, "fp32 : fp32"], why))
+            continue
+        label = LABELS[name]
+        if label not in peers:
+            torch.manual_seed(0)
+            made = SpeechBrainCTC() if name == "speechbrain" else TorchaudioCTC(64 if name.endswith("64") else 256)
+            peers = {label: PlainSteps(made)}
+        rows += rows_of(name, peers[label], trainers, arguments.repeats)
+    write(rows, "conformer_step", arguments.output)
+
+
+if __name__ == "__main__":
+    main()
