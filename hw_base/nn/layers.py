@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hw_base import distributed
+from hw_base.nn.gru import computes, gru
 
 
 def length_mask(length: Tensor, n_frames: int) -> Tensor:
@@ -160,7 +161,7 @@ class BiRNN(nn.Module):
 
     The backward direction runs over utterances that are reversed inside their own lengths, so both directions are plain
     dense recurrences: the numbers of a packed `torch.nn.GRU`, without packing's many small matrix products and without
-    reading the lengths back from a GPU.
+    reading the lengths back from a GPU. A GRU on a CPU runs as `hw_base.nn.gru`.
 
     Args:
         n_inputs: width of the input.
@@ -196,33 +197,50 @@ class BiRNN(nn.Module):
         Returns:
             Tensor: (B, T, n_outputs), 0 in the padding.
         """
-        frames = torch.arange(x.shape[1], device=x.device)
+        n_batch, n_frames = x.shape[:2]
+        frames = torch.arange(n_frames, device=x.device)
         last = length.to(x.device)[:, None] - 1
         mask = frames <= last
-        mirror = torch.where(mask, last - frames, frames)[..., None]
-        ahead = self.forward_rnn(x)[0]
-        back = _mirrored(self.backward_rnn(_mirrored(x, mirror))[0], mirror)
+        mirror = torch.where(mask, last - frames, frames)
+        first = torch.arange(n_batch, device=x.device)[:, None] * n_frames
+        if computes(self.forward_rnn, x):
+            x = x.contiguous()
+            ahead, back = (
+                _time_first(rnn, x, (first + order).t().flatten(), (order * n_batch + first // n_frames).flatten())
+                for rnn, order in ((self.forward_rnn, frames.expand_as(mirror)), (self.backward_rnn, mirror))
+            )
+        else:
+            index = (first + mirror).flatten()
+            ahead = self.forward_rnn(x)[0]
+            back = _reordered(self.backward_rnn(_reordered(x, index, index))[0], index, index)
         y = ahead + back if self.combine == "sum" else torch.cat([ahead, back], dim=-1)
         return y.masked_fill(~mask[..., None], 0.0)
 
 
-def _mirrored(x: Tensor, index: Tensor) -> Tensor:
-    """Frames of ``x`` (B, T, D) in the order of ``index`` (B, T, 1)."""
-    return _Mirror.apply(x, index)  # type: ignore[no-untyped-call, no-any-return]
+def _time_first(rnn: nn.GRU | nn.LSTM, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+    """One direction: ``x`` (B, T, D) in the order (T, B) of ``order``, (T B,); and back by ``inverse``."""
+    turned = _reordered(x, order, inverse).view(x.shape[1], x.shape[0], -1)
+    y = _reordered(gru(rnn, turned), inverse, order)  # type: ignore[arg-type]
+    return y.view(*x.shape[:2], -1)
 
 
-class _Mirror(torch.autograd.Function):
-    """Frames in the order of an index that is its own inverse, so that the derivative is the same selection again.
+def _reordered(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    """Frames of a batch (..., D) in another order of its (B T) rows, in the shape of ``x``."""
+    return _Reorder.apply(x, index, inverse)  # type: ignore[no-untyped-call, no-any-return]
 
-    The derivative of `torch.gather` would be a scattered sum: slower, and without a fixed order on a GPU.
+
+class _Reorder(torch.autograd.Function):
+    """Rows in another order, so that the derivative is a selection too, by the inverse order.
+
+    The derivative of `torch.index_select` would be a scattered sum: slower, and without a fixed order on a GPU.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
-        ctx.save_for_backward(index)
-        return x.gather(1, index.expand_as(x))
+    def forward(ctx: Any, x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse)
+        return x.flatten(0, 1).index_select(0, index).view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (index,) = ctx.saved_tensors
-        return gradients[0].gather(1, index.expand_as(gradients[0])), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (inverse,) = ctx.saved_tensors
+        return gradients[0].flatten(0, 1).index_select(0, inverse).view_as(gradients[0]), None, None
