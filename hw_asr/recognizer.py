@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from hw_asr.decoders import BaseDecoder, GreedyDecoder
+from hw_asr.decoders.outputs import Outputs, decodable
 from hw_asr.models.base import CTCModel
 from hw_asr.transcript import Transcript, Word, words_of
 from hw_base import distributed, trained
@@ -37,13 +39,13 @@ _MANY_FRAMES = 1 << 20
 
 
 class CTCRecognizer(Recognizer):
-    """A CTC model with its features, its vocabulary and its config's primary decoder (greedy without any).
+    """A CTC model or a transducer, with its features, vocabulary and primary decoder (CTC greedy without any).
 
     Computes in float32 and in evaluation mode, whatever autocast is set to: an utterance gives the same alone and in a
     batch.
 
     Args:
-        model: gives ``log_probs`` and ``log_probs_length``.
+        model: gives ``log_probs`` and ``log_probs_length``, and what the decoder reads.
         features: waveform to spectrogram.
         text_encoder: vocabulary of the model.
         config: names the decoders.
@@ -73,6 +75,7 @@ class CTCRecognizer(Recognizer):
         decoder: BaseDecoder = build(
             f"decoders.{name}", self.config.decoders[name], DECODERS, text_encoder=self.text_encoder
         )
+        decoder.bind(self.model)
         return decoder
 
     @overload
@@ -109,47 +112,50 @@ class CTCRecognizer(Recognizer):
             raise ConfigError("transcribe: a waveform needs its sample rate: transcribe(waveform, rate)")
         else:
             waveform = torch.as_tensor(audio)
-            log_probs, _ = self.posteriors([waveform], rate)
-            transcript = self.decoded([log_probs[0]], len(waveform) / rate)
+            transcript = self.decoded([self._frames([waveform], rate)[0]], len(waveform) / rate)
         return transcript if details else transcript.text
 
-    def decoded(self, parts: Iterable[Tensor], seconds: float) -> Transcript:
-        """What posteriors say; those of more than `DECODED_SECONDS` are decoded piece by piece, cut at a pause.
+    def decoded(self, parts: Iterable[Outputs], seconds: float) -> Transcript:
+        """What frames say; those of more than `DECODED_SECONDS` are decoded piece by piece, cut at a pause.
 
         Args:
-            parts: in order, each (T, V), as `parts_of_file` gives them.
+            parts: in order, as `parts_of_file` gives them.
             seconds: length of the audio.
         """
         texts: list[str] = []
         words: list[Word] = []
-        waiting, done = torch.empty(0, len(self.text_encoder)), 0
+        waiting: Outputs | None = None
+        done = 0
         longest, last = (round(s / self.frame_seconds) for s in (DECODED_SECONDS, WINDOW_SECONDS))
         for part in _and_none(parts):
             if part is not None:
-                waiting = torch.cat([waiting.to(part.device), part])
+                waiting = part if waiting is None else Outputs.joined([waiting, part])
                 if len(waiting) <= longest:
                     continue
-            place = len(waiting) if part is None else len(waiting) - last + _pause(waiting[-last:])
+            if waiting is None or not len(waiting):
+                continue
+            place = len(waiting) if part is None else len(waiting) - last + _pause(waiting[-last:].log_probs)
             piece, waiting = waiting[:place], waiting[place:]
             if not len(piece):
                 continue
-            best = self.decoder(piece[None], torch.tensor([len(piece)], device=piece.device))[0][0]
+            read = piece.values[self.decoder.reads]
+            best = self.decoder(read[None], torch.tensor([len(piece)], device=read.device))[0][0]
             start = done * self.frame_seconds
-            words += words_of(best, piece.cpu(), self.text_encoder, self.frame_seconds, start)
+            words += words_of(best, piece.log_probs.cpu(), self.text_encoder, self.frame_seconds, start)
             texts.append(best.text)
             done += len(piece)
         return Transcript(" ".join(filter(None, texts)), tuple(words), seconds)
 
     @torch.no_grad()
-    def parts_of_file(self, path: str | Path) -> Iterator[Tensor]:
-        """Posteriors of a recording, (T, V) each, in order; a long one is read and run in windows, one at a time.
+    def parts_of_file(self, path: str | Path) -> Iterator[Outputs]:
+        """What the model makes of a recording, in order; a long one is read and run in windows, one at a time.
 
         Raises:
             DataError: the file cannot be read, or ends before its header says.
         """
         rate, length = self.features.sample_rate, audio_io.info(path).duration
         if length <= LONGEST_SECONDS:
-            yield self.posteriors([audio_io.load(path, rate)[0]], rate)[0][0]
+            yield self._frames([audio_io.load(path, rate)[0]], rate)[0]
             return
 
         def read(start: int, end: int) -> Tensor:
@@ -167,35 +173,52 @@ class CTCRecognizer(Recognizer):
         texts = [""] * len(waveforms)
         for start in range(0, len(order), BATCH_SIZE):
             places = order[start : start + BATCH_SIZE]
-            log_probs, length = self.posteriors([waveforms[i] for i in places], sample_rate)
-            for place, hypotheses in zip(places, self.decoder(log_probs, length), strict=True):
+            outputs = self.outputs([waveforms[i] for i in places], sample_rate)
+            found = self.decoder(outputs[self.decoder.reads], outputs["log_probs_length"])
+            for place, hypotheses in zip(places, found, strict=True):
                 texts[place] = hypotheses[0].text
         return texts
 
-    @torch.no_grad()
     def posteriors(self, waveforms: Sequence[Tensor], sample_rate: int) -> tuple[Tensor, Tensor]:
-        """Probabilities of the tokens in each frame; an utterance shorter than a frame is followed by silence.
+        """Probabilities of the tokens in each frame; see `outputs`."""
+        outputs = self.outputs(waveforms, sample_rate)
+        return outputs["log_probs"], outputs["log_probs_length"]
+
+    def outputs(self, waveforms: Sequence[Tensor], sample_rate: int) -> dict[str, Tensor]:
+        """What the model makes of a batch and decoders read; an utterance shorter than a frame is followed by silence.
 
         One longer than `LONGEST_SECONDS` is run in windows that overlap, so that memory does not grow with its length.
+
+        Returns:
+            dict: ``log_probs`` (B, T, V) and its like, padded; ``log_probs_length`` (B,), int64.
 
         Raises:
             DataError: a waveform has more than one axis or is not finite.
         """
+        parts = self._frames(waveforms, sample_rate)
+        padded = {
+            name: pad_sequence([part.values[name] for part in parts], batch_first=True) for name in parts[0].values
+        }
+        return {**padded, "log_probs_length": torch.tensor([len(part) for part in parts]).to(self.device)}
+
+    @torch.no_grad()
+    def _frames(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[Outputs]:
+        """Those of each utterance of a batch."""
         prepared = [self._prepared(w, sample_rate) for w in waveforms]
         longest = LONGEST_SECONDS * self.features.sample_rate
         if all(len(samples) <= longest for samples in prepared):
             return self._run(prepared)
-        parts = [
-            torch.cat(list(self._windows(lambda start, end, whole=samples: whole[start:end], len(samples))))  # type: ignore[misc]
+        return [
+            Outputs.joined(
+                list(self._windows(lambda start, end, whole=samples: whole[start:end], len(samples)))  # type: ignore[misc]
+            )
             if len(samples) > longest
-            else self._run([samples])[0][0]
+            else self._run([samples])[0]
             for samples in prepared
         ]
-        length = torch.tensor([len(part) for part in parts])
-        return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True), length.to(self.device)
 
-    def _windows(self, read: Callable[[int, int], Tensor], n_samples: int) -> Iterator[Tensor]:
-        """Frames (T, V) of a long recording; two windows are joined where they agree most that nothing is said.
+    def _windows(self, read: Callable[[int, int], Tensor], n_samples: int) -> Iterator[Outputs]:
+        """Frames of a long recording; two windows are joined where they agree most that nothing is said.
 
         Args:
             read: (first sample, the one behind the last) -> samples at the rate of the features, fewer at the end.
@@ -203,29 +226,29 @@ class CTCRecognizer(Recognizer):
         """
         stride = round(self.frame_seconds * self.features.sample_rate)
         window, overlap = (round(seconds / self.frame_seconds) for seconds in (WINDOW_SECONDS, OVERLAP_SECONDS))
-        before, cut = torch.empty(0), 0
+        before, cut, start = Outputs({}), 0, 0
         for start in range(0, -(-n_samples // stride), window - overlap):
             piece = read(start * stride, (start + window) * stride)
-            log_probs = self._run([F.pad(piece, (0, max(0, self.features.min_samples - len(piece))))])[0][0]
+            frames = self._run([F.pad(piece, (0, max(0, self.features.min_samples - len(piece))))])[0]
             if start:
                 begun = start - (window - overlap)
-                shared = before[start - begun :][: len(log_probs)]
-                blank = (shared[:, 0] + log_probs[: len(shared), 0])[len(shared) // 4 : 3 * len(shared) // 4 + 1]
+                shared = before[start - begun :][: len(frames)].log_probs
+                blank = (shared[:, 0] + frames.log_probs[: len(shared), 0])[len(shared) // 4 : 3 * len(shared) // 4 + 1]
                 after = start + len(shared) // 4 + int(blank.argmax())
                 yield before[cut - begun : after - begun]
                 cut = after
-            before = log_probs
+            before = frames
             if (start + window) * stride >= n_samples:
                 break
         yield before[cut - start :]
 
-    def _run(self, prepared: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def _run(self, prepared: Sequence[Tensor]) -> list[Outputs]:
         """The model over one padded batch of waveforms at the rate of the features."""
         with torch.autocast(self.device.type, enabled=False):
             spectrograms = [self.features(samples.to(self.device)) for samples in prepared]
             spectrogram, length = pad_stack(spectrograms)
-            output = self.model(spectrogram=spectrogram, spectrogram_length=length.to(self.device))
-        return output["log_probs"].float(), output["log_probs_length"]
+            outputs = self.model(spectrogram=spectrogram, spectrogram_length=length.to(self.device))
+        return Outputs.of_batch(decodable(outputs))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without blanks."""
@@ -249,7 +272,7 @@ class CTCRecognizer(Recognizer):
         return samples
 
 
-def _and_none(parts: Iterable[Tensor]) -> Iterator[Tensor | None]:
+def _and_none(parts: Iterable[Outputs]) -> Iterator[Outputs | None]:
     """The parts, and None behind the last."""
     yield from parts
     yield None

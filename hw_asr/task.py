@@ -11,13 +11,14 @@ from hw_asr.data.items import ItemMaker
 from hw_asr.evaluation.predictions import test
 from hw_asr.losses.ctc import frames_needed
 from hw_asr.models.base import CTCModel
+from hw_asr.models.transducer import Transducer
 from hw_asr.recognizer import CTCRecognizer
 from hw_base.config.resolve import build
 from hw_base.config.schema import Config
 from hw_base.data.split import Split
 from hw_base.doctor.findings import Finding
 from hw_base.nn.model import BaseModel
-from hw_base.registry import AUGMENTATIONS, TASKS, lacking
+from hw_base.registry import AUGMENTATIONS, DECODERS, MODELS, TASKS, lacking
 from hw_base.task import BaseTask
 
 
@@ -44,6 +45,28 @@ class RecognitionTask(BaseTask):
             if problem is not None:
                 found[f"augmentations.{i}.type"] = problem
         return found
+
+    @classmethod
+    def check(cls, config: Config) -> dict[str, str]:
+        errors = super().check(config)
+        kinds = {section.type for section in config.losses.values()}
+        if issubclass(MODELS[config.model.type], Transducer):
+            if "TransducerLoss" not in kinds or "CTCLoss" not in kinds:
+                errors["losses"] = (
+                    'a Transducer is trained with both its losses: {"transducer": 1.0, "ctc": 0.3}; its encoder learns '
+                    "faster with CTC, whose posteriors watchers and long recordings need"
+                )
+            return errors
+        for name, section in config.losses.items():
+            if section.type == "TransducerLoss":
+                errors[f"losses.{name}"] = f"TransducerLoss needs model.type Transducer, found {config.model.type}"
+        for name, decoder in config.decoders.items():
+            reads = getattr(DECODERS[decoder.type], "reads", "log_probs")
+            if reads != "log_probs":
+                errors[f"decoders.{name}.type"] = (
+                    f"{decoder.type} decodes a Transducer, the model is a {config.model.type}"
+                )
+        return errors
 
     def item_maker(self, training: bool) -> ItemMaker:
         augmentations = []

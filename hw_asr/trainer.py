@@ -1,4 +1,4 @@
-"""Training a recognizer with CTC."""
+"""Training a recognizer with CTC, a transducer or both."""
 
 import logging
 import random
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hw_asr.confusions import Confusions, letter_name
 from hw_asr.data.items import ItemMaker
-from hw_asr.decoders import BaseDecoder
+from hw_asr.decoders import GREEDY, BaseDecoder
 from hw_asr.metrics import CER, WER
 from hw_asr.watchers import Features, LanguageModel, Posteriors, Targets
 from hw_base import distributed
@@ -69,11 +69,13 @@ class CTCTrainer(BaseTrainer):
     and an utterance of the training split before and after its augmentations.
     """
 
-    default_losses = {"ctc": "CTCLoss"}
+    default_losses = {"ctc": "CTCLoss", "transducer": "TransducerLoss"}
     cpu_keys = frozenset({"tokens", "tokens_length", "waveform", "waveform_length"})
 
     def __init__(self, setup: TrainerParts) -> None:
         super().__init__(setup)
+        for decoder in setup.decoders.values():
+            decoder.bind(setup.model)
         self.metrics = CorpusMetrics(setup.metrics, setup.decoders, setup.config.primary_decoder())
         self._shown: list[dict[str, Any]] = []
         self._confusions = Confusions()
@@ -82,7 +84,7 @@ class CTCTrainer(BaseTrainer):
     def watchers(self) -> list[Watcher]:
         own: list[Watcher] = [Features(), Targets(), Posteriors(self.setup.text_encoder.decode)]
         sections = self.setup.config.decoders
-        plain = next((name for name, one in sections.items() if one.type == "Greedy"), None)
+        plain = next((name for name, one in sections.items() if one.type in GREEDY), None)
         others = [name for name, one in sections.items() if one.args.get("lm")]
         metric = next(iter(self.setup.metrics), None)
         if plain is not None and metric is not None and others:
@@ -105,15 +107,15 @@ class CTCTrainer(BaseTrainer):
         batch = self.to_device(dict(batch))
         batch.update(self.networks["model"](**batch))
         decoder = next(iter(self.setup.decoders.values()))
-        found = [n_best[0].text for n_best in decoder(batch["log_probs"].float(), batch["log_probs_length"])]
+        found = [n_best[0].text for n_best in decoder(batch[decoder.reads].float(), batch["log_probs_length"])]
         pairs = list(zip(batch["text"], found, strict=True))[: self.section.examples]
         return [line for text, guess in pairs for line in (f"target:     {text}", f"prediction: {guess}")]
 
     def update_metrics(self, batch: dict[str, Any], split: str) -> None:
-        log_probs, length = batch["log_probs"].float(), batch["log_probs_length"]
         texts = {}
         for name, decoder in self.setup.decoders.items():
-            texts[name] = [n_best[0].text for n_best in decoder(log_probs, length)]
+            found = decoder(batch[decoder.reads].float(), batch["log_probs_length"])
+            texts[name] = [n_best[0].text for n_best in found]
             self.metrics.update(name, batch["text"], texts[name])
         if texts and self.section.examples:
             self._confusions.update(batch["text"], next(iter(texts.values())))

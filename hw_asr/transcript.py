@@ -46,18 +46,20 @@ def words_of(
 ) -> list[Word]:
     """The words of a hypothesis, by the frames at which its tokens were emitted.
 
-    CTC emits a token in few frames, so that a word seems to end early; its start is the better measure.
+    Models emit a token in few frames, so that a word seems to end early; its start is the better measure.
 
     Args:
         hypothesis: of a decoder that gives ``timesteps``; without them there are no words.
-        log_probs (Tensor): natural log, that it was decoded from, (T, V).
+        log_probs (Tensor): natural log, that it was decoded from, (T, V); not looked at where it has token scores.
         text_encoder: vocabulary of the tokens.
         frame_seconds: from one frame to the next.
         start: of the frames in the audio, in seconds, for what was recognized in windows.
     """
     if len(hypothesis.timesteps) != len(hypothesis.tokens) or not hypothesis.tokens:
         return []
-    scores = log_probs[list(hypothesis.timesteps), list(hypothesis.tokens)].tolist()
+    scores = list(hypothesis.token_scores)
+    if not scores:
+        scores = log_probs[list(hypothesis.timesteps), list(hypothesis.tokens)].tolist()
     words: list[Word] = []
     members: list[int] = []
     for position in range(len(hypothesis.tokens)):

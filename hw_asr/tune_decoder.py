@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hw_asr.decoders import BaseDecoder, GreedyDecoder
+from hw_asr.decoders import BaseDecoder, GreedyDecoder, TransducerGreedyDecoder
 from hw_asr.evaluation import tuning
 from hw_asr.evaluation.tuning import Point
 from hw_base import distributed, trained
@@ -78,19 +78,23 @@ def _work(arguments: argparse.Namespace) -> int:
     device = distributed.start(arguments.device)
     logs.start()
     experiment = Experiment(config, device, state)
+    encoder, model = experiment.task.text_encoder, experiment.model().eval()
 
     def make(lm_weight: float, word_score: float) -> BaseDecoder:
         section = _with_weights(config.decoders[name], lm_weight, word_score)
-        decoder: BaseDecoder = build(f"decoders.{name}", section, DECODERS, text_encoder=experiment.task.text_encoder)
+        decoder: BaseDecoder = build(f"decoders.{name}", section, DECODERS, text_encoder=encoder)
+        decoder.bind(model)
         return decoder
 
     # What a decoder refuses is reported before the posteriors are computed.
-    make(arguments.lm_weight[-1], max(arguments.word_score, key=abs))
+    reads = make(arguments.lm_weight[-1], max(arguments.word_score, key=abs)).reads
     folder = Path(arguments.output)
     split = experiment.split(arguments.split, evaluation=True)
     experiment.report_unknown(split)
-    posteriors = tuning.compute_once(experiment, split, Path(arguments.resume), folder)
-    greedy = tuning.measure(GreedyDecoder(experiment.task.text_encoder), posteriors)
+    posteriors = tuning.compute_once(experiment, split, Path(arguments.resume), folder, reads, model)
+    plain = (GreedyDecoder if reads == GreedyDecoder.reads else TransducerGreedyDecoder)(encoder)
+    plain.bind(model)
+    greedy = tuning.measure(plain, posteriors)
     print(f"{split.name}, {len(posteriors.texts)} utterances, the most probable tokens alone: {_figures(greedy)}\n")
     print(f"WER of {name!r}, one row for each lm_weight, one column for each word_score\n")
     print(" " * 9 + "".join(f"{value:9g}" for value in arguments.word_score))

@@ -109,6 +109,7 @@ class Registry(Mapping[str, Entry]):
 TASKS = Registry[Any]("task")
 FEATURES = Registry[Callable[..., Any]]("feature")
 MODELS = Registry[Any]("model")
+PREDICTORS = Registry[Callable[..., Any]]("predictor of transducers")
 DATASETS = Registry[Callable[..., Any]]("dataset")
 COLLATES = Registry[Callable[..., Any]]("collate")
 LOSSES = Registry[Callable[..., Any]]("loss")

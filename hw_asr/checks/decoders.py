@@ -28,7 +28,7 @@ _TOLERANCE = 1e-3
 # Inputs whose texts are in one order only.
 _UNTIED = [i for i in range(_N_INPUTS) if i % 6 < 3]
 
-_LM = """\\data\\
+LM = """\\data\\
 ngram 1=5
 ngram 2=2
 
@@ -95,7 +95,7 @@ def _inputs(n_tokens: int, n_frames: int) -> Tensor:
     return logits.double().log_softmax(-1).float()
 
 
-def _decoder(candidate: Candidate, n_tokens: int, **wanted: Any) -> BaseDecoder:
+def decoder_of(candidate: Candidate, n_tokens: int, **wanted: Any) -> BaseDecoder:
     """A decoder of ``a``, ``b``, ...; `wanted` arguments are given as far as it has them."""
     encoder = CharTextEncoder("abcd efgh"[: n_tokens - 1])
     known = inspect.signature(candidate.target).parameters
@@ -108,7 +108,8 @@ def _decode(decoder: BaseDecoder, log_probs: Tensor) -> list[list[Hypothesis]]:
     return decoder(log_probs, torch.full((len(log_probs),), log_probs.shape[1]))
 
 
-def _claims(candidate: Candidate, argument: str) -> None:
+def claims(candidate: Candidate, argument: str) -> None:
+    """Raise NotClaimedError for a decoder that has no such argument."""
     if argument not in inspect.signature(candidate.target).parameters:
         raise NotClaimedError(f"it has no argument {argument!r}")
 
@@ -116,7 +117,7 @@ def _claims(candidate: Candidate, argument: str) -> None:
 def _cases(candidate: Candidate, **wanted: Any) -> Iterator[tuple[Tensor, list[Hypothesis], dict[Text, float]]]:
     for n_tokens, n_frames in _SIZES:
         log_probs = _inputs(n_tokens, n_frames)
-        for one, found in zip(log_probs, _decode(_decoder(candidate, n_tokens, **wanted), log_probs), strict=True):
+        for one, found in zip(log_probs, _decode(decoder_of(candidate, n_tokens, **wanted), log_probs), strict=True):
             yield one, found, probabilities(one)
 
 
@@ -146,7 +147,7 @@ def scores_are_log_probabilities(candidate: Candidate) -> None:
 
 @DECODER.property("blanks between equal tokens are dropped before repeats are collapsed, or repeats are kept")
 def repeats_collapse_and_blanks_keep_them_apart(candidate: Candidate) -> None:
-    decoder = _decoder(candidate, 4)
+    decoder = decoder_of(candidate, 4)
     for path in ("1", "11", "101", "1011", "0110", "1100220", "12", "1221", "000", "3013", "10101"):
         log_probs = torch.full((1, len(path), 4), 1e-6)
         for t, token in enumerate(path):
@@ -159,7 +160,7 @@ def repeats_collapse_and_blanks_keep_them_apart(candidate: Candidate) -> None:
 
 @DECODER.property("the search begins with no prefix, or reads a frame that is not there")
 def an_utterance_without_frames_is_an_empty_text(candidate: Candidate) -> None:
-    decoder = _decoder(candidate, 4)
+    decoder = decoder_of(candidate, 4)
     log_probs = _inputs(4, 4)[:2]
     found = decoder(log_probs, torch.tensor([0, 4]))
     expect(len(found) == 2 and len(found[0]) >= 1, "one list for each utterance, never empty", [len(f) for f in found])
@@ -170,7 +171,7 @@ def an_utterance_without_frames_is_an_empty_text(candidate: Candidate) -> None:
 
 @DECODER.property("log_probs_length is not looked at, or one utterance's beam reaches another's")
 def a_batch_gives_what_its_utterances_give_alone(candidate: Candidate) -> None:
-    decoder = _decoder(candidate, 4, n_best=3)
+    decoder = decoder_of(candidate, 4, n_best=3)
     log_probs = _inputs(4, 9)[_UNTIED[:12]]
     lengths = torch.tensor([9, 1, 5, 0, 7, 2, 9, 3, 4, 6, 8, 1])
     together = decoder(log_probs, lengths)
@@ -184,7 +185,7 @@ def a_batch_gives_what_its_utterances_give_alone(candidate: Candidate) -> None:
 
 @DECODER.property("a beam drops the best path's prefix: wrong ranking, or pruning before scores are merged")
 def a_beam_is_not_worse_than_the_best_path(candidate: Candidate) -> None:
-    _claims(candidate, "beam_size")
+    claims(candidate, "beam_size")
     for beam_size in (1, 4):
         gains = []
         for log_probs, found, truth in _cases(candidate, beam_size=beam_size):
@@ -208,7 +209,7 @@ def _gain(scores: dict[Text, float], found: Text, other: Text) -> float:
 
 @DECODER.property("two paths to one text are kept apart, or sorted before the last scores are added")
 def the_n_best_are_sorted_and_distinct(candidate: Candidate) -> None:
-    _claims(candidate, "n_best")
+    claims(candidate, "n_best")
     for _, found, _ in _cases(candidate, beam_size=50, n_best=5):
         scores, texts = [h.score for h in found], [h.tokens for h in found]
         expect(len(set(texts)) == len(texts), "distinct texts", texts)
@@ -218,14 +219,14 @@ def the_n_best_are_sorted_and_distinct(candidate: Candidate) -> None:
 
 @DECODER.property("the language model is added although its weight is 0, or pruning looks at its score")
 def a_language_model_without_weight_changes_nothing(candidate: Candidate) -> None:
-    _claims(candidate, "lm")
+    claims(candidate, "lm")
     log_probs = _inputs(3, 6)[_UNTIED]
-    plain = _decode(_decoder(candidate, 3, beam_size=20), log_probs)
+    plain = _decode(decoder_of(candidate, 3, beam_size=20), log_probs)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tokens.arpa"
-        path.write_text(_LM)
-        scored = _decode(_decoder(candidate, 3, beam_size=20, lm=str(path), lm_weight=0.0), log_probs)
-        weighed = _decode(_decoder(candidate, 3, beam_size=20, lm=str(path), lm_weight=3.0), log_probs)
+        path.write_text(LM)
+        scored = _decode(decoder_of(candidate, 3, beam_size=20, lm=str(path), lm_weight=0.0), log_probs)
+        weighed = _decode(decoder_of(candidate, 3, beam_size=20, lm=str(path), lm_weight=3.0), log_probs)
     expected, found = [h[0].tokens for h in plain], [h[0].tokens for h in scored]
     expect(found == expected, "the same texts with weight 0 as without a model", "others")
     expect([h[0].tokens for h in weighed] != expected, "other texts with weight 3", "the same")
@@ -233,7 +234,7 @@ def a_language_model_without_weight_changes_nothing(candidate: Candidate) -> Non
 
 @DECODER.property("logits are taken for log-probabilities without a word")
 def unnormalized_input_is_refused_or_normalized(candidate: Candidate) -> None:
-    decoder = _decoder(candidate, 4)
+    decoder = decoder_of(candidate, 4)
     log_probs = _inputs(4, 6)[:6]
     expected = [(h[0].tokens, h[0].score) for h in _decode(decoder, log_probs)]
     try:
@@ -246,7 +247,7 @@ def unnormalized_input_is_refused_or_normalized(candidate: Candidate) -> None:
 
 @DECODER.property("the text is not that of the tokens: another alphabet, or ids shifted by the blank")
 def texts_are_those_of_the_tokens(candidate: Candidate) -> None:
-    decoder = _decoder(candidate, 4, n_best=2)
+    decoder = decoder_of(candidate, 4, n_best=2)
     for found in _decode(decoder, _inputs(4, 7)[:12]):
         for one in found:
             expected = decoder.text_encoder.decode(one.tokens)

@@ -93,6 +93,29 @@ def check_consistency(candidate: Candidate) -> list[Outcome]:
     return LOSS.check(make)
 
 
+def check_transducer(candidate: Candidate) -> list[Outcome]:
+    """All properties of a loss that is given states of encoder and predictor."""
+
+    def make() -> LossInputs:
+        generator = torch.Generator().manual_seed(0)
+        batch = dict(_inputs(candidate).batch)
+        states = {"encoder_states": (3, 14, 6), "predictor_states": (3, 5, 6), "joiner_weight": (_V, 6)}
+        batch |= {key: torch.randn(shape, generator=generator) for key, shape in states.items()}
+        batch["joiner_bias"] = torch.randn(_V, generator=generator)
+        masks = {
+            "encoder_states": (torch.arange(14) >= batch["log_probs_length"][:, None])[..., None],
+            "predictor_states": (torch.arange(5) > batch["tokens_length"][:, None])[..., None],
+            "tokens": torch.arange(4) >= batch["tokens_length"][:, None],
+        }
+        # A blank that is certain, whatever was said, costs nothing where nothing is said.
+        sure = torch.full((_V,), -50.0)
+        sure[0] = 50.0
+        silent = {"joiner_bias": sure, "tokens_length": torch.zeros(3, dtype=torch.int64)}
+        return LossInputs(candidate.build(), batch, [*states, "joiner_bias"], masks, (silent, 0.0))
+
+    return LOSS.check(make)
+
+
 def _takes(target: Any) -> set[str]:
     is_network = isinstance(target, type) and issubclass(target, nn.Module)
     return set(inspect.signature(target.forward).parameters) if is_network else set()
@@ -103,6 +126,12 @@ declare(
     check_loss,
     lambda target: {"log_probs_length", "tokens", "tokens_length"} <= _takes(target),
     "a loss whose forward takes log_probs_length, tokens and tokens_length",
+)
+declare(
+    "losses",
+    check_transducer,
+    lambda target: {"encoder_states", "predictor_states"} <= _takes(target),
+    "a loss whose forward takes encoder_states and predictor_states",
 )
 declare(
     "losses",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hw_asr.losses.ctc import CTCLoss
+from hw_asr.losses.transducer import TransducerLoss
 from hw_asr.models.base import CTCModel
 from hw_base import seeding
 from hw_base.checks import Candidate, Contract, Outcome, declare, expect, expect_close
@@ -236,8 +237,13 @@ def one_batch_is_learned(candidate: Candidate) -> None:
 
 
 def _loss(model: CTCModel, batch: dict[str, Any]) -> Tensor:
-    mean: SumAndCount = CTCLoss()(**{**batch, **model(**batch)})
-    return mean.total / mean.count.clamp(min=1)
+    """The loss that the model is trained with."""
+    outputs = {**batch, **model(**batch)}
+    losses: list[nn.Module] = [CTCLoss()]
+    if "predictor_states" in outputs:
+        losses.append(TransducerLoss())
+    means: list[SumAndCount] = [loss(**outputs) for loss in losses]
+    return torch.stack([mean.total / mean.count.clamp(min=1) for mean in means]).sum()
 
 
 declare("models", check_model, CTCModel)

@@ -86,6 +86,7 @@ def _by_decoder(recognizer: CTCRecognizer) -> dict[str, CTCRecognizer]:
     built = {name: build(f"decoders.{name}", one, DECODERS, text_encoder=encoder) for name, one in sections.items()}
     found = {}
     for name, decoder in (built or {"argmax": GreedyDecoder(encoder)}).items():
+        decoder.bind(recognizer.model)
         found[name] = copy.copy(recognizer)
         found[name].decoder = decoder
     return found

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from hw_asr import recognizer as recognition
+from hw_asr.decoders import GREEDY
+from hw_asr.decoders.outputs import decodable
 from hw_asr.trainer import CorpusMetrics
 from hw_base import distributed, registry, storage
 from hw_base.config.resolve import build
@@ -24,7 +26,6 @@ from hw_base.task import BaseTask
 log = logging.getLogger(__name__)
 
 SHOWN = 5
-GREEDY = "Greedy"
 # Decoders of these names own the keys of the course's output.
 ARGMAX, BEAM_SEARCH = "argmax", "beam_search"
 
@@ -47,6 +48,8 @@ def test(task: BaseTask, arguments: Namespace, state: dict[str, Any], device: to
     if arguments.predictions:
         _check_names(splits)
     model = experiment.model().eval()
+    for decoder in decoders.values():
+        decoder.bind(model)
     everything: list[dict[str, Any]] = []
     figures: dict[str, dict[str, float]] = {}
     for split in splits:
@@ -94,26 +97,26 @@ def _check_names(splits: list[Split]) -> None:
 
 
 @torch.inference_mode()
-def posteriors_of(
+def outputs_of(
     experiment: Experiment, model: BaseModel, split: Split
-) -> Iterator[tuple[dict[str, Any], Tensor, Tensor]]:
+) -> Iterator[tuple[dict[str, Any], dict[str, Tensor]]]:
     """Run a model over a split, in float32, so that the batches make no difference; long recordings in windows.
 
     Yields:
-        The batch, its ``log_probs`` (B, T, V) and ``log_probs_length`` (B,), both on the experiment's device.
+        The batch, and what decoders read: ``log_probs`` (B, T, V) and its like, and ``log_probs_length`` (B,), on the
+        experiment's device.
     """
-    recognizer = experiment.task.recognizer(model, experiment.device)
+    recognizer: Any = experiment.task.recognizer(model, experiment.device)
     longest = recognition.LONGEST_SECONDS * split.sample_rate
     for batch in experiment.loader(split):
         if int(batch["waveform_length"].max()) > longest:
             lengths = batch["waveform_length"].tolist()
             waveforms = [row[:n] for row, n in zip(batch["waveform"], lengths, strict=True)]
-            yield batch, *recognizer.posteriors(waveforms, split.sample_rate)
+            yield batch, recognizer.outputs(waveforms, split.sample_rate)
             continue
         spectrogram = batch["spectrogram"].to(experiment.device)
         length = batch["spectrogram_length"].to(experiment.device)
-        output = model(spectrogram=spectrogram, spectrogram_length=length)
-        yield batch, output["log_probs"].float(), output["log_probs_length"]
+        yield batch, decodable(model(spectrogram=spectrogram, spectrogram_length=length))
 
 
 @torch.inference_mode()
@@ -122,8 +125,9 @@ def _recognize(
 ) -> list[dict[str, Any]]:
     """The output rows of one split, of all processes, in the order of its index."""
     rows: dict[str, dict[str, Any]] = {}
-    for batch, log_probs, length in posteriors_of(experiment, model, split):
-        n_best = {key: decoder(log_probs, length) for key, decoder in decoders.items()}
+    for batch, made in outputs_of(experiment, model, split):
+        length = made["log_probs_length"]
+        n_best = {key: decoder(made[decoder.reads], length) for key, decoder in decoders.items()}
         for key, lists in n_best.items():
             corpus.update(key, batch["text"], [hypotheses[0].text for hypotheses in lists])
         for i, utterance in enumerate(batch["utterance_id"]):
@@ -136,8 +140,8 @@ def _recognize(
 
 def _texts(config: Config, text: str | None, n_best: dict[str, list[Any]]) -> dict[str, Any]:
     """What was said and recognized; ``ground_trurh`` is the spelling of the old template, which scripts read."""
-    greedy = [ARGMAX] if ARGMAX in n_best else [name for name in n_best if config.decoders[name].type == GREEDY]
-    others = [name for name in n_best if config.decoders[name].type != GREEDY and name != ARGMAX]
+    greedy = [ARGMAX] if ARGMAX in n_best else [name for name in n_best if config.decoders[name].type in GREEDY]
+    others = [name for name in n_best if config.decoders[name].type not in GREEDY and name != ARGMAX]
     beams = [BEAM_SEARCH] if BEAM_SEARCH in n_best else others
     primary = config.primary_decoder() or ""
     row = {

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from hw_asr.decoders import GREEDY
 from hw_asr.evaluation import scoring
 from hw_base.errors import DataError
 from hw_base.metrics import Edits
@@ -70,7 +71,7 @@ class System:
 
     def is_greedy(self) -> bool:
         """Whether it takes the likeliest token of each frame."""
-        return self.decoder == "argmax" or self.decoder_arguments().get("type") == "Greedy"
+        return self.decoder == "argmax" or self.decoder_arguments().get("type") in GREEDY
 
     def has_lm(self) -> bool:
         """Whether a language model takes part."""

@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from hw_asr.decoders import BaseDecoder, Hypothesis
-from hw_asr.evaluation.predictions import posteriors_of
+from hw_asr.evaluation.predictions import outputs_of
 from hw_asr.metrics import CER, WER
 from hw_base import checkpoint
 from hw_base.data.split import Split
 from hw_base.errors import CheckpointError, DataError, MissingPackageError
+from hw_base.nn.model import BaseModel
 from hw_base.runs.experiment import Experiment
 
 log = logging.getLogger(__name__)
@@ -34,17 +35,18 @@ class Posteriors:
     """What an acoustic model made of a split.
 
     Attributes:
-        log_probs (Tensor): natural log, the frames of all utterances in a row, (sum of T, V), float32.
+        frames (Tensor): what the decoder reads, all utterances in a row: posteriors in natural log, (sum of T, V), or a
+            transducer's ``encoder_states``; float32.
         log_probs_length (Tensor): frames of each utterance, (N,), int64.
         texts: references.
     """
 
-    log_probs: Tensor
+    frames: Tensor
     log_probs_length: Tensor
     texts: list[str]
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """``log_probs`` (B, T, V) and ``log_probs_length`` (B,) of up to `BATCH_SIZE` utterances."""
+        """Frames (B, T, ...) and ``log_probs_length`` (B,) of up to `BATCH_SIZE` utterances."""
         utterances = self._utterances()
         for at in range(0, len(utterances), BATCH_SIZE):
             part = utterances[at : at + BATCH_SIZE]
@@ -55,7 +57,7 @@ class Posteriors:
         return Posteriors(torch.cat(self._utterances()[kept]), self.log_probs_length[kept], self.texts[kept])
 
     def _utterances(self) -> list[Tensor]:
-        return list(torch.split(self.log_probs, self.log_probs_length.tolist()))
+        return list(torch.split(self.frames, self.log_probs_length.tolist()))
 
 
 @dataclass(frozen=True)
@@ -76,36 +78,47 @@ class Point:
 
 
 @torch.inference_mode()
-def compute(experiment: Experiment, split: Split) -> Posteriors:
-    """Run the experiment's model over an evaluation split; utterances in the order of the loader.
+def compute(
+    experiment: Experiment, split: Split, reads: str = "log_probs", model: BaseModel | None = None
+) -> Posteriors:
+    """Run the model over an evaluation split; utterances in the order of the loader.
+
+    Args:
+        experiment: of the checkpoint.
+        split: for evaluation.
+        reads: the output that is kept.
+        model: of the experiment; None builds it.
 
     Raises:
         DataError: an utterance cannot be read, or none can.
     """
-    model = experiment.model().eval()
+    model = (experiment.model() if model is None else model).eval()
     frames: list[Tensor] = []
     texts: list[str] = []
-    for batch, log_probs, length in posteriors_of(experiment, model, split):
-        frames += [x[:n].cpu() for x, n in zip(log_probs, length.tolist(), strict=True)]
+    for batch, outputs in outputs_of(experiment, model, split):
+        lengths = outputs["log_probs_length"].tolist()
+        frames += [x[:n].cpu() for x, n in zip(outputs[reads], lengths, strict=True)]
         texts += batch["text"]
     if not frames:
         raise DataError(f"{split.name}: no utterance could be used")
     return Posteriors(torch.cat(frames), torch.tensor([len(x) for x in frames]), texts)
 
 
-def compute_once(experiment: Experiment, split: Split, source: Path, folder: Path) -> Posteriors:
+def compute_once(
+    experiment: Experiment, split: Split, source: Path, folder: Path, reads: str, model: BaseModel
+) -> Posteriors:
     """`compute`, or what an earlier call with the same checkpoint, model and utterances left in the folder.
 
     Args:
-        experiment: of the checkpoint.
-        split: for evaluation.
+        experiment, split: see `compute`.
         source: the checkpoint's file.
         folder: where ``posteriors-<split>.pth`` is kept.
+        reads, model: see `compute`.
 
     Raises:
         CheckpointError: the file cannot be written.
     """
-    path, key = folder / f"posteriors-{split.name}.pth", _key(experiment, split, source)
+    path, key = folder / f"posteriors-{split.name}.pth", _key(experiment, split, reads, source)
     try:
         state = checkpoint.load(path) if path.exists() else {}
     except CheckpointError as error:
@@ -113,19 +126,19 @@ def compute_once(experiment: Experiment, split: Split, source: Path, folder: Pat
         state = {}
     if state.get("key") == key:
         log.info("%s: posteriors of an earlier search, from %s", split.name, path)
-        return Posteriors(state["log_probs"], state["log_probs_length"], state["texts"])
-    found = compute(experiment, split)
-    content = {"log_probs": found.log_probs, "log_probs_length": found.log_probs_length, "texts": found.texts}
+        return Posteriors(state["frames"], state["log_probs_length"], state["texts"])
+    found = compute(experiment, split, reads, model)
+    content = {"frames": found.frames, "log_probs_length": found.log_probs_length, "texts": found.texts}
     checkpoint.save(path, {"key": key, **content})
     return found
 
 
-def _key(experiment: Experiment, split: Split, source: Path) -> str:
+def _key(experiment: Experiment, split: Split, reads: str, source: Path) -> str:
     """Names everything that posteriors depend on."""
     status = source.stat()
     sections = experiment.config.model_dump(mode="json", include={"features", "model", "text_encoder"})
     records = [[r.utterance_id, r.audio_path, r.text] for r in split.records]
-    content = [str(source.resolve()), status.st_size, status.st_mtime_ns, sections, records]
+    content = [str(source.resolve()), status.st_size, status.st_mtime_ns, sections, records, reads]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -15,6 +15,15 @@ class CTCModel(BaseModel):
 
     required = ("forward", "output_lengths")
 
+    @property
+    def n_encoded(self) -> int:
+        """Width of ``encoded``; a model that gives it can be the encoder of a `Transducer`.
+
+        Raises:
+            NotImplementedError: it does not give it.
+        """
+        raise NotImplementedError
+
     def output_lengths(self, length: Tensor) -> Tensor:
         """Frames of ``log_probs`` for a number of frames of the spectrogram.
 
@@ -34,6 +43,7 @@ class CTCModel(BaseModel):
             batch: ``spectrogram`` (B, F, T), float32; ``spectrogram_length`` (B,), int64.
 
         Returns:
-            dict: ``log_probs`` (B, T', V), natural log, normalized over V; ``log_probs_length`` (B,), int64.
+            dict: ``log_probs`` (B, T', V), natural log, normalized over V; ``log_probs_length`` (B,), int64; and, of
+            one that can be the encoder of a `Transducer`, ``encoded`` (B, T', n_encoded), what the last layer sees.
         """
         raise NotImplementedError

@@ -78,6 +78,7 @@ class DeepSpeech(CTCModel):
         Returns:
             log_probs (Tensor): natural log, float32, (B, T', V).
             log_probs_length (Tensor): (B,), int64.
+            encoded (Tensor): what the last layer sees, (B, T', n_hidden).
         """
         if spectrogram.shape[-1] == 0:
             spectrogram = F.pad(spectrogram, (0, 1))
@@ -88,8 +89,12 @@ class DeepSpeech(CTCModel):
         length = self.output_lengths(spectrogram_length)
         x = x[..., :: self.stride].transpose(1, 2)
         net = self.network
-        x = net.bi_rnn(net.fc3(net.fc2(net.fc1(x))), length)
-        return {"log_probs": net.out(net.fc4(x)).float().log_softmax(-1), "log_probs_length": length}
+        x = net.fc4(net.bi_rnn(net.fc3(net.fc2(net.fc1(x))), length))
+        return {"log_probs": net.out(x).float().log_softmax(-1), "log_probs_length": length, "encoded": x}
+
+    @property
+    def n_encoded(self) -> int:
+        return int(self.network.out.in_features)
 
     def output_lengths(self, length: Tensor) -> Tensor:
         """Frames of ``log_probs`` for ``length`` frames of the spectrogram, (B,) -> (B,), int64."""

@@ -121,6 +121,7 @@ class DeepSpeech2(CTCModel):
         Returns:
             log_probs (Tensor): natural log, float32, (B, T', V).
             log_probs_length (Tensor): (B,), int64.
+            encoded (Tensor): what the head sees, (B, T', n_encoded).
         """
         if spectrogram.shape[-1] == 0:
             spectrogram = F.pad(spectrogram, (0, 1))
@@ -133,7 +134,11 @@ class DeepSpeech2(CTCModel):
         for rnn, norm in zip(self.rnns, self.norms, strict=True):
             x = norm(rnn(x, length).transpose(1, 2), length).transpose(1, 2)
             x = self.dropout(x)
-        return {"log_probs": self.head(x).float().log_softmax(-1), "log_probs_length": length}
+        return {"log_probs": self.head(x).float().log_softmax(-1), "log_probs_length": length, "encoded": x}
+
+    @property
+    def n_encoded(self) -> int:
+        return self.head.in_features
 
     def output_lengths(self, length: Tensor) -> Tensor:
         """Frames of ``log_probs`` for ``length`` frames of the spectrogram, (B,) -> (B,), int64."""

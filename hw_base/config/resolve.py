@@ -149,10 +149,16 @@ def build(where: str, component: Component, registry: Registry[Any], **runtime: 
         raise ConfigError(f"{where}: {component.type} refuses its arguments: {error}") from None
 
 
-def nested_errors(component: Component, registry: Registry[Any]) -> Errors:
-    """What is wrong with a component within another one's arguments: path within it -> message."""
+def nested_errors(component: Component, registry: Registry[Any], runtime: tuple[str, ...] = ()) -> Errors:
+    """What is wrong with a component within another one's arguments: path within it -> message.
+
+    Args:
+        component: as the config has it.
+        registry: where its type is looked up.
+        runtime: arguments that the other component provides.
+    """
     raw = {"type": component.type, "args": component.args}
-    return _component_errors(Site((), Component, Of(registry), raw, lambda value: None))
+    return _component_errors(Site((), Component, Of(registry, runtime), raw, lambda value: None))
 
 
 def _section_errors(tree: dict[str, Any]) -> Errors:

@@ -107,6 +107,7 @@ class Conformer(CTCModel):
         Returns:
             log_probs (Tensor): natural log, float32, (B, T', V).
             log_probs_length (Tensor): (B,), int64.
+            encoded (Tensor): what the head sees, (B, T', D).
             intermediate_log_probs (Tensor): of the intermediate layers in their order, if there are any: float32,
                 (K, B, T', V).
         """
@@ -124,10 +125,14 @@ class Conformer(CTCModel):
                 intermediate.append(self._log_probs(x))
                 if self.condition is not None:
                     x = x + self.condition(intermediate[-1].exp().to(x.dtype))
-        outputs = {"log_probs": self._log_probs(x), "log_probs_length": length}
+        outputs = {"log_probs": self._log_probs(x), "log_probs_length": length, "encoded": x}
         if intermediate:
             outputs["intermediate_log_probs"] = torch.stack(intermediate)
         return outputs
+
+    @property
+    def n_encoded(self) -> int:
+        return self.head.in_features
 
     def output_lengths(self, length: Tensor) -> Tensor:
         """Frames of ``log_probs`` for ``length`` frames of the spectrogram, (B,) -> (B,), int64."""
