@@ -25,7 +25,7 @@ DECODER: Contract[Candidate] = Contract("decoder of transducers")
 N_TOKENS, N_FRAMES, MAX_SYMBOLS, WIDTH = 3, 3, 2, 6
 _N_INPUTS = 8
 _TOLERANCE = 1e-3
-_WIDE = {"beam_size": 400, "tokens_per_frame": None, "beam_threshold": None}
+_WIDE: dict[str, Any] = {"beam_size": 400, "tokens_per_frame": None, "beam_threshold": None}
 
 
 def check_decoder(candidate: Candidate) -> list[Outcome]:
@@ -202,10 +202,9 @@ def a_language_model_counts_as_much_as_its_weight(candidate: Candidate) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tokens.arpa"
         path.write_text(LM)
-        found = [
-            _decode(_decoder(candidate, **_WIDE, **extra), states)
-            for extra in ({}, {"lm": str(path), "lm_weight": 0.0}, {"lm": str(path), "lm_weight": 4.0})
-        ]
+        lm = {"lm": str(path)}
+        extras: list[dict[str, Any]] = [{}, {**lm, "lm_weight": 0.0}, {**lm, "lm_weight": 4.0}]
+        found = [_decode(_decoder(candidate, **{**_WIDE, **extra}), states) for extra in extras]
     plain, unweighed, weighed = ([one[0].tokens for one in found_by] for found_by in found)
     expect(unweighed == plain, "the same texts with weight 0 as without a model", "others")
     expect(weighed != plain, "other texts with weight 4", "the same")
