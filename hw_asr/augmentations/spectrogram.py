@@ -130,7 +130,8 @@ def _frames(x: Tensor, index: Tensor) -> Tensor:
 
 
 def _rand(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
-    return torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64).to(device)
+    draws = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64)
+    return draws.to(device, non_blocking=True)
 
 
 def _spans(draws: Tensor, limit: int | Tensor, size: int | Tensor) -> tuple[Tensor, Tensor]:

@@ -67,9 +67,10 @@ class ConsistencyLoss(nn.Module):
                 'ConsistencyLoss: the batch holds one view of each utterance; set trainer.type to "ConsistencyTrainer"'
             )
         first, second = log_probs.float().chunk(2)
-        length = log_probs_length.to(first.device)[: len(first)]
+        length = log_probs_length.to(first.device, non_blocking=True)[: len(first)]
         mask = length_mask(length, first.shape[1]).to(first.dtype)
         values: Tensor = _SymmetricDivergence.apply(first, second, mask)  # type: ignore[no-untyped-call]
         if self.normalize_by_length:
-            values = values / tokens_length[: len(first)].to(first.device).clamp(min=1)
-        return SumAndCount(values.sum(), values.new_tensor(float(len(first))))
+            tokens_length = tokens_length.to(first.device, non_blocking=True)
+            values = values / tokens_length[: len(first)].clamp(min=1)
+        return SumAndCount(values.sum(), values.new_full((), len(first)))

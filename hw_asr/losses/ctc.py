@@ -163,7 +163,7 @@ class CTCLoss(nn.Module):
         if log_probs.shape[1] == 0:
             log_probs = F.pad(log_probs, (0, 0, 0, 1))
         blank_only = log_probs.new_full(log_probs.shape[-1:], NEVER)
-        blank_only[0] = 0.0
+        blank_only[0].zero_()
         log_probs = torch.where(length_mask(frames, log_probs.shape[1])[..., None], log_probs, blank_only)
         n_frames = torch.full_like(tokens_length, log_probs.shape[1])
         return F.ctc_loss(log_probs.transpose(0, 1), tokens, n_frames, tokens_length, reduction="none")

@@ -201,7 +201,7 @@ class LogMelSpectrogram(nn.Module):
             return F.pad(waveform, (self._left, self._right), mode="reflect")
         n_samples = waveform.shape[1]
         position = torch.arange(-self._left, n_samples + self._right, device=waveform.device).abs()
-        last = waveform_length.to(waveform.device).unsqueeze(1) - 1
+        last = waveform_length.to(waveform.device, non_blocking=True).unsqueeze(1) - 1
         # Positions beyond the reflected end belong to masked frames alone; they only must be legal.
         source = torch.where(position > last, 2 * last - position, position).clamp(min=0)
         return waveform.gather(1, source)
@@ -223,7 +223,7 @@ class LogMelSpectrogram(nn.Module):
     def _mask(self, log_mel: Tensor, waveform_length: Tensor) -> Tensor:
         """(B, 1, T), true where the utterance is."""
         frame = torch.arange(log_mel.shape[-1], device=log_mel.device)
-        n_frames = self.frames(waveform_length.to(log_mel.device))
+        n_frames = self.frames(waveform_length.to(log_mel.device, non_blocking=True))
         return (frame < n_frames.unsqueeze(1)).unsqueeze(1)
 
     def _normalized(self, log_mel: Tensor, mask: Tensor | None) -> Tensor:

@@ -5,6 +5,7 @@ merged into it, and losses and metrics are called with all of it as keywords: ea
 
 Letters: B batch, S samples, T frames, L tokens, F feature bins, V vocabulary. Padding is at the end of the last axis,
 and 0. Every padded tensor has its ``<key>_length``, int64, (B,). An utterance without a transcript has no tokens.
+A trainer adds ``cpu_lengths``, the lengths by name as they still lie on the CPU: to read them waits for no GPU.
 """
 
 from collections.abc import Mapping

@@ -172,7 +172,10 @@ class Experiment:
             model=model,
             text_encoder=self.task.text_encoder,
             loaders=loaders,
-            losses={name: build(f"losses.{name}", loss, registry.LOSSES) for name, loss in config.losses.items()},
+            losses={
+                name: build(f"losses.{name}", loss, registry.LOSSES).to(self.device)
+                for name, loss in config.losses.items()
+            },
             optimizations=optimizations,
             device=self.device,
             writers=self._writers(run_dir if distributed.is_main() else None),

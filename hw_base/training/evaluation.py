@@ -113,9 +113,10 @@ class Evaluator(TrainingState, ABC):
         return key if len(self.optimizations) == 1 else f"{group}/{key}"
 
     def to_device(self, batch: Batch) -> Batch:
-        """The batch with its tensors on the device."""
+        """The batch with its tensors on the device, and its lengths under ``cpu_lengths`` for what asks the host."""
         moved = {k for k, v in batch.items() if isinstance(v, Tensor)} - self.cpu_keys
-        return {k: v.to(self.device, non_blocking=True) if k in moved else v for k, v in batch.items()}
+        on_device = {k: v.to(self.device, non_blocking=True) if k in moved else v for k, v in batch.items()}
+        return {**on_device, "cpu_lengths": {k: batch[k] for k in moved if k.endswith("_length")}}
 
     def named_losses(self, batch: Batch) -> Iterator[tuple[str, NamedLosses]]:
         """The pairs of `losses`; autocast surrounds the forward passes only."""

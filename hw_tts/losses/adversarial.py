@@ -61,7 +61,8 @@ def mel_loss(real: Tensor, fake: Tensor, length: Tensor | None = None) -> SumAnd
     """
     frame = torch.arange(real.shape[-1], device=real.device)
     n_frames = torch.full((len(real),), real.shape[-1], device=real.device) if length is None else length
-    return masked_mean((real - fake).abs(), (frame < n_frames.to(real.device).unsqueeze(1)).unsqueeze(1))
+    n_frames = n_frames.to(real.device, non_blocking=True)
+    return masked_mean((real - fake).abs(), (frame < n_frames.unsqueeze(1)).unsqueeze(1))
 
 
 @LOSSES.register()

@@ -1,5 +1,6 @@
 """Losses of alignments that are learned."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
@@ -30,7 +31,12 @@ class ForwardSumLoss(nn.Module):
         self.blank_log_prob = IMPOSSIBLE if blank_log_prob is None else blank_log_prob
 
     def forward(
-        self, alignment_log_probs: Tensor, spectrogram_length: Tensor, tokens_length: Tensor, **batch: Any
+        self,
+        alignment_log_probs: Tensor,
+        spectrogram_length: Tensor,
+        tokens_length: Tensor,
+        cpu_lengths: Mapping[str, Tensor] | None = None,
+        **batch: Any,
     ) -> SumAndCount:
         """Negative natural logarithm for each token.
 
@@ -38,8 +44,10 @@ class ForwardSumLoss(nn.Module):
             alignment_log_probs (Tensor): natural log, (B, T, L).
             spectrogram_length (Tensor): int64, (B,).
             tokens_length (Tensor): int64, (B,).
+            cpu_lengths: the same lengths on the CPU, by name: without them they are read back from a GPU.
             batch: not used.
         """
+        known = cpu_lengths or {"spectrogram_length": spectrogram_length, "tokens_length": tokens_length}
         B, _, L = alignment_log_probs.shape
         with_blank = F.pad(alignment_log_probs.float(), (1, 0), value=self.blank_log_prob)
         labels = torch.arange(1, L + 1, device=with_blank.device).expand(B, L)
@@ -47,8 +55,8 @@ class ForwardSumLoss(nn.Module):
         losses = F.ctc_loss(
             with_blank.transpose(0, 1).log_softmax(2),
             labels,
-            spectrogram_length,
-            tokens_length,
+            known["spectrogram_length"],
+            known["tokens_length"],
             reduction="none",
             zero_infinity=True,
         )

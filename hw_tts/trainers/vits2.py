@@ -62,6 +62,7 @@ class VITS2Trainer(SynthesisTrainer):
             )
         if "mel" in setup.losses:
             setup.losses["mel"].prepare(self.features)  # type: ignore[operator]
+            setup.losses["mel"].to(self.device)
 
     def watchers(self) -> list[Watcher]:
         weights = {name: self.weights.weight(name) for name in self.loss_modules}
