@@ -58,9 +58,18 @@ class Convolution(nn.Module):
         """``x`` (B, T, D), ``length`` (B,) -> (B, T, D)."""
         y = F.glu(self.gate(self.layer_norm(x)), dim=-1)
         y = y.masked_fill(~length_mask(length, y.shape[1])[..., None], 0.0).transpose(1, 2)
-        y = F.silu(self.norm(self.depthwise(y), length)).transpose(1, 2)
+        y = F.silu(self.norm(self._over_time(y), length)).transpose(1, 2)
         out: Tensor = self.dropout(self.out(y))
         return out
+
+    def _over_time(self, y: Tensor) -> Tensor:
+        """The depthwise convolution; on a CPU as one over pictures of one row, channels last, which is quicker."""
+        conv = self.depthwise
+        if y.device.type != "cpu":
+            out: Tensor = conv(y)
+            return out
+        padding = (0, *conv.padding)
+        return F.conv2d(y[:, :, None], conv.weight[:, :, None], conv.bias, padding=padding, groups=conv.groups)[:, :, 0]
 
 
 class Block(nn.Module):
@@ -115,16 +124,20 @@ class Block(nn.Module):
             Tensor: (B, T, D); what the padding holds means nothing.
         """
         keep = self._keep(x)
-        x = x + 0.5 * keep * self.feed_forward1(x)
-        x = x + keep * self.dropout(self.attention(self.attention_norm(x), key_mask, positions))
-        x = x + keep * self.convolution(x, length)
-        x = x + 0.5 * keep * self.feed_forward2(x)
+        x = x + 0.5 * self._kept(self.feed_forward1(x), keep)
+        x = x + self._kept(self.dropout(self.attention(self.attention_norm(x), key_mask, positions)), keep)
+        x = x + self._kept(self.convolution(x, length), keep)
+        x = x + 0.5 * self._kept(self.feed_forward2(x), keep)
         out: Tensor = self.out_norm(x)
         return out
 
-    def _keep(self, x: Tensor) -> Tensor | float:
-        """What residual branches are multiplied by: 0 for skipped utterances, more than 1 for the others."""
+    @staticmethod
+    def _kept(y: Tensor, keep: Tensor | None) -> Tensor:
+        return y if keep is None else keep * y
+
+    def _keep(self, x: Tensor) -> Tensor | None:
+        """What residual branches are multiplied by, if any are skipped: 0 for those utterances, or more than 1."""
         if not self.training or self.drop_path == 0.0:
-            return 1.0
+            return None
         kept = torch.rand(len(x), 1, 1, device=x.device) >= self.drop_path
         return kept.to(x.dtype) / (1.0 - self.drop_path)

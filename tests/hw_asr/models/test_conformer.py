@@ -7,7 +7,7 @@ from torch import nn
 from hw_asr.losses.ctc import CTCLoss
 from hw_asr.losses.intermediate_ctc import InterCTC
 from hw_asr.models.conformer import Conformer
-from hw_asr.models.conformer.blocks import Block
+from hw_asr.models.conformer.blocks import Block, Convolution
 from hw_asr.models.conformer.norms import FrameNorm, MaskedGroupNorm
 from hw_asr.models.conformer.subsampling import Subsampling
 from hw_base.errors import ConfigError, DataError
@@ -153,6 +153,20 @@ def test_empty_utterances_give_no_nan(positions):
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
     empty = model(x[:, :, :0], torch.tensor([0, 0]))
     assert torch.isfinite(empty["log_probs"]).all()
+
+
+@pytest.mark.parametrize("n_frames", [1, 3, 40])
+def test_the_convolution_over_time_equals_the_plain_one(n_frames):
+    """Output and gradients; it is computed in another order of memory."""
+    torch.manual_seed(0)
+    module = Convolution(12, 7, "layer", 0.0)
+    x = torch.randn(2, n_frames, 12).transpose(1, 2)
+    a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+    ours, theirs = module._over_time(a), module.depthwise(b)
+    weights = torch.randn_like(ours)
+    own = torch.autograd.grad((ours * weights).sum(), [a, *module.depthwise.parameters()])
+    plain = torch.autograd.grad((theirs * weights).sum(), [b, *module.depthwise.parameters()])
+    torch.testing.assert_close([ours, *own], [theirs, *plain], rtol=0, atol=1e-5)
 
 
 def test_norms_without_padding_are_those_of_torch():

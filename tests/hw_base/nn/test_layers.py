@@ -24,21 +24,26 @@ def test_length_mask():
     assert length_mask(torch.tensor([0]), 0).shape == (1, 0)
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("length", [LENGTH, torch.full((4,), 7)], ids=["padded", "whole"])
 @pytest.mark.parametrize("shape", [(4, 3, 7), (4, 3, 5, 7)])
-def test_batch_norm_equals_torch_on_the_valid_frames(shape):
+def test_batch_norm_equals_torch_on_the_valid_frames(shape, length, channels_last):
     torch.manual_seed(0)
     ours, theirs = MaskedBatchNorm(3).double(), nn.BatchNorm1d(3).double()
     nn.init.normal_(theirs.weight)
     nn.init.normal_(theirs.bias)
     ours.load_state_dict(theirs.state_dict())
-    mask = length_mask(LENGTH, 7)
+    mask = length_mask(length, 7)
     for _ in range(3):
         x = torch.randn(shape, dtype=torch.float64) * 3 + 5
-        a = garbage_behind(x, LENGTH).requires_grad_()
+        a = garbage_behind(x, length)
+        if channels_last:
+            a = a.movedim(1, -1).contiguous().movedim(-1, 1)
+        a.requires_grad_()
         b = x.clone().requires_grad_()
         pick = b.movedim(1, -1).movedim(-2, 1)[mask]  # valid frames alone: (frames, [F,] C)
         weights = torch.randn(shape, dtype=torch.float64)
-        out = ours(a, LENGTH)
+        out = ours(a, length)
         expected = theirs(pick.reshape(-1, 3)).view_as(pick)
         valid = out.movedim(1, -1).movedim(-2, 1)
         close(valid[mask], expected)
@@ -52,15 +57,17 @@ def test_batch_norm_equals_torch_on_the_valid_frames(shape):
         close(ours.state_dict()[name], value)
     ours.eval()
     theirs.eval()
-    out = ours(a, LENGTH).movedim(1, -1).movedim(-2, 1)
+    out = ours(a, length).movedim(1, -1).movedim(-2, 1)
     close(out[mask], theirs(pick.reshape(-1, 3)).view_as(pick))
     assert not out[~mask].any()
 
 
-def test_batch_norm_derivative():
+@pytest.mark.parametrize("shape", [(3, 2, 4), (3, 4, 2)])
+def test_batch_norm_derivative(shape):
     torch.manual_seed(0)
     norm = MaskedBatchNorm(2).double()
-    x = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(shape, dtype=torch.float64)
+    x = (x if shape[1] == 2 else x.transpose(1, 2)).requires_grad_()  # the second with channels last in memory
     length = torch.tensor([4, 2, 0])
 
     def run(x, weight, bias):
@@ -76,10 +83,11 @@ def test_batch_norm_keeps_its_precision_far_from_zero():
     assert float((out - exact).detach().abs().max()) < 2e-3  # float32 holds x itself to 1e-4
 
 
-def test_batch_norm_of_nothing_changes_no_statistics():
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_batch_norm_of_nothing_changes_no_statistics(channels_last):
     norm = MaskedBatchNorm(3)
-    x = torch.randn(2, 3, 5, requires_grad=True)
-    out = norm(x, torch.zeros(2, dtype=torch.int64))
+    x = torch.randn(2, 5, 3).transpose(1, 2) if channels_last else torch.randn(2, 3, 5)
+    out = norm(x.requires_grad_(), torch.zeros(2, dtype=torch.int64))
     out.sum().backward()
     assert not out.any()
     assert not x.grad.any()
@@ -87,8 +95,10 @@ def test_batch_norm_of_nothing_changes_no_statistics():
     assert (norm.running_var == 1).all()
 
 
-def test_batch_norm_keeps_half_precision():
-    x = torch.randn(4, 3, 7).bfloat16().requires_grad_()
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_batch_norm_keeps_half_precision(channels_last):
+    x = torch.randn(4, 3, 7).bfloat16()
+    x = (x.transpose(1, 2).contiguous().transpose(1, 2) if channels_last else x).requires_grad_()
     norm = MaskedBatchNorm(3)
     out = norm(x, LENGTH)
     out.float().square().sum().backward()
