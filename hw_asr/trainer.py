@@ -10,9 +10,10 @@ from torch import Tensor
 
 from hw_asr.confusions import Confusions, letter_name
 from hw_asr.data.items import ItemMaker
-from hw_asr.decoders import GREEDY, BaseDecoder
+from hw_asr.decoders import GREEDY, BaseDecoder, TransducerGreedyDecoder
 from hw_asr.metrics import CER, WER
-from hw_asr.watchers import Features, LanguageModel, Posteriors, Targets
+from hw_asr.models import Transducer
+from hw_asr.watchers import Emissions, Features, LanguageModel, Posteriors, Targets
 from hw_base import distributed
 from hw_base.config.schema import Config
 from hw_base.data.split import item_generator
@@ -82,7 +83,12 @@ class CTCTrainer(BaseTrainer):
         self._misfits: set[str] = set()
 
     def watchers(self) -> list[Watcher]:
-        own: list[Watcher] = [Features(), Targets(), Posteriors(self.setup.text_encoder.decode)]
+        encoder = self.setup.text_encoder
+        own: list[Watcher] = [Features(), Targets(), Posteriors(encoder.decode)]
+        if isinstance(self.model, Transducer):
+            decoder = TransducerGreedyDecoder(encoder)
+            decoder.bind(self.model)
+            own.append(Emissions(lambda *frames: [found[0].tokens for found in decoder(*frames)], encoder.decode))
         sections = self.setup.config.decoders
         plain = next((name for name, one in sections.items() if one.type in GREEDY), None)
         others = [name for name, one in sections.items() if one.args.get("lm")]

@@ -13,6 +13,8 @@ from hw_base.watch.diagnosis import NOT_LEARNING, Diagnosis, InARow, Seen, Watch
 
 # Updates after the learning rate's peak during which a CTC model may emit blanks alone.
 BLANK_PHASE = 300
+# Utterances of a batch that a transducer decodes to be watched.
+_DECODED = 4
 # No letter is said in so many frames by a model that uses blanks.
 LETTER_FRACTION = 0.4
 
@@ -90,6 +92,18 @@ class Targets(Watcher):
             yield Diagnosis("targets_do_not_fit", sentence, evidence, causes, "a smaller stride, or shorter tokens")
 
 
+class _Peak:
+    """The step at which the learning rate was highest so far."""
+
+    def __init__(self) -> None:
+        self.lr, self.step = 0.0, 0
+
+    def look(self, seen: Seen) -> None:
+        lr = max((one.lr for one in seen.optimizers.values()), default=0.0)
+        if lr > self.lr:
+            self.lr, self.step = lr, seen.step
+
+
 class Posteriors(Watcher):
     """Outputs that are no distribution, stay flat, or collapse to blanks or to one symbol.
 
@@ -105,15 +119,13 @@ class Posteriors(Watcher):
     def __init__(self, spell: Callable[[list[int]], str]) -> None:
         self.spell = spell
         self.unnormalized, self.flat, self.symbol, self.blank = InARow(2), InARow(4), InARow(4), InARow(4)
-        self.highest_lr, self.peak = 0.0, 0
+        self.peak = _Peak()
 
     def look(self, seen: Seen) -> Iterator[Diagnosis]:
         log_probs, length = seen.batch.get("log_probs"), seen.batch.get("log_probs_length")
         if not isinstance(log_probs, Tensor) or not isinstance(length, Tensor) or log_probs.dim() != 3:
             return
-        lr = max((one.lr for one in seen.optimizers.values()), default=0.0)
-        if lr > self.highest_lr:
-            self.highest_lr, self.peak = lr, seen.step
+        self.peak.look(seen)
         measured = posteriors(log_probs.float(), length.to(log_probs.device))
         if measured is None:
             return
@@ -154,10 +166,51 @@ class Posteriors(Watcher):
             causes = ["the loss takes another token than 0 for the blank", "targets that are all alike"]
             sentence = f"{fraction:.0%} of the frames say {shown!r}: the model emits one letter where blanks belong"
             yield Diagnosis("one_symbol", sentence, evidence, causes, "let loss, encoder and decoder agree: blank 0")
-        normal = self.peak + BLANK_PHASE
+        normal = self.peak.step + BLANK_PHASE
         if self.blank(fraction > 0.97 and best == 0 and step > normal):
             causes = ["the learning rate is too high", "transcripts belong to other audio", "features carry no speech"]
             sentence = f"the model says nothing but blanks; that is normal in the first {normal} steps, no longer"
+            yield Diagnosis("only_blanks", sentence, evidence, causes, "try --one-batch, then another learning rate")
+
+
+class Emissions(Watcher):
+    """A transducer that says nothing, repeats one token, or never takes the blank.
+
+    Args:
+        decode: encoder states (B, T, J) and lengths (B,) -> tokens of each utterance, greedily.
+        spell: text of tokens.
+    """
+
+    follows = {name: Posteriors.follows["only_blanks"] for name in ("one_symbol", "only_blanks", "text_without_end")}
+
+    def __init__(
+        self, decode: Callable[[Tensor, Tensor], list[tuple[int, ...]]], spell: Callable[[list[int]], str]
+    ) -> None:
+        self.decode, self.spell = decode, spell
+        self.endless, self.symbol, self.blank = InARow(4), InARow(4), InARow(4)
+        self.peak = _Peak()
+
+    def look(self, seen: Seen) -> Iterator[Diagnosis]:
+        states, length = seen.batch.get("encoder_states"), seen.batch.get("log_probs_length")
+        if not isinstance(states, Tensor) or not isinstance(length, Tensor) or not bool(torch.isfinite(states).all()):
+            return
+        self.peak.look(seen)
+        tokens = [token for text in self.decode(states[:_DECODED], length[:_DECODED]) for token in text]
+        n_frames, commonest = int(length[:_DECODED].sum()), max(set(tokens), key=tokens.count, default=0)
+        fraction = tokens.count(commonest) / max(len(tokens), 1)
+        evidence = {"tokens": len(tokens), "frames": n_frames, "fraction of the commonest": fraction}
+        if self.endless(len(tokens) > n_frames and seen.step >= 30):
+            causes = ["the loss takes another token than 0 for the blank", "the joiner does not see the encoder"]
+            sentence = "the transducer says more tokens than there are frames: it hardly ever takes the blank"
+            yield Diagnosis("text_without_end", sentence, evidence, causes, "look at the joiner and at the blank: 0")
+        if self.symbol(fraction > 0.8 and LETTER_FRACTION * n_frames < len(tokens) <= n_frames and seen.step >= 30):
+            causes = ["the predictor sees what it is to predict", "the joiner does not see the encoder"]
+            sentence = f"{fraction:.0%} of what the transducer says is {self.spell([commonest])!r}"
+            yield Diagnosis("one_symbol", sentence, evidence, causes, "look at predictor and joiner")
+        normal = self.peak.step + BLANK_PHASE
+        if self.blank(not tokens and n_frames > 0 and seen.step > normal):
+            causes = ["the learning rate is too high", "transcripts belong to other audio", "too little weight on CTC"]
+            sentence = f"the transducer says nothing; that is normal in the first {normal} steps, no longer"
             yield Diagnosis("only_blanks", sentence, evidence, causes, "try --one-batch, then another learning rate")
 
 

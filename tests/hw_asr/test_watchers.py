@@ -2,7 +2,7 @@
 
 import torch
 
-from hw_asr.watchers import BLANK_PHASE, Features, LanguageModel, Posteriors, Targets
+from hw_asr.watchers import BLANK_PHASE, Emissions, Features, LanguageModel, Posteriors, Targets
 from hw_base.watch.diagnosis import Optimizing, Seen
 
 ADAM = Optimizing(lr=1e-3, base_lr=1e-3, clip_norm=None, weight_decay=0.0, loss_scale=None, every=None)
@@ -50,6 +50,24 @@ def test_a_letter_where_blanks_belong_is_named_and_spelled():
     said = [one for seen in steps for one in same.look(seen)]
     assert "'c'" in said[-1].sentence
     assert {one.name for one in said} == {"one_symbol"}
+
+
+def emitting(*tokens):
+    """A transducer that says this of each of its two utterances, which have 20 and 12 frames."""
+    return Emissions(lambda states, length: [tokens] * len(states), lambda ids: chr(96 + ids[0]))
+
+
+def test_a_transducer_that_writes_is_left_alone_and_one_that_does_not_is_named():
+    batch = {"encoder_states": torch.zeros(2, 20, 4), "log_probs_length": torch.tensor([20, 12])}
+    late = {"steps": BLANK_PHASE // 10 + 8}
+    assert names(emitting(1, 2, 3, 1, 2), batch, steps=80) == set()
+    assert names(emitting(*[5] * 3), batch, **late) == set()  # few of one letter
+    assert names(emitting(), batch, steps=BLANK_PHASE // 10) == set()
+    assert names(emitting(), batch, **late) == {"only_blanks"}
+    assert names(emitting(*[5] * 8), batch) == {"one_symbol"}
+    assert names(emitting(*[1, 2, 3] * 10), batch) == {"text_without_end"}
+    assert names(emitting(), {**batch, "encoder_states": batch["encoder_states"] / 0}, **late) == set()
+    assert names(emitting(), saying(0, 5), **late) == set()  # of another model
 
 
 def test_a_second_softmax_keeps_posteriors_flat():

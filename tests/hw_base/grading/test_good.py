@@ -88,6 +88,19 @@ def test_a_checkpoint_of_this_template(hidden, tmp_path):
     assert all(row["prediction"] for row in report["utterances"])
 
 
+@needs_bwrap
+def test_a_transducer_of_this_template_by_the_table_of_its_course(hidden, tmp_path):
+    submission = folder_of(tmp_path / "in", {"README.md": "mine"})
+    save_random(submission / "model_best.pth", name="transducer")
+    settings = json.loads((ROOT / "configs" / "grading" / "course_rnnt.json").read_text())
+    own = {key: settings[key] for key in ("table", "floor", "max_score")}
+    request = make_request(hidden, **{**own, "table": [{**row, "set": None} for row in own["table"]]})
+    report = run(submission, request, tmp_path / "out")
+    assert report["model"]["name"] == "Transducer"
+    assert all(row["prediction"] for row in report["utterances"])
+    assert report["grade"]["score"] == settings["floor"]
+
+
 class ConfigParser:
     """The older template puts its own into every checkpoint."""
 
