@@ -50,9 +50,9 @@ FLOORS = {
         "task checks sources",
         "trained",
         "training grading",
-        "doctor reports demos",
+        "doctor reports demos profiling",
         "runs",
-        "average list check fetch grade report demo upload new publish sweep",
+        "average list check fetch grade report demo upload new publish sweep profile",
     ),
     "hw_asr": (
         "augmentations language_models losses models text_encoders",

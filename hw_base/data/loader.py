@@ -1,5 +1,6 @@
 """Batches of similar duration, the same ones for any number of workers and processes, from any place in an epoch."""
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -66,6 +67,22 @@ class Loader:
         reader: Any = self._batches.dataset
         kept, _ = good_items([self.split[i] for i in places])
         return dict(reader.collate_fn(kept))
+
+    def here(self, n: int) -> Iterator[Batch]:
+        """The first batches of the first epoch, read in this process; the position stays.
+
+        Raises:
+            HwError: one cannot be made.
+        """
+        reader: Any = self._batches.dataset
+        self.sampler.set_position(0, 0)
+        for keys in itertools.islice(iter(self.sampler), n):
+            batch = reader.__getitems__(keys)
+            if isinstance(batch, HwError):
+                raise batch
+            batch.pop("skipped")
+            if batch:
+                yield batch
 
     def __iter__(self) -> Iterator[Batch]:
         if self.split.evaluation:

@@ -83,6 +83,7 @@ class Split(torch.utils.data.Dataset[Item]):
         needs_text: records without a transcript are dropped.
 
     Attributes:
+        datasets (list[BaseDataset]): whose records were joined.
         records (list[Record]): what is left after the limits.
         durations (list[float]): seconds, of each record.
         report (list[str]): what was kept and what was dropped, for people.
@@ -116,8 +117,8 @@ class Split(torch.utils.data.Dataset[Item]):
         self.needs_text = needs_text
         self.skipped: dict[str, str] = {}
         self.cache: cache.Cache | None = None
-        self._datasets = list(datasets)
-        everything = [(record, i) for i, dataset in enumerate(self._datasets) for record in dataset.records]
+        self.datasets = list(datasets)
+        everything = [(record, i) for i, dataset in enumerate(self.datasets) for record in dataset.records]
         kept, drops = self._filter(everything)
         self.records = [record for record, _ in kept]
         self._sources = [source for _, source in kept]
@@ -206,7 +207,7 @@ class Split(torch.utils.data.Dataset[Item]):
             room: how much.
         """
         samples = torch.tensor([round(seconds * self.sample_rate) for seconds in self.durations])
-        widths = torch.tensor([self._bytes_a_sample(i) for i in range(len(self._datasets))])
+        widths = torch.tensor([self._bytes_a_sample(i) for i in range(len(self.datasets))])
         sizes = (samples * widths[torch.tensor(self._sources)]).unsqueeze(0)
         key, maker = "", self.make_item if isinstance(self.make_item, LazyItemMaker) else None
         if maker is not None:
@@ -226,7 +227,7 @@ class Split(torch.utils.data.Dataset[Item]):
         return cache.as_int16(waveform).element_size()
 
     def _read(self, index: int) -> Tensor:
-        record, dataset = self.records[index], self._datasets[self._sources[index]]
+        record, dataset = self.records[index], self.datasets[self._sources[index]]
         try:
             waveform, rate = dataset.read(record)
         except DataError as error:
@@ -318,8 +319,8 @@ class Split(torch.utils.data.Dataset[Item]):
 
     def _describe(self, drops: list[str]) -> list[str]:
         lines = ["; ".join([f"{self.name}: {len(self)} utterances, {_time(sum(self.durations))}", *drops])]
-        if len(self._datasets) > 1:
-            for i, dataset in enumerate(self._datasets):
+        if len(self.datasets) > 1:
+            for i, dataset in enumerate(self.datasets):
                 durations = [seconds for seconds, s in zip(self.durations, self._sources, strict=True) if s == i]
                 lines.append(f"  {dataset.name}: {len(durations)} utterances, {_time(sum(durations))}")
         return lines

@@ -94,14 +94,14 @@ def test_what_is_on_disk_serves_later_runs_until_a_file_changes(speech):
     expected = [first.waveform(i) for i in range(6)]
     later = speech()
     later.keep("disk", Room())
-    assert later._datasets[0].reads == 1  # whether it comes in 16 bits
+    assert later.datasets[0].reads == 1  # whether it comes in 16 bits
     assert same([later.waveform(i) for i in range(6)], expected)
-    assert later._datasets[0].reads == 1
+    assert later.datasets[0].reads == 1
     os.utime(later.records[3].audio_path, ns=(0, 0))
     changed = speech()
     changed.keep("disk", Room())
     changed.waveform(0)
-    assert changed._datasets[0].reads == 2
+    assert changed.datasets[0].reads == 2
 
 
 def test_a_damaged_slot_is_made_again(speech, tmp_path):
@@ -112,11 +112,11 @@ def test_a_damaged_slot_is_made_again(speech, tmp_path):
     content = bytearray(file.read_bytes())
     content[1000] ^= 1
     file.write_bytes(content)
-    reads = split._datasets[0].reads
+    reads = split.datasets[0].reads
     assert torch.equal(split.waveform(0), expected)
-    assert split._datasets[0].reads == reads + 1
+    assert split.datasets[0].reads == reads + 1
     assert torch.equal(split.waveform(0), expected)
-    assert split._datasets[0].reads == reads + 1
+    assert split.datasets[0].reads == reads + 1
 
 
 def test_it_takes_no_more_than_half_of_what_is_free_and_says_so(speech, caplog, monkeypatch):
@@ -128,9 +128,9 @@ def test_it_takes_no_more_than_half_of_what_is_free_and_says_so(speech, caplog, 
     assert "audio of 3 of 6 utterances" in caplog.text
     assert "half of what is free" in caplog.text
     expected = [split.waveform(i) for i in range(6)]
-    reads = split._datasets[0].reads
+    reads = split.datasets[0].reads
     assert same([split.waveform(i) for i in range(6)], expected)
-    assert split._datasets[0].reads == reads + 3
+    assert split.datasets[0].reads == reads + 3
     other = speech()
     other.keep("memory", room)  # another split of the same run gets what is left
     assert other.cache.kept == [0]
@@ -166,9 +166,9 @@ def test_a_process_that_is_started_anew_reads_for_itself(speech):
     split.keep("memory", Room())
     expected = split.waveform(0)
     copied = pickle.loads(pickle.dumps(split))
-    reads = copied._datasets[0].reads
+    reads = copied.datasets[0].reads
     assert torch.equal(copied.waveform(0), expected)
-    assert copied._datasets[0].reads == reads + 1
+    assert copied.datasets[0].reads == reads + 1
 
 
 def test_the_caller_may_change_what_it_is_given(speech):
