@@ -77,7 +77,8 @@ class StatelessPredictor(BasePredictor):
 
     def output(self, state: State) -> Tensor:
         """See `BasePredictor`."""
-        return self.conv(self.embedding(state[0]).transpose(1, 2))[..., 0].relu()  # type: ignore[no-any-return]
+        weight = self.conv.weight.transpose(1, 2).flatten(1)  # for one place a product is quicker than a convolution
+        return F.linear(self.embedding(state[0]).flatten(1), weight, self.conv.bias).relu()
 
 
 @PREDICTORS.register()
