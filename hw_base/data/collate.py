@@ -23,11 +23,12 @@ def pad_stack(tensors: Sequence[Tensor], value: float = 0.0) -> tuple[Tensor, Te
     """
     first = tensors[0]
     length = torch.tensor([tensor.shape[-1] for tensor in tensors], dtype=torch.int64)
-    padded = first.new_full((len(tensors), *first.shape[:-1], int(length.max())), value)
+    padded = first.new_empty((len(tensors), *first.shape[:-1], int(length.max())))
     for row, tensor in zip(padded, tensors, strict=True):
         assert tensor.dtype == first.dtype
         assert tensor.shape[:-1] == first.shape[:-1]
         row[..., : tensor.shape[-1]] = tensor
+        row[..., tensor.shape[-1] :] = value
     return padded, length
 
 
