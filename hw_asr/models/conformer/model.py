@@ -42,6 +42,7 @@ class Conformer(CTCModel):
         norm: in the convolution modules; ``batch`` as in the paper. Batch statistics are joined over processes.
         subsampling: ``conv2d`` or ``separable4`` for a frame of four, ``separable8`` for one of eight.
         subsampling_channels: of its convolutions.
+        subsampling_last_channels: of the last of them, if others; 32 after 64 are cheaper.
         dropout: after the subsampling and in all modules.
         attention_dropout: of attention weights.
         stochastic_depth: probability with which an utterance skips the last block in training; earlier blocks are
@@ -63,6 +64,7 @@ class Conformer(CTCModel):
         norm: NormName = "batch",
         subsampling: SubsamplingName = "conv2d",
         subsampling_channels: Size = 64,
+        subsampling_last_channels: Size | None = None,
         dropout: Share = 0.1,
         attention_dropout: Share = 0.1,
         stochastic_depth: Share = 0.0,
@@ -71,7 +73,7 @@ class Conformer(CTCModel):
     ) -> None:
         super().__init__()
         _check(width, n_heads, kernel_size, n_layers, intermediate_layers, self_conditioned)
-        self.subsampling = Subsampling(n_mels, width, subsampling, subsampling_channels)
+        self.subsampling = Subsampling(n_mels, width, subsampling, subsampling_channels, subsampling_last_channels)
         self.absolute = SinusoidalPositions(width) if positions == "absolute" else None
         self.relative = RelativePositions(width) if positions == "relative" else None
         self.dropout = Dropout(dropout)

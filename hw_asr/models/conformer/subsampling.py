@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from hw_base.nn.layers import length_mask
@@ -21,22 +22,26 @@ class Subsampling(nn.Module):
         width: D, of the output.
         kind: see above.
         channels: of every convolution.
+        last_channels: of the last one, if others; fewer make it and the projection cheaper.
     """
 
-    def __init__(self, n_mels: int, width: int, kind: SubsamplingName, channels: int) -> None:
+    def __init__(
+        self, n_mels: int, width: int, kind: SubsamplingName, channels: int, last_channels: int | None = None
+    ) -> None:
         super().__init__()
         n_convs = 3 if kind == "separable8" else 2
+        sizes = [channels] * (n_convs - 1) + [last_channels or channels]
         self.convs = nn.ModuleList([nn.Conv2d(1, channels, 3, 2, 1)])
-        for _ in range(n_convs - 1):
+        for size in sizes[1:]:
             if kind == "conv2d":
-                self.convs.append(nn.Conv2d(channels, channels, 3, 2, 1))
+                self.convs.append(nn.Conv2d(channels, size, 3, 2, 1))
             else:
                 depthwise = nn.Conv2d(channels, channels, 3, 2, 1, groups=channels)
-                self.convs.append(nn.Sequential(depthwise, nn.Conv2d(channels, channels, 1)))
+                self.convs.append(nn.Sequential(depthwise, nn.Conv2d(channels, size, 1)))
         bins = n_mels
         for _ in range(n_convs):
             bins = (bins + 1) // 2
-        self.projection = nn.Linear(channels * bins, width)
+        self.projection = nn.Linear(sizes[-1] * bins, width)
         self._initialize()
 
     def forward(self, x: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,10 +55,10 @@ class Subsampling(nn.Module):
             x (Tensor): (B, T', D).
             length (Tensor): (B,), int64.
         """
-        x = _masked(x[:, None], length)
+        x = x[:, None].masked_fill(_padding(x, length), 0.0)
         for conv in self.convs:
             length = (length + 1) // 2
-            x = _masked(conv(x).relu(), length)
+            x = _rectified(conv(x), length)
         return self.projection(x.flatten(1, 2).transpose(1, 2)), length
 
     def _initialize(self) -> None:
@@ -74,6 +79,20 @@ class Subsampling(nn.Module):
         return length
 
 
-def _masked(x: Tensor, length: Tensor) -> Tensor:
-    """``x`` (B, C, F, T) with zeros in the padding, as the convolution's own padding has."""
-    return x.masked_fill(~length_mask(length, x.shape[-1])[:, None, None], 0.0)
+def _padding(x: Tensor, length: Tensor) -> Tensor:
+    return ~length_mask(length, x.shape[-1])[:, None, None]
+
+
+def _rectified(x: Tensor, length: Tensor) -> Tensor:
+    """Rectify ``x`` (B, C, F, T) in place, with zeros in the padding, as the convolution's own padding has.
+
+    Where a rectifier gives 0 its derivative is 0 too, so that autograd need not know of these zeros; pictures of this
+    size are not copied for them. On a CPU nothing but the padding is written.
+    """
+    with torch.no_grad():
+        if x.device.type == "cpu":
+            for row, n in zip(x, length.tolist(), strict=True):
+                row[..., n:] = 0.0
+        else:
+            x.masked_fill_(_padding(x, length), 0.0)
+    return x.relu_()

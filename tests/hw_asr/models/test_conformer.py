@@ -11,6 +11,7 @@ from hw_asr.models.conformer.blocks import Block, Convolution
 from hw_asr.models.conformer.norms import FrameNorm, MaskedGroupNorm
 from hw_asr.models.conformer.subsampling import Subsampling
 from hw_base.errors import ConfigError, DataError
+from hw_base.nn.layers import length_mask
 
 SMALL = {"n_layers": 3, "width": 16, "n_heads": 2, "ff_width": 24, "kernel_size": 5, "subsampling_channels": 4}
 STILL = {"dropout": 0.0, "attention_dropout": 0.0}
@@ -111,6 +112,43 @@ def test_lengths_are_those_of_the_output(subsampling):
         y, length = module(torch.randn(1, 20, n), torch.tensor([n]))
         assert y.shape == (1, int(length), 8)
         assert int(length) == -(-n // factor) == int(module.output_lengths(torch.tensor([n])))
+
+
+def plain_subsampling(module, x, length):
+    """Every tensor masked by a product and rectified on its own."""
+    x, mask = x[:, None], length_mask(length, x.shape[-1])
+    x = torch.where(mask[:, None, None], x, 0.0)
+    for conv in module.convs:
+        length = (length + 1) // 2
+        x = conv(x)
+        x = torch.clamp(x * length_mask(length, x.shape[-1])[:, None, None], min=0.0)
+    return module.projection(x.flatten(1, 2).transpose(1, 2))
+
+
+@pytest.mark.parametrize("kind", SUBSAMPLINGS)
+@pytest.mark.parametrize("lengths", [[31, 20, 1, 0], [31, 31]])
+def test_subsampling_equals_the_formula(kind, lengths):
+    torch.manual_seed(0)
+    module, length = Subsampling(20, 8, kind, 6, last_channels=4), torch.tensor(lengths)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.3)  # biases that are not 0 would show in the padding
+    x = torch.randn(len(lengths), 20, 31, requires_grad=True)
+    ours, theirs = module(x, length)[0], plain_subsampling(module, x, length)
+    weights = torch.randn_like(ours)
+    own = torch.autograd.grad((ours * weights).sum(), [x, *module.parameters()])
+    plain = torch.autograd.grad((theirs * weights).sum(), [x, *module.parameters()])
+    torch.testing.assert_close([ours, *own], [theirs, *plain], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", SUBSAMPLINGS)
+def test_fewer_channels_at_the_last_convolution_leave_shapes_alone(kind):
+    model = small(subsampling=kind, subsampling_last_channels=2)
+    last = list(model.subsampling.convs[-1].modules())[-1]
+    assert last.out_channels == 2
+    assert model.subsampling.projection.in_features == 2 * (3 if kind == "separable8" else 5)
+    out, plain = (one(*batch([30, 17])) for one in (model, small(subsampling=kind)))
+    assert out["log_probs"].shape == plain["log_probs"].shape
+    assert torch.isfinite(out["log_probs"]).all()
 
 
 def test_posteriors_are_normalized_and_lengths_agree():
