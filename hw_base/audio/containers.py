@@ -1,5 +1,6 @@
 """What containers say of their own length, where the decoder believes the file's end instead."""
 
+import io
 import os
 import struct
 from typing import IO
@@ -11,15 +12,20 @@ _LONGEST_PAGE = 65_307
 _LAST_PAGE = 0x04  # header type "end of stream", RFC 3533, section 6
 
 
-def truncation(path: str | os.PathLike[str]) -> str | None:
+def truncation(path: str | os.PathLike[str], content: bytes | None = None) -> str | None:
     """Why a WAV or Ogg file is not whole; None where it is, or where it is neither.
+
+    Args:
+        path: of the file.
+        content: the file itself, where it lies within another one.
 
     Raises:
         OSError: it cannot be read.
     """
-    with open(path, "rb") as file:
+    with open(path, "rb") if content is None else io.BytesIO(content) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         head = file.read(12)
-        size = os.fstat(file.fileno()).st_size
         if head[:4] == b"RIFF" and head[8:] == b"WAVE":
             return _wav(file, size)
         if head[:4] == b"OggS":

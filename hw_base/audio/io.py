@@ -1,5 +1,6 @@
 """Audio files: read any rate and channel count as mono float32, resample, write, and ask for a duration."""
 
+import io
 import math
 import os
 import stat
@@ -52,7 +53,10 @@ class AudioInfo(NamedTuple):
 
 
 def load(
-    path: str | os.PathLike[str], sample_rate: int | None = None, segment: tuple[float, float] | None = None
+    path: str | os.PathLike[str],
+    sample_rate: int | None = None,
+    segment: tuple[float, float] | None = None,
+    content: bytes | None = None,
 ) -> tuple[Tensor, int]:
     """Read a file or a segment of it; several channels become their mean.
 
@@ -62,6 +66,7 @@ def load(
         path: wav, flac, ogg, mp3, or whatever else libsndfile reads.
         sample_rate: resample to this rate, in Hz; None keeps the file's own.
         segment: start and length in seconds; None is the whole file. What lies behind the file's end is left out.
+        content: the audio file itself, where it lies within the one that ``path`` names.
 
     Returns:
         waveform (Tensor): (S,), float32, in [-1, 1] where the file's samples are.
@@ -73,13 +78,13 @@ def load(
     soundfile = _soundfile("reading audio")
     try:
         _refuse_no_file(path)
-        with soundfile.SoundFile(os.fspath(path)) as file:
+        with soundfile.SoundFile(os.fspath(path) if content is None else io.BytesIO(content)) as file:
             rate = _checked_header(path, file.samplerate, file.channels)
             samples = _samples(file, segment)
             expected = None if segment is not None or file.format == "MP3" else _length(file)
     except (OSError, RuntimeError, TypeError, ValueError, MemoryError) as error:
         raise DataError(_unreadable(path, error)) from error
-    fault = containers.truncation(path)
+    fault = containers.truncation(path, content)
     if fault is None and expected is not None and len(samples) < expected:
         fault = f"{len(samples) / rate:.2f} s of audio where its header says {expected / rate:.2f} s"
     if fault is not None:

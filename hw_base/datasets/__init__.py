@@ -7,6 +7,7 @@ from hw_base.datasets.fsdd import FreeSpokenDigits
 from hw_base.datasets.librispeech import LibriSpeech
 from hw_base.datasets.ljspeech import LJSpeech
 from hw_base.datasets.manifest import Manifest
+from hw_base.datasets.shards import Shards
 from hw_base.datasets.vctk import VCTK
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "LJSpeech",
     "LibriSpeech",
     "Manifest",
+    "Shards",
 ]
