@@ -63,6 +63,12 @@ def _summary(x: Tensor, length: Tensor) -> list[float]:
     return torch.stack([valid.mean(), valid.std(), fraction, empty]).tolist()
 
 
+# What the doctor or another watcher may have said: no wonder that the outputs are odd then.
+_OTHER_TARGETS = frozenset(
+    {"output_lengths_wrong", "output_lengths_are_wrong", "targets_do_not_fit", "a_loss_is_negative"}
+)
+
+
 class Targets(Watcher):
     """Output lengths that are not those of the output, and transcripts that do not fit into them."""
 
@@ -111,10 +117,7 @@ class Posteriors(Watcher):
         spell: text of tokens.
     """
 
-    follows = {
-        name: NOT_LEARNING | {"output_lengths_wrong", "output_lengths_are_wrong", "targets_do_not_fit"}
-        for name in ("posteriors_flat", "one_symbol", "only_blanks")
-    }
+    follows = {name: NOT_LEARNING | _OTHER_TARGETS for name in ("posteriors_flat", "one_symbol", "only_blanks")}
 
     def __init__(self, spell: Callable[[list[int]], str]) -> None:
         self.spell = spell

@@ -15,6 +15,7 @@ from hw_base.data.split import Split, item_generator
 from hw_base.doctor import page
 from hw_base.doctor.findings import Finding, listed
 from hw_base.nn.layers import length_mask
+from hw_base.nn.losses import as_sum_and_count
 from hw_base.training.trainer import BaseTrainer
 
 
@@ -77,6 +78,15 @@ def _first_loss(trainer: BaseTrainer, batch: dict[str, Any], log_probs: Tensor, 
     if bool(((batch["tokens"] == 0) & _inside(batch)).any()):
         causes = ["the text encoder's ids begin at 0"]
         yield Finding("error", "transcripts contain the blank", "token 0 in targets", causes, "begin ids at 1")
+        return
+    with trainer.without_trace(), torch.no_grad():
+        moved = trainer.to_device(dict(batch))
+        values = [as_sum_and_count(v) for _, losses in trainer.named_losses(moved) for v in losses.values()]
+    least = min((float(value.total) for value in values), default=0.0)
+    if least < 0:
+        causes = ["its sign is turned", "it is no negative logarithm of a probability"]
+        evidence = f"{least:.3g}, where the logarithm of a probability is at most 0"
+        yield Finding("error", "a loss is negative", evidence, causes, "return the negative log-likelihood")
         return
     uniform = torch.full_like(log_probs, 1.0 / log_probs.shape[-1]).log()
     loss = CTCLoss()

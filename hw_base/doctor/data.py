@@ -24,8 +24,8 @@ _MIN_SPOKEN = 4
 # So many utterances are recognized and compared with so many transcripts.
 _N_HEARD, _N_COMPARED = 12, 200
 _CLIPPED = 0.999
-# Letters a second, pauses included: people read 10 to 20, digit by digit 7.
-_FASTEST, _SLOWEST = 24.0, 8.0
+# Letters a second, pauses included: people read 10 to 20, digit by digit 7; a single word in a second of silence 4.
+_FASTEST, _SLOWEST, _PARTIAL = 24.0, 8.0, 3.5
 # Fraction of the power above half of the band: speech has 1e-3 and more there, resampled audio 2e-5 and less.
 _EMPTY = 5e-5
 
@@ -98,6 +98,10 @@ def _sample_rate(split: Split, heard: list[tuple[Record, Tensor]]) -> Iterator[F
         causes = ["audio of 16 kHz is taken for 8 kHz", "single words with long pauses, recorded by telephone"]
         what = f"{split.name}: slow speech without anything above {rate / 4:g} Hz"
         yield Finding("error", what, evidence, causes, "listen to an utterance; correct the sample rate in its header")
+    elif speed < _PARTIAL:
+        causes = ["transcripts hold only a part of what is said", "long silence around the speech"]
+        what = f"{split.name}: transcripts are short for their audio"
+        yield Finding("warning", what, evidence, causes, "listen to an utterance beside its text; cut silence off")
     elif empty:
         causes = ["recorded at a lower sample rate", "coded with a low bit rate"]
         what = f"{split.name}: nothing above {rate / 4:g} Hz"
@@ -136,7 +140,13 @@ def alphabet(split: Split, task: BaseTask) -> Iterator[Finding]:
 
 
 def transcripts_belong(split: Split) -> Iterator[Finding]:
-    """Whether longer texts take longer: by ranks of text lengths and durations, and by outliers of the rate."""
+    """Whether texts differ, and longer ones take longer: by ranks of text lengths and durations, and by outliers."""
+    texts = [record.text for record in split.records if record.text]
+    if len(texts) >= _MIN_SPOKEN and len(set(texts)) == 1:
+        causes = ["one text was given to all recordings", "the list's columns are mistaken for each other"]
+        what, evidence = f"{split.name}: all transcripts are the same", f"{len(texts)} times {texts[0][:60]!r}"
+        yield Finding("error", what, evidence, causes, "look at the list of transcripts")
+        return
     pairs = [(len(r.text), r.duration, r.utterance_id) for r in split.records if r.text and r.duration > 0]
     if len(pairs) < _MIN_RELATED or statistics.median(pair[0] for pair in pairs) < _MIN_LETTERS:
         return

@@ -96,6 +96,36 @@ def _shuffled(original: Any, self: SyntheticSpeech, *args: Any, **kwargs: Any) -
     self.records = [dataclasses.replace(record, text=text) for record, text in moved]
 
 
+def _one_text(original: Any, self: SyntheticSpeech, *args: Any, **kwargs: Any) -> None:
+    original(self, *args, **kwargs)
+    self.records = [dataclasses.replace(record, text=self.records[0].text) for record in self.records]
+
+
+def _first_words(original: Any, self: SyntheticSpeech, *args: Any, **kwargs: Any) -> None:
+    original(self, *args, **kwargs)
+    self.records = [dataclasses.replace(record, text=record.text.split()[0]) for record in self.records]
+
+
+def _half_silent(original: Any, self: Split, i: int) -> Tensor:
+    return original(self, i) * (i % 2)
+
+
+def _negative(original: Any, self: CTCTrainer, batch: dict[str, Any]) -> Any:
+    for name, losses in original(self, batch):
+        yield name, {key: dataclasses.replace(loss, total=-loss.total) for key, loss in losses.items()}
+
+
+def _large_weights(trainer: BaseTrainer) -> None:
+    for parameter in trainer.model.parameters():
+        if parameter.dim() > 1:
+            parameter.data.mul_(100)
+
+
+def _discriminator_too_fast(trainer: BaseTrainer) -> None:
+    for group in trainer.optimizations["discriminator"].optimizer.param_groups:
+        group["lr"] *= 300
+
+
 def _speakers_shuffled(original: Any, self: SyntheticSpeech, *args: Any, **kwargs: Any) -> None:
     original(self, *args, **kwargs)
     names = [record.speaker for record in self.records]
@@ -371,6 +401,26 @@ FAULTS = (
         change=_hertz_for_logarithms,
     ),
     Fault("discriminator never updated", ("never_moves",), HIFIGAN, change=_never_updated),
+    Fault("one text for all", ("all transcripts are the same",), patch=around(SyntheticSpeech, "__init__", _one_text)),
+    Fault(
+        "first words for transcripts",
+        ("transcripts are short for their audio",),
+        patch=around(SyntheticSpeech, "__init__", _first_words),
+    ),
+    Fault("every second recording silent", ("next to silence",), patch=around(Split, "waveform", _half_silent)),
+    Fault("sign of the loss turned", ("a loss is negative",), patch=around(CTCTrainer, "losses", _negative)),
+    Fault("initial weights x 100", ("the first loss is high", "gradients_explode"), change=_large_weights),
+    Fault(
+        "rate of the discriminator x 300",
+        ("lr_too_high", "discriminator_wins"),
+        HIFIGAN,
+        change=_discriminator_too_fast,
+    ),
+    Fault(
+        "SGD with the rate of AdamW / 30",
+        ("lr_too_low",),
+        changed(RECOGNITION, optimizers__model__type="SGD", optimizers__model__args={"lr": 1e-4}),
+    ),
 )
 
 HEALTHY = {

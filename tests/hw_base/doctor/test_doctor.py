@@ -99,6 +99,32 @@ def test_transcripts_of_other_audio_are_found():
     assert "belong to other audio" in found.what
 
 
+def with_texts(split, change):
+    split.records = [dataclasses.replace(record, text=change(record.text)) for record in split.records]
+    return split
+
+
+def test_one_text_for_all_recordings_is_found():
+    split = trainer_of("ds2").loader.split
+    (found,) = data.transcripts_belong(with_texts(split, lambda text: "seven keys"))
+    assert (found.level, found.what) == ("error", "train: all transcripts are the same")
+    assert found.evidence == "6 times 'seven keys'"
+
+
+def test_transcripts_of_a_part_of_what_is_said_are_found():
+    split = trainer_of("ds2").loader.split
+    found = [one for one in data.decodes(with_texts(split, lambda text: text.split()[0])) if one.level != "ok"]
+    assert [(one.level, one.what) for one in found] == [("warning", "train: transcripts are short for their audio")]
+
+
+def test_a_loss_with_its_sign_turned_is_found():
+    trainer = trainer_of("ds2")
+    ctc = trainer.loss_modules["ctc"]
+    forward = ctc.forward
+    ctc.forward = lambda **batch: dataclasses.replace(loss := forward(**batch), total=-loss.total)
+    assert levels(preflight(trainer))["a loss is negative"] == "error"
+
+
 def heard_as(split, change, rate=1.0):
     """What is found where the audio is changed, and the durations multiplied."""
     waveforms = [change(split.waveform(i)) for i in range(len(split))]
