@@ -16,7 +16,7 @@ from hw_asr.recognizer import CTCRecognizer
 from hw_base.config.resolve import build
 from hw_base.config.schema import Config
 from hw_base.data.split import Split
-from hw_base.doctor.findings import Finding
+from hw_base.examinations.findings import Finding
 from hw_base.nn.model import BaseModel
 from hw_base.registry import AUGMENTATIONS, DECODERS, MODELS, TASKS, lacking
 from hw_base.task import BaseTask

@@ -122,7 +122,7 @@ class BaseTask(ABC):
         return dataset_of(folder)
 
     def examine(self, trainer: Any, batch: dict[str, Any], cheap: bool) -> Iterable[Any]:
-        """What the doctor finds out about this task before training, as `hw_base.doctor.findings.Finding`.
+        """What the doctor finds out about this task before training, as `hw_base.examinations.findings.Finding`.
 
         Args:
             trainer: a `BaseTrainer`; nothing of it may change.

@@ -12,8 +12,8 @@ from hw_asr.augmentations.waveform import NoiseAugmentation
 from hw_asr.data.items import ItemMaker
 from hw_asr.losses.ctc import CTCLoss
 from hw_base.data.split import Split, item_generator
-from hw_base.doctor import page
-from hw_base.doctor.findings import Finding, listed
+from hw_base.examinations import page
+from hw_base.examinations.findings import Finding, listed
 from hw_base.nn.layers import length_mask
 from hw_base.nn.losses import as_sum_and_count
 from hw_base.training.trainer import BaseTrainer

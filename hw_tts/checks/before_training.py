@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hw_base.data.cache import LazyItemMaker
 from hw_base.data.split import Split
-from hw_base.doctor.findings import Finding, listed
+from hw_base.examinations.findings import Finding, listed
 from hw_base.nn.layers import length_mask
 from hw_base.task import BaseTask
 from hw_base.training.trainer import BaseTrainer

@@ -15,8 +15,8 @@ from hw_base.config.schema import Component
 from hw_base.data.dataset import Record
 from hw_base.data.loader import Loader
 from hw_base.data.split import Split
-from hw_base.doctor.findings import Finding
 from hw_base.errors import CheckpointError, ConfigError, DataError
+from hw_base.examinations.findings import Finding
 from hw_base.nn.model import BaseModel
 from hw_base.registry import FEATURES, MODELS, TASKS, derives
 from hw_base.task import BaseTask

@@ -14,10 +14,10 @@ import hw_asr  # noqa: F401 - fills the registries
 import hw_tts  # noqa: F401
 from hw_base.check import check
 from hw_base.config.resolve import resolve
-from hw_base.doctor import data
-from hw_base.doctor.examine import preflight
-from hw_base.doctor.findings import Finding
 from hw_base.errors import HwError
+from hw_base.examinations import data
+from hw_base.examinations.examine import preflight
+from hw_base.examinations.findings import Finding
 from hw_base.runs.experiment import Experiment
 from hw_base.training.trainer import BaseTrainer
 

@@ -9,7 +9,8 @@ from hw_asr.trainer import CTCTrainer
 from tests.conftest import ROOT
 from tests.faults_of_training import shipped
 from tests.faults_of_training.__main__ import is_right, play
-from tests.faults_of_training.faults import FAULTS, HEALTHY, LR, SCHEDULER, _blank_elsewhere, _nan_now_and_then, around
+from tests.faults_of_training.faults import FAULTS, HEALTHY, LR, SCHEDULER
+from tests.faults_of_training.plants import around, blank_elsewhere, nan_now_and_then
 from tests.faults_of_training.play import RECOGNITION, changed, run
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
@@ -26,7 +27,7 @@ def test_there_are_enough_faults():
 
 def test_a_deepspeech_that_turns_nan_names_the_utterances(tmp_path):
     config = changed(RECOGNITION, model=DEEPSPEECH, trainer__max_steps=8, trainer__log_every=2)
-    said = run(config, around(ItemMaker, "augmented", _nan_now_and_then), folder=tmp_path)
+    said = run(config, around(ItemMaker, "augmented", nan_now_and_then), folder=tmp_path)
     (line,) = [one.sentence for one in said if one.by == "watcher" and one.name.startswith("nan")]
     assert line in PAGE
     before = next(one for one in said if one.by == "doctor")
@@ -37,7 +38,7 @@ def test_a_deepspeech_that_turns_nan_names_the_utterances(tmp_path):
 
 @pytest.mark.slow
 def test_a_deepspeech2_that_says_one_letter_is_told_about_the_blank():
-    said = run(RECOGNITION, around(CTCTrainer, "losses", _blank_elsewhere))
+    said = run(RECOGNITION, around(CTCTrainer, "losses", blank_elsewhere))
     (line,) = [one.sentence for one in said if one.name == "one_symbol"]
     words = "of the frames say ' ': the model emits one letter where blanks belong"
     assert words in line

@@ -105,7 +105,8 @@ def nothing_lost(run, whole, sets, config):
     seen = 0
     if (run / "metrics.jsonl").exists():
         seen = max((one["step"] for one in read_rows(run / "metrics.jsonl")), default=0)
-    ended = runs.train(config, run, *sets, resume=True)
+    # What a worker of the killed process says of its end is not what the resumed one says.
+    ended = runs.train(config, run, *sets, resume=True, said=run.with_name("resumed.said"))
     runs.well(ended)
     resumed = re.search(r"resumed from .*, step (\d+)", ended.said)
     assert seen - (int(resumed[1]) if resumed else 0) <= SAVE_EVERY, f"step {seen} was done, {ended.said[-300:]}"

@@ -14,7 +14,7 @@ import test as test_script
 import train as train_script
 from hw_asr import show_augmentations
 from hw_base import report
-from hw_base.doctor.findings import Finding
+from hw_base.examinations.findings import Finding
 from hw_base.reports import common, render
 from hw_base.reports.contract import Page
 from hw_base.reports.language import Language

@@ -7,14 +7,13 @@ import logging
 import pytest
 import torch
 
-from hw_base import checkpoint
+from hw_base import checkpoint, doctor
 from hw_base.audio import io as audio
 from hw_base.config import read as config_files
 from hw_base.config.resolve import resolve
-from hw_base.doctor import __main__ as doctor
-from hw_base.doctor import data, model, page
-from hw_base.doctor.examine import examine, preflight
-from hw_base.doctor.findings import Finding
+from hw_base.examinations import data, model, page
+from hw_base.examinations.examine import examine, preflight
+from hw_base.examinations.findings import Finding
 from hw_base.runs.experiment import Experiment
 from tests.conftest import ROOT, same
 from tests.recognizers import save_random

@@ -7,11 +7,10 @@ import socket
 import pytest
 import torch
 
-from hw_base import trained
+from hw_base import doctor, trained
 from hw_base.config.resolve import read, resolve
-from hw_base.doctor import __main__ as doctor
-from hw_base.doctor import data, model, surroundings
 from hw_base.errors import DataError
+from hw_base.examinations import data, model, surroundings
 from hw_base.recognizer import Recognizer
 from hw_base.runs.experiment import Experiment
 from tests.conftest import ROOT

@@ -5,8 +5,8 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from hw_base.doctor.findings import Finding
 from hw_base.errors import MissingPackageError
+from hw_base.examinations.findings import Finding
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title><style>

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from hw_base.data.dataset import Record
 from hw_base.data.split import Split
-from hw_base.doctor.findings import Finding, Level, listed
 from hw_base.errors import DataError
+from hw_base.examinations.findings import Finding, Level, listed
 from hw_base.metrics import count_edits
 from hw_base.recognizer import Recognizer
 from hw_base.task import BaseTask

@@ -11,8 +11,8 @@ from torch import Tensor
 from hw_base import registry
 from hw_base.config.resolve import build
 from hw_base.config.schema import OptimizerSection
-from hw_base.doctor.findings import Finding, listed
-from hw_base.doctor.page import plot
+from hw_base.examinations.findings import Finding, listed
+from hw_base.examinations.page import plot
 from hw_base.nn.losses import as_sum_and_count
 from hw_base.training.trainer import BaseTrainer
 from hw_base.watch import origin

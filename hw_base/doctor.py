@@ -10,9 +10,9 @@ from pathlib import Path
 
 from hw_base import distributed, trained
 from hw_base.config.resolve import read, resolve
-from hw_base.doctor import page
-from hw_base.doctor.examine import examine
 from hw_base.errors import ConfigError
+from hw_base.examinations import page
+from hw_base.examinations.examine import examine
 from hw_base.runs import cli
 from hw_base.runs.experiment import Experiment
 from hw_base.runs.parser import Parser

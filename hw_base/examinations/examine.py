@@ -4,9 +4,9 @@ import logging
 from collections.abc import Callable, Iterator
 
 from hw_base.config.schema import TRAIN_SPLIT
-from hw_base.doctor import data, model, surroundings
-from hw_base.doctor.findings import Finding
 from hw_base.errors import HwError
+from hw_base.examinations import data, model, surroundings
+from hw_base.examinations.findings import Finding
 from hw_base.recognizer import Recognizer
 from hw_base.task import BaseTask
 from hw_base.training.trainer import BaseTrainer
