@@ -92,7 +92,7 @@ def test_the_recognizer_of_the_command_line_is_opened(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("lr", "expected"), [(3e-3, "ok"), (0.5, "the learning rate is too high"), (3e-7, "the learning rate is too low")]
+    ("lr", "expected"), [(3e-3, "ok"), (2.0, "the learning rate is too high"), (3e-7, "the learning rate is too low")]
 )
 def test_the_range_test_judges_the_configured_rate_and_restores_the_weights(lr, expected):
     trainer = trainer_of(f"optimizers.model.args.lr={lr}")
