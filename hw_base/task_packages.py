@@ -15,6 +15,9 @@ REPORTS = {"asr": "hw_asr.evaluation.report", "tts": "hw_tts.evaluation.report",
 # Where each task says what the demo shows of its checkpoints, see `hw_base.demos`.
 DEMOS = {"asr": "hw_asr.evaluation.demo", "tts": "hw_tts.evaluation.demo"}
 
+# Where each task says what graphs are made of its checkpoints, see `hw_base.exports.contract`.
+EXPORTS = {"asr": "hw_asr.evaluation.export", "tts": "hw_tts.evaluation.export"}
+
 # Where each task keeps what a package of one's own begins with, in the folder ``starter``, see `hw_base.new`.
 STARTERS = {"asr": "hw_asr", "tts": "hw_tts"}
 

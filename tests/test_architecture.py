@@ -50,9 +50,9 @@ FLOORS = {
         "task checks sources",
         "trained",
         "training grading",
-        "examinations reports demos profiling",
+        "examinations reports demos profiling exports",
         "runs",
-        "average list check doctor fetch grade report demo upload new publish sweep profile",
+        "average list check doctor fetch grade report demo upload new publish sweep profile export",
     ),
     "hw_asr": (
         "augmentations language_models losses models text_encoders",

@@ -45,9 +45,11 @@ class SelfAttention(nn.Module):
             out: Tensor = self.out_projection(attend(projected, key_mask, dropout, offsets, self._query_biases()))
             return out
         query, key, value = projected.permute(2, 0, 3, 1, 4)
-        parts, n = [], query.shape[2] if self.training else CHUNK
-        for start in range(0, max(1, query.shape[2]), max(1, n)):
-            biased, bias = self._biased(query[:, :, start : start + n], key_mask, offsets, start)
+        whole = self.training or torch.compiler.is_exporting()  # a graph has no loop over chunks
+        parts = []
+        for start in [0] if whole else range(0, max(1, query.shape[2]), CHUNK):
+            piece = query if whole else query[:, :, start : start + CHUNK]
+            biased, bias = self._biased(piece, key_mask, offsets, start)
             parts.append(F.scaled_dot_product_attention(biased, key, value, attn_mask=bias, dropout_p=dropout))
         y = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
         out = self.out_projection(y.transpose(1, 2).flatten(2))

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from hw_base.nn.dropout import masked, random_mask
 
@@ -26,6 +27,9 @@ def relative_shift(scores: Tensor) -> Tensor:
     """
     n_batch, n_heads, n_frames, n_offsets = scores.shape
     n_keys = n_offsets - n_frames + 1
+    if torch.compiler.is_exporting():  # other programs have no strides: read in rows one longer, and cut the first
+        rows = F.pad(scores, (1, 0)).view(n_batch, n_heads, n_offsets + 1, n_frames)
+        return rows[:, :, 1:].reshape(n_batch, n_heads, n_frames, n_offsets)[..., :n_keys]
     # A row further down starts one offset earlier: its step in memory is one shorter than a row.
     steps = (n_heads * n_frames * n_offsets, n_frames * n_offsets, max(n_offsets - 1, 1), 1)
     return scores.as_strided((n_batch, n_heads, n_frames, n_keys), steps, scores.storage_offset() + n_frames - 1)

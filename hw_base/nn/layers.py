@@ -76,7 +76,7 @@ class MaskedBatchNorm(nn.Module):
         Returns:
             Tensor: of the shape and dtype of ``x``, 0 in the padding.
         """
-        mask = length_mask(length, x.shape[-1]).view(len(x), *[1] * (x.dim() - 2), -1)
+        mask = length_mask(length, x.shape[-1]).view(x.shape[0], *[1] * (x.dim() - 2), -1)
         if self.training:
             if x.device.type == "cpu" and distributed.world_size() == 1 and (y := self._by_torch(x, mask)) is not None:
                 return y

@@ -9,6 +9,19 @@ from torch import Tensor
 from hw_base.errors import ConfigError
 from hw_base.nn.model import BaseModel
 
+# A factor; in a graph that is exported it is a tensor of one number, whose value cannot be looked at.
+Factor = float | Tensor
+
+
+def refuse_unless_positive(name: str, value: Factor) -> None:
+    """Refuse a factor that is not above 0.
+
+    Raises:
+        ConfigError: it is not; `name` says which.
+    """
+    if not isinstance(value, Tensor) and not value > 0:
+        raise ConfigError(f"{name}: expected a factor above 0, found {value}")
+
 
 class SynthesisModel(BaseModel):
     """A network that speaks symbols: `synthesize` is required, everything else has a default.
@@ -37,9 +50,9 @@ class SynthesisModel(BaseModel):
         tokens: Tensor,
         tokens_length: Tensor,
         speaker_id: Tensor | None = None,
-        speed: float = 1.0,
-        pitch: float = 1.0,
-        energy: float = 1.0,
+        speed: Factor = 1.0,
+        pitch: Factor = 1.0,
+        energy: Factor = 1.0,
     ) -> dict[str, Tensor]:
         """Speak; called in evaluation mode. A model may name further controls as keywords, with defaults.
 
@@ -56,6 +69,13 @@ class SynthesisModel(BaseModel):
             ``waveform`` (B, S) and ``waveform_length`` (B,); if it is known, ``durations`` (B, L), frames, int64.
         """
         raise NotImplementedError
+
+    def exported_controls(self) -> dict[str, Tensor]:
+        """What an exported graph of `synthesize` takes besides tokens and speaker: keyword -> an example.
+
+        A factor has no axes; of values by the frame or the token, the last axis has any size.
+        """
+        return {"speed": torch.tensor(1.0)}
 
     def set_statistics(self, statistics: Mapping[str, float]) -> None:
         """Take what `hw_tts.features.statistics.collect` measured on the training split, where `uses_statistics`."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from hw_base.config.schema import Depth, Size
 from hw_base.errors import ConfigError
 from hw_base.registry import MODELS
-from hw_tts.models.base import SynthesisModel
+from hw_tts.models.base import Factor, SynthesisModel
 from hw_tts.models.blocks.backbone import SpectrogramDecoder, TextEncoder, best_spectrogram
 from hw_tts.models.blocks.durations import PREDICTED_KEYS, DurationDomain, whole_durations
 from hw_tts.models.blocks.fft_block import FFTStack, NormPlace
@@ -136,9 +136,9 @@ class FastSpeech(SynthesisModel):
         tokens: Tensor,
         tokens_length: Tensor,
         speaker_id: Tensor | None = None,
-        speed: float = 1.0,
-        pitch: float = 1.0,
-        energy: float = 1.0,
+        speed: Factor = 1.0,
+        pitch: Factor = 1.0,
+        energy: Factor = 1.0,
     ) -> dict[str, Tensor]:
         """Speak tokens; call `eval` before.
 

@@ -8,11 +8,10 @@ from pydantic import Field
 from torch import Tensor
 
 from hw_base.config.schema import Depth, Size
-from hw_base.errors import ConfigError
 from hw_base.nn.layers import length_mask
 from hw_base.registry import MODELS
 from hw_tts.alignment.search import search_path
-from hw_tts.models.base import SynthesisModel
+from hw_tts.models.base import Factor, SynthesisModel, refuse_unless_positive
 from hw_tts.models.blocks.aligner import AlignmentEncoder
 from hw_tts.models.blocks.backbone import SpectrogramDecoder, TextEncoder, best_spectrogram
 from hw_tts.models.blocks.durations import PREDICTED_KEYS, whole_durations
@@ -222,9 +221,9 @@ class FastSpeech2(SynthesisModel):
         tokens: Tensor,
         tokens_length: Tensor,
         speaker_id: Tensor | None = None,
-        speed: float = 1.0,
-        pitch: float = 1.0,
-        energy: float = 1.0,
+        speed: Factor = 1.0,
+        pitch: Factor = 1.0,
+        energy: Factor = 1.0,
     ) -> dict[str, Tensor]:
         """Speak tokens; call `eval` before.
 
@@ -246,7 +245,7 @@ class FastSpeech2(SynthesisModel):
         Raises:
             ConfigError: a factor is not positive, or no speaker for a model of several.
         """
-        factors = {"pitch": pitch, "energy": energy}
+        factors: dict[str, Factor] = {"pitch": pitch, "energy": energy}
         hidden, mask = self.encoder(tokens, tokens_length, speaker_id)
         durations = whole_durations(self.duration_predictor(hidden, mask), mask, "log", speed)
         outputs = {"durations": durations}
@@ -258,15 +257,18 @@ class FastSpeech2(SynthesisModel):
         spectrogram = best_spectrogram(self.decoder(frames, length))
         return {**outputs, "spectrogram": spectrogram, "spectrogram_length": length}
 
-    def _controlled(self, x: Tensor, mask: Tensor, outputs: dict[str, Tensor], factors: dict[str, float]) -> Tensor:
+    def exported_controls(self) -> dict[str, Tensor]:
+        return {name: torch.tensor(1.0) for name in ("speed", "pitch", "energy")}
+
+    def _controlled(self, x: Tensor, mask: Tensor, outputs: dict[str, Tensor], factors: dict[str, Factor]) -> Tensor:
         """Add what is predicted, times its factor in its own unit."""
         for variance in (self.pitch, self.energy):
             factor = factors[variance.name]
-            if not factor > 0:
-                raise ConfigError(f"{variance.name}: expected a factor above 0, found {factor}")
-            values = variance(x, mask)
-            if factor != 1.0:  # so that no rounding moves a value over a boundary where nothing was asked for
-                values = variance.normalize(variance.denormalize(values) * factor)
+            refuse_unless_positive(variance.name, factor)
+            predicted = variance(x, mask)
+            changed = variance.normalize(variance.denormalize(predicted) * factor)
+            # So that no rounding moves a value over a boundary where nothing was asked for.
+            values = torch.where(torch.as_tensor(factor, device=x.device) == 1.0, predicted, changed)
             outputs[variance.name] = variance.denormalize(values).masked_fill(~mask, 0.0)
             x = x + variance.embed(values, mask)
         return x

@@ -31,7 +31,7 @@ class MaskedGroupNorm(nn.Module):
     def forward(self, x: Tensor, length: Tensor) -> Tensor:
         """``x`` (B, C, T) normalized, of its dtype, 0 in the padding."""
         mask = length_mask(length, x.shape[-1])[:, None, None]
-        groups = x.float().reshape(len(x), self.n_groups, -1, x.shape[-1]).masked_fill(~mask, 0.0)
+        groups = x.float().reshape(x.shape[0], self.n_groups, -1, x.shape[-1]).masked_fill(~mask, 0.0)
         count = (length * groups.shape[2]).clamp(min=1).view(-1, 1, 1, 1)
         centered = groups - groups.sum(dim=(2, 3), keepdim=True) / count
         variance = centered.masked_fill(~mask, 0.0).square().sum(dim=(2, 3), keepdim=True) / count

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hw_base.errors import ConfigError
+from hw_tts.models.base import Factor, refuse_unless_positive
 
 DurationDomain = Literal["log", "linear"]
 
@@ -19,7 +19,7 @@ def duration_target(durations: Tensor, domain: DurationDomain) -> Tensor:
     return values.log1p() if domain == "log" else values
 
 
-def whole_durations(predicted: Tensor, mask: Tensor, domain: DurationDomain, speed: float = 1.0) -> Tensor:
+def whole_durations(predicted: Tensor, mask: Tensor, domain: DurationDomain, speed: Factor = 1.0) -> Tensor:
     """Durations to speak with.
 
     Args:
@@ -34,8 +34,7 @@ def whole_durations(predicted: Tensor, mask: Tensor, domain: DurationDomain, spe
     Raises:
         ConfigError: the speed is not positive.
     """
-    if not speed > 0:
-        raise ConfigError(f"speed: expected a factor above 0, found {speed}")
+    refuse_unless_positive("speed", speed)
     frames = predicted.float()
     # A badly trained model must not ask for more frames than memory holds: e^9 are some 90 seconds for one token.
     frames = frames.clamp(max=9.0).expm1() if domain == "log" else frames

@@ -60,7 +60,8 @@ class LearnedPositions(nn.Module):
             DataError: T is more than the table has, and ``beyond`` is ``error``.
         """
         n_rows, n_positions = len(self.table), x.shape[1]
-        if n_positions <= n_rows:
+        # An exported graph is for any length, and the stretched positions of a short one are those of the table.
+        if not torch.compiler.is_exporting() and n_positions <= n_rows:
             return x + self.table[:n_positions].to(x.dtype)
         if self.beyond == "error":
             raise DataError(

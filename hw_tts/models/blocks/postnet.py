@@ -72,7 +72,8 @@ class CBHG(nn.Module):
         """What is to be added: ``spectrogram`` (B, F, T), 0 in the padding, ``length`` (B,) -> (B, F, T), likewise."""
         padding = ~length_mask(length, spectrogram.shape[-1])[:, None]
         x = torch.cat([conv(spectrogram, length) for conv in self.bank], dim=1)
-        x = F.max_pool1d(F.pad(x, (1, 0), value=-torch.inf), kernel_size=2, stride=1).masked_fill(padding, 0.0)
+        before = F.pad(x, (1, 0), value=-torch.inf).narrow(-1, 0, x.shape[-1])
+        x = torch.maximum(before, x).masked_fill(padding, 0.0)  # pooling of two frames, of any number of frames
         x = self.projection2(self.projection1(x, length), length) + spectrogram
         x = x.transpose(1, 2)
         for highway in self.highways:
@@ -91,7 +92,7 @@ class _ConvNorm(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor, length: Tensor) -> Tensor:
-        y = self.conv(x)[..., : x.shape[-1]]  # an even kernel gives one frame more
+        y = self.conv(x).narrow(-1, 0, x.shape[-1])  # an even kernel gives one frame more
         out: Tensor = self.norm(F.relu(y) if self.activation else y, length)
         return out
 

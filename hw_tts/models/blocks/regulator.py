@@ -35,13 +35,21 @@ def expand(hidden: Tensor, durations: Tensor, max_frames: int | None = None) -> 
     """
     B, L, D = hidden.shape
     frames = durations.sum(1)
-    T = int(frames.max()) if max_frames is None else max_frames
+    T = largest(frames) if max_frames is None else max_frames
     token = frame_tokens(durations, T)
     row = token + torch.arange(0, B * (L + 1), L + 1, device=token.device)[:, None]
     exact = hidden.to(torch.promote_types(hidden.dtype, torch.float32))  # in which gradients are summed
     padded = F.pad(exact, (0, 0, 0, 1)).view(B * (L + 1), D)  # the row after the last token is what is silent
     expanded = padded.index_select(0, row.flatten()).view(B, T, D)
     return expanded.to(hidden.dtype), frames.clamp(max=T)
+
+
+def largest(frames: Tensor) -> int:
+    """The largest number of a tensor of integers; in a graph that is exported, a size that only a run knows."""
+    size: int = frames.max().item()  # type: ignore[assignment]
+    if torch.compiler.is_exporting():
+        torch._check(size >= 1)  # type: ignore[no-untyped-call] - which a convolution asks
+    return size
 
 
 def frame_tokens(durations: Tensor, n_frames: int) -> Tensor:
@@ -55,7 +63,10 @@ def frame_tokens(durations: Tensor, n_frames: int) -> Tensor:
         tokens (Tensor): int64, (B, T).
     """
     frame = torch.arange(n_frames, device=durations.device).expand(durations.shape[0], n_frames)
-    return torch.searchsorted(durations.cumsum(1), frame.contiguous(), right=True)
+    ends = durations.cumsum(1)
+    if torch.compiler.is_exporting():  # ONNX has no search
+        return (ends[:, None] <= frame[..., None]).sum(dim=2)
+    return torch.searchsorted(ends, frame.contiguous(), right=True)
 
 
 def average_by_duration(values: Tensor, durations: Tensor, voiced: Tensor | None = None) -> Tensor:

@@ -87,7 +87,10 @@ class QuantizedEmbedding(nn.Module):
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """Values (B, N) of the kind of the boundaries -> (B, N, D); what the padding holds means nothing."""
-        out: Tensor = self.table(torch.bucketize(values, self.boundaries))
+        if torch.compiler.is_exporting():  # ONNX has no search
+            out: Tensor = self.table((self.boundaries < values[..., None]).sum(dim=-1))
+        else:
+            out = self.table(torch.bucketize(values, self.boundaries))
         return out
 
 

@@ -63,15 +63,15 @@ def skew(relative: Tensor, window: int) -> Tensor:
     """
     size = relative.shape[-2]
     rows = F.pad(relative, (0, size)).flatten(-2)  # read in rows one shorter, each row moves one to the right
-    rows = rows[..., :-size].reshape(*relative.shape[:-1], size + 2 * window)
-    return rows[..., window : window + size]
+    rows = rows.narrow(-1, 0, size * (size + 2 * window)).reshape(*relative.shape[:-1], size + 2 * window)
+    return rows.narrow(-1, window, size)
 
 
 def unskew(absolute: Tensor, window: int) -> Tensor:
     """Values by position (..., T, T) -> values by distance (..., T, 2 window + 1), the inverse of `skew`."""
     size = absolute.shape[-1]
     rows = F.pad(F.pad(absolute, (window, window)).flatten(-2), (0, size))
-    return rows.view(*absolute.shape[:-1], size + 2 * window + 1)[..., : 2 * window + 1]
+    return rows.view(*absolute.shape[:-1], size + 2 * window + 1).narrow(-1, 0, 2 * window + 1)
 
 
 class FeedForward(nn.Module):

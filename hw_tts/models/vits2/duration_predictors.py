@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hw_base.nn.dropout import Dropout
-from hw_tts.models.vits2.layers import ChannelNorm, masked
+from hw_tts.models.base import Factor
+from hw_tts.models.vits2.layers import ChannelNorm, draws, masked
 from hw_tts.models.vits2.spline import rational_quadratic
 
 
@@ -171,11 +172,15 @@ class StochasticDurationPredictor(nn.Module):
             x = x + self.cond(speaker.detach())
         return masked(self.proj(self.convs(x, mask)), mask)
 
-    def forward(self, hidden: Tensor, mask: Tensor | None, speaker: Tensor | None = None, noise: float = 1.0) -> Tensor:
-        """Draw durations; ``hidden`` (B, D, L), ``speaker`` (B, G, 1) -> natural log of frames, (B, L)."""
+    def forward(
+        self, hidden: Tensor, mask: Tensor | None, speaker: Tensor | None = None, noise: Factor = 1.0
+    ) -> Tensor:
+        """Draw durations; ``hidden`` (B, D, L), ``speaker`` (B, G, 1), ``noise`` of `draws` with C = 2 -> natural log
+        of frames, (B, L).
+        """
         mask = _all(hidden) if mask is None else mask
         condition = self._condition(hidden, mask, speaker)
-        z = torch.randn(hidden.shape[0], 2, hidden.shape[2], device=hidden.device) * noise
+        z = draws((hidden.shape[0], 2, hidden.shape[2]), noise, hidden.device)
         # The first coupling's work on the channel that is not read would be lost: the public models leave it out.
         steps = list(reversed(self.flows))
         for step in [*steps[:-2], steps[-1]]:

@@ -90,4 +90,4 @@ class FilterBank(nn.Module):
     def synthesis(self, subbands: Tensor) -> Tensor:
         """Sub-bands (B, M, S / M) -> waveform (B, S)."""
         size = subbands.shape[2] * self.subbands
-        return overlap_add(subbands, self.synthesis_filter)[:, self.padding : self.padding + size]
+        return overlap_add(subbands, self.synthesis_filter).narrow(1, self.padding, size)

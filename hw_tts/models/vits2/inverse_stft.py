@@ -36,8 +36,9 @@ class InverseSTFT(nn.Module):
             magnitude, phase = magnitude.float(), phase.float()
             parts = torch.cat([magnitude * torch.cos(phase), magnitude * torch.sin(phase)], dim=1)
             ones = parts.new_ones(1, 1, parts.shape[-1])
-            inside = slice(self.n_fft // 2, -(self.n_fft // 2))
-            return overlap_add(parts, self.basis)[:, inside] / overlap_add(ones, self.squared_window)[:, inside]
+            first, size = self.n_fft // 2, (parts.shape[-1] - 1) * self.hop_length
+            waveform = overlap_add(parts, self.basis).narrow(1, first, size)
+            return waveform / overlap_add(ones, self.squared_window).narrow(1, first, size)
 
 
 def phases(filters: Tensor, stride: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Small parts that all networks of the model share: masks, channel norm, weight norm."""
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
@@ -8,6 +9,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from hw_base.nn.dropout import Dropout
+from hw_tts.models.base import Factor
 
 Conv = TypeVar("Conv", nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)
 
@@ -30,6 +32,22 @@ def length_mask(length: Tensor, size: int) -> Tensor:
 def masked(x: Tensor, mask: Tensor | None) -> Tensor:
     """``x`` with zeros where the mask is false; no mask leaves it alone."""
     return x if mask is None else x * mask
+
+
+def draws(shape: Sequence[int], noise: Factor, device: torch.device) -> Tensor:
+    """Random numbers of a normal distribution.
+
+    Args:
+        shape: (B, C, N).
+        noise: their standard deviation; or, (B, C, M), numbers that were drawn already: cut to N, or repeated.
+        device: where they are needed.
+
+    Returns:
+        Tensor: float32, (B, C, N).
+    """
+    if isinstance(noise, Tensor):
+        return noise[..., torch.arange(shape[-1], device=device) % torch.full((1,), noise.shape[-1], device=device)]
+    return torch.randn(*shape, device=device) * noise if noise else torch.zeros(*shape, device=device)
 
 
 class ChannelNorm(nn.Module):

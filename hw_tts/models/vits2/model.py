@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hw_base.config.schema import Depth, Size
 from hw_base.errors import ConfigError
 from hw_base.registry import MODELS
-from hw_tts.models.base import SynthesisModel
+from hw_tts.models.base import Factor, SynthesisModel, refuse_unless_positive
 from hw_tts.models.blocks.weight_norm import fold_weight_norm
 from hw_tts.models.vits2 import synthesis
 from hw_tts.models.vits2.decoder import DECODERS, DecoderKind, DecoderSizes
@@ -147,6 +147,7 @@ class VITS2(SynthesisModel):
         discriminator_channels: Size = 1024,
     ) -> None:
         super().__init__()
+        self.inter_channels = inter_channels
         chosen = preset_with(
             preset,
             decoder=decoder,
@@ -289,11 +290,11 @@ class VITS2(SynthesisModel):
         tokens: Tensor,
         tokens_length: Tensor,
         speaker_id: Tensor | None = None,
-        speed: float = 1.0,
-        pitch: float = 1.0,
-        energy: float = 1.0,
-        noise: float = 0.667,
-        duration_noise: float = 0.8,
+        speed: Factor = 1.0,
+        pitch: Factor = 1.0,
+        energy: Factor = 1.0,
+        noise: Factor = 0.667,
+        duration_noise: Factor = 0.8,
         speaker_embedding: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Speak.
@@ -305,8 +306,9 @@ class VITS2(SynthesisModel):
             speed: 2 is twice as fast.
             pitch: this model has no control of it; only 1.
             energy: this model has no control of it; only 1.
-            noise: deviation of the latent as a fraction of the prior's; 0 always says the same.
-            duration_noise: the same for the durations of the stochastic predictor.
+            noise: deviation of the latent as a fraction of the prior's; 0 always says the same. Or drawn already, times
+                this fraction, (B, inter_channels, any number of frames): see `draws`.
+            duration_noise: the same for the durations of the stochastic predictor; drawn, (B, 2, any number of tokens).
             speaker_embedding (Tensor): a voice between speakers instead of ``speaker_id``, (B, G); see `mix_speakers`.
 
         Returns:
@@ -318,10 +320,15 @@ class VITS2(SynthesisModel):
         for name, value in (("pitch", pitch), ("energy", energy)):
             if value != 1.0:
                 raise ConfigError(f"{name}: VITS2 has no control of it; found {value}, leave it at 1")
-        if not speed > 0:
-            raise ConfigError(f"speed: expected a positive number, found {speed}")
+        refuse_unless_positive("speed", speed)
         speaker = self._speaker(speaker_id, speaker_embedding)
         return synthesis.synthesize(self.generator, tokens, tokens_length, speaker, speed, noise, duration_noise)
+
+    def exported_controls(self) -> dict[str, Tensor]:
+        controls = {"speed": torch.tensor(1.0), "noise": torch.randn(1, self.inter_channels, 50) * 0.667}
+        if isinstance(self.generator.dp, StochasticDurationPredictor):
+            controls["duration_noise"] = torch.randn(1, 2, 30) * 0.8
+        return controls
 
     def voice_conversion(
         self,
@@ -359,7 +366,8 @@ class VITS2(SynthesisModel):
         known = self._speakers().num_embeddings
         if speaker_id is None:
             raise ConfigError(f"speaker_id: needed, the model knows {known} speakers")
-        if bool(((speaker_id < 0) | (speaker_id >= known)).any()):
+        outside = (speaker_id < 0) | (speaker_id >= known)
+        if not torch.compiler.is_exporting() and bool(outside.any()):
             raise ConfigError(f"speaker_id: the model knows 0 to {known - 1}, found {speaker_id.tolist()}")
         return self.generator.speaker(speaker_id)
 

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from hw_tts.models.blocks.regulator import frame_tokens
+
 
 def random_starts(length: Tensor, size: int) -> Tensor:
     """First frames of random segments that lie inside their utterances where these are long enough.
@@ -46,9 +48,7 @@ def token_of_frame(durations: Tensor, n_frames: int) -> Tensor:
     Returns:
         Tensor: int64, (B, T); frames after the last token count as the last one's.
     """
-    ends = durations.cumsum(dim=1)
-    frames = torch.arange(n_frames, device=durations.device).expand(durations.shape[0], -1).contiguous()
-    return torch.searchsorted(ends, frames, right=True).clamp(max=durations.shape[1] - 1)
+    return frame_tokens(durations, n_frames).clamp(max=durations.shape[1] - 1)
 
 
 def expand(x: Tensor, durations: Tensor, n_frames: int) -> Tensor:

@@ -4,10 +4,12 @@ import torch
 from torch import Tensor
 
 from hw_base.errors import ConfigError
+from hw_tts.models.base import Factor
 from hw_tts.models.blocks.durations import whole_durations
+from hw_tts.models.blocks.regulator import largest
 from hw_tts.models.vits2.duration_predictors import StochasticDurationPredictor
 from hw_tts.models.vits2.generator import Generator
-from hw_tts.models.vits2.layers import length_mask
+from hw_tts.models.vits2.layers import draws, length_mask
 from hw_tts.models.vits2.segments import expand
 
 # Frames of one token, above which a duration is a mistake; it bounds the memory that a bad checkpoint takes.
@@ -20,18 +22,18 @@ def synthesize(
     tokens: Tensor,
     tokens_length: Tensor,
     speaker: Tensor | None,
-    speed: float,
-    noise: float,
-    duration_noise: float,
+    speed: Factor,
+    noise: Factor,
+    duration_noise: Factor,
 ) -> dict[str, Tensor]:
     """Text to waveform; arguments as of `VITS2.synthesize`, ``speaker`` (B, G, 1)."""
     mask = _mask(tokens_length, tokens.shape[1])
     hidden, mean, log_scale = generator.enc_p(tokens, mask, speaker)
     durations = predict_durations(generator, hidden, mask, speaker, speed, duration_noise)
     length = durations.sum(dim=1)
-    n_frames = int(length.max())
+    n_frames = largest(length)
     mean, log_scale = expand(mean, durations, n_frames), expand(log_scale, durations, n_frames)
-    latent = mean + torch.randn_like(mean) * torch.exp(log_scale) * noise if noise else mean
+    latent = mean + torch.exp(log_scale) * draws(mean.shape, noise, mean.device)
     mask = _mask(length, n_frames)
     waveform = decode(generator, latent if mask is None else latent * mask, mask, speaker)
     return {"waveform": waveform, "waveform_length": length * generator.hop_length, "durations": durations}
@@ -42,8 +44,8 @@ def predict_durations(
     hidden: Tensor,
     mask: Tensor | None,
     speaker: Tensor | None,
-    speed: float,
-    duration_noise: float,
+    speed: Factor,
+    duration_noise: Factor,
 ) -> Tensor:
     """Frames of each token, int64, (B, L), none in the padding.
 
@@ -93,4 +95,6 @@ def convert(
 
 def _mask(length: Tensor, size: int) -> Tensor | None:
     """No mask where every row is full: a single utterance is spared the multiplications."""
+    if torch.compiler.is_exporting():  # a graph is for any lengths, but a single utterance has no padding
+        return None if length.shape[0] == 1 else length_mask(length, size)
     return None if bool((length == size).all()) else length_mask(length, size)

@@ -110,8 +110,8 @@ def test_conversion_to_the_same_voice_changes_nothing_and_to_another_does(model)
     [
         ({"pitch": 1.2}, "pitch: VITS2 has no control of it"),
         ({"energy": 0.5}, "energy: VITS2 has no control of it"),
-        ({"speed": 0.0}, "speed: expected a positive number"),
-        ({"speed": float("nan")}, "speed: expected a positive number"),
+        ({"speed": 0.0}, "speed: expected a factor above 0"),
+        ({"speed": float("nan")}, "speed: expected a factor above 0"),
         ({"speaker_id": None}, "speaker_id: needed, the model knows 5 speakers"),
         ({"speaker_id": torch.tensor([0, 1, 5])}, "the model knows 0 to 4, found"),
     ],
