@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from hw_base.config.schema import OptimizerSection
-from hw_base.registry import SCHEDULERS
+from hw_base.errors import CheckpointError
+from hw_base.registry import OPTIMIZERS, SCHEDULERS
 from hw_base.training.optimization import Optimization
 
 ARGUMENTS = {
@@ -58,6 +59,48 @@ def test_a_loss_gives_gradients_to_its_own_group_alone():
     Optimization("model", mine, section, 10).backward(others(mine(torch.ones(1, 2))).sum())
     assert all(parameter.grad is not None for parameter in mine.parameters())
     assert all(parameter.grad is None for parameter in others.parameters())
+
+
+@pytest.mark.parametrize("kind", sorted(OPTIMIZERS))
+@pytest.mark.parametrize("fault", ["loss", "gradient"])
+def test_an_update_that_is_not_finite_changes_nothing(kind, fault):
+    """Whether the optimizer's kernel can skip it or not."""
+    torch.manual_seed(0)
+    network = nn.Linear(2, 1)
+    made = Optimization("model", network, OptimizerSection.model_validate({"type": kind, "args": {"lr": 0.1}}), 10)
+    for good in (True, False, True):
+        before = [parameter.detach().clone() for parameter in network.parameters()]
+        for parameter in network.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        if not good and fault == "gradient":
+            network.bias.grad.fill_(torch.inf)
+        _, taken = made.update(torch.tensor(good or fault == "gradient"))
+        assert bool(taken) is good
+        assert all(torch.equal(*pair) for pair in zip(before, network.parameters(), strict=True)) is not good
+    assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("buffer", "message"),
+    [
+        (torch.zeros(5), r"momentum_buffer of a parameter is \(5,\), expected a tensor \(1, 2\)"),
+        (torch.full((1, 2), torch.nan), "momentum_buffer of a parameter is not a possible number"),
+    ],
+)
+def test_a_malformed_momentum_is_refused(buffer, message):
+    old = made("ConstantLR")
+    run(old, 1)
+    state = old.state_dict()
+    state["optimizer"]["state"][0]["momentum_buffer"] = buffer
+    with pytest.raises(CheckpointError, match=f"optimizer 'model': {message}"):
+        made("ConstantLR").load_state_dict(state)
+
+
+@pytest.mark.parametrize(("section", "copies"), [({"type": "AdamW"}, 2), ({"type": "SGD", "args": {"lr": 0.1}}, 0)])
+def test_the_size_of_the_moments_counts_copies_of_the_parameters(section, copies):
+    network = nn.Linear(7, 3)
+    made = Optimization("model", network, OptimizerSection.model_validate(section), 10)
+    assert made.moments_size() == copies * (7 * 3 + 3) * 4
 
 
 @pytest.mark.parametrize("amp_dtype", [None, torch.float16])

@@ -91,12 +91,14 @@ def test_amsgrad_switched_on_while_resuming_is_refused_by_name():
 
 
 @pytest.mark.parametrize(("before", "now", "place"), [(6, 3, (1, 1)), (3, 6, (2, 4)), (6, 6, (1, 2)), (6, 4, (1, 1))])
-def test_epochs_that_are_left_are_trained_whatever_their_number_of_batches(before, now, place):
+def test_epochs_that_are_left_are_trained_whatever_their_number_of_batches(before, now, place, caplog):
     old = trainer(n_batches=before, epochs=3)
     rates(old, 8)
     new = trainer(n_batches=now, epochs=5, section=SCHEDULES[2])
     new.load_state_dict(old.state_dict(), "x")
     assert (new.epoch, new.batch) == place
+    said = f"has {now} batches now, {before} before: training continues at batch {place[1] + 1} of epoch {place[0] + 1}"
+    assert (said in caplog.text) is (before != now)
     new.train()
     assert (new.epoch, new.batch) == (5, 0)
     assert new.step == 8 + 5 * now - (place[0] * now + place[1])
@@ -185,6 +187,28 @@ def test_checkpoints_that_a_killed_process_had_yet_to_delete_are_deleted_on_resu
     new.repair_folder(source)
     steps = {6, 5, *new.monitor.best_steps}
     assert checkpoint.numbered(tmp_path) == [checkpoint.path_of(tmp_path, n) for n in sorted(steps, reverse=True)]
+
+
+@pytest.mark.parametrize(("changed", "spared"), [({"section": {**ADAM, "args": {"lr": 0.02}}}, True), ({}, False)])
+def test_the_checkpoint_resumed_from_is_spared_where_the_config_changes_more_than_the_length(tmp_path, changed, spared):
+    options = {"monitor": None, "keep": 2, "save_every": 2}
+    trainer(tmp_path, max_steps=2, **options).train()
+    new = trainer(tmp_path, max_steps=6, **options, **changed)
+    new.load_state_dict(checkpoint.load(checkpoint.path_of(tmp_path, 2)), "x")
+    new.train()
+    assert [checkpoint.step_of(path) for path in checkpoint.numbered(tmp_path)] == [6, 4, 2][: 2 + spared]
+
+
+def test_a_best_of_the_steps_that_are_repeated_stays_marked(tmp_path, caplog):
+    """From step 2 on they are trained again in the same folder, and step 6 will be the best again."""
+    trainer(tmp_path, max_steps=6, keep=9).train()
+    assert checkpoint.best_step(tmp_path) == 6
+    source = checkpoint.path_of(tmp_path, 2)
+    new = trainer(tmp_path, max_steps=6)
+    new.load_state_dict(checkpoint.load(source), source)
+    new.repair_folder(source)
+    assert (checkpoint.best_step(tmp_path), new.monitor.best_step) == (6, 2)
+    assert "is that of step" not in caplog.text
 
 
 def full(path, state):

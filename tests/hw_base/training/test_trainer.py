@@ -311,3 +311,11 @@ def test_logged_values_survive_a_resume():
     again = make(LoggingTrainer, Regressor(), data, SECTION, {"mse": 1.0}, max_steps=4, log_every=4)
     again.load_state_dict(whole.state_dict(), "memory")
     assert again.logged.read() == whole.logged.read()
+
+
+@pytest.mark.parametrize("amp_dtype", [None, torch.bfloat16, torch.float16])
+def test_the_forward_passes_alone_are_in_the_precision_of_the_config(amp_dtype):
+    trainer = make(RegressorTrainer, Regressor(), batches(1), SECTION, {"mse": 1.0}, max_steps=1, amp_dtype=amp_dtype)
+    batch = dict(trainer.loader.batches[0])
+    assert [torch.is_autocast_enabled("cpu") for _ in trainer.named_losses(batch)] == [False]
+    assert batch["y"].dtype == (amp_dtype or torch.float32)
