@@ -193,18 +193,31 @@ def test_empty_utterances_give_no_nan(positions):
     assert torch.isfinite(empty["log_probs"]).all()
 
 
-@pytest.mark.parametrize("n_frames", [1, 3, 40])
-def test_the_convolution_over_time_equals_the_plain_one(n_frames):
-    """Output and gradients; it is computed in another order of memory."""
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("size", [1, 7, 31])
+@pytest.mark.parametrize("n_frames", [1, 3, 16, 40])
+def test_the_convolution_over_time_equals_the_plain_one(n_frames, size, training):
+    """Output and gradients; it is computed as products of matrices, or in another order of memory."""
     torch.manual_seed(0)
-    module = Convolution(12, 7, "layer", 0.0)
-    x = torch.randn(2, n_frames, 12).transpose(1, 2)
+    module = Convolution(12, size, "layer", 0.0).double().train(training)
+    x = torch.randn(2, n_frames, 12, dtype=torch.float64).transpose(1, 2)
     a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
     ours, theirs = module._over_time(a), module.depthwise(b)
     weights = torch.randn_like(ours)
     own = torch.autograd.grad((ours * weights).sum(), [a, *module.depthwise.parameters()])
     plain = torch.autograd.grad((theirs * weights).sum(), [b, *module.depthwise.parameters()])
-    torch.testing.assert_close([ours, *own], [theirs, *plain], rtol=0, atol=1e-5)
+    torch.testing.assert_close([ours, *own], [theirs, *plain], rtol=0, atol=1e-12)
+
+
+def test_the_convolution_over_time_keeps_half_precision():
+    torch.manual_seed(0)
+    module, x = Convolution(12, 7, "layer", 0.0), torch.randn(2, 40, 12).transpose(1, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = module._over_time(x.bfloat16())
+    y.float().square().sum().backward()
+    assert y.dtype == torch.bfloat16
+    assert module.depthwise.weight.grad.dtype == torch.float32
+    torch.testing.assert_close(y.float(), module.depthwise(x), rtol=0, atol=2e-2)
 
 
 def test_norms_without_padding_are_those_of_torch():
