@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from hw_asr.recognizer import WINDOW_SECONDS, CTCRecognizer, load
 from hw_asr.transcript import Transcript, Word
+from hw_base import distributed
 from hw_base.audio import io as audio
 from hw_base.datasets.names import ids_from_paths
 from hw_base.errors import ConfigError, DataError
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--decoder", metavar="NAME", help="of the config (default: its primary one)")
     parser.add_argument("-c", "--config", metavar="FILE", help="JSON or YAML config laid over the checkpoint's")
     cli.add_set(parser, "change a key, for example --set 'decoders.beam={type: BeamSearch, args: {lm: lm.arpa}}'")
-    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
+    parser.add_argument("-d", "--device", default="auto", help=distributed.DEVICES)
     cli.add_import(parser)
     arguments = parser.parse_args(argv)
     return cli.run(lambda: _recognize(arguments), arguments.imports)

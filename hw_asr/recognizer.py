@@ -305,7 +305,7 @@ def load(
 
     Args:
         path: checkpoint of a recognizer.
-        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:N``.
+        device: ``auto`` (a GPU of NVIDIA if there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:N``, ``mps``.
         decoder: one of the config; None is its primary one.
         config: a file whose sections are laid over the checkpoint's, as `hw_asr.tune_decoder` writes it.
         overrides: ``"decoders.beam={type: BeamSearch, args: {lm: lm.arpa}}"`` and the like, as for ``--set``.

@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     for option, values in (("--lm-weight", LM_WEIGHTS), ("--word-score", WORD_SCORES)):
         shown = ",".join(f"{value:g}" for value in values)
         parser.add_argument(option, type=_numbers, default=values, metavar="X,Y,...", help=f"default: {option}={shown}")
-    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
+    parser.add_argument("-d", "--device", default="auto", help=distributed.DEVICES)
     cli.add_set(parser, f"change a key, for example {EXAMPLE}")
     parser.add_argument("-o", "--output", metavar="DIR", default="tuned", help="default: tuned")
     cli.add_import(parser)

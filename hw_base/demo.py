@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hw_base import task_packages, trained
+from hw_base import distributed, task_packages, trained
 from hw_base.demos import Limits, TaskDemo, demo_of
 from hw_base.errors import ConfigError, MissingPackageError
 from hw_base.runs import cli
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "-r", "--resume", nargs="+", required=True, metavar="CKPT", help="checkpoints or run folders, side by side"
     )
-    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
+    parser.add_argument("-d", "--device", default="auto", help=distributed.DEVICES)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 opens it to other machines (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
     parser.add_argument("--max-seconds", type=cli.positive(float), default=60.0, help="of a recording (default: 60)")

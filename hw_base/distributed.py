@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from hw_base.errors import ConfigError, ProcessLostError
 
+# What `choose_device` knows, for the help of programs.
+DEVICES = "auto (a GPU of NVIDIA, else cpu), cpu, cuda, cuda:N, the number of a GPU, or mps (Apple)"
+
 
 def n_cores() -> int:
     """Cores that this process may use."""
@@ -48,7 +51,7 @@ def start(device: str, timeout: float | None = None) -> torch.device:
     """Join the processes that ``torchrun`` started, if it did, and choose the device.
 
     Args:
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or the number of a GPU.
+        device: see `choose_device`.
         timeout: seconds that a process waits for the others; None is as torch has it.
     """
     local = int(os.environ.get("LOCAL_RANK", 0))
@@ -80,7 +83,8 @@ def choose_device(name: str, local: int = 0) -> torch.device:
     """The device of a name.
 
     Args:
-        name: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or the number of a GPU.
+        name: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, the number of a GPU, or ``mps``. ``auto`` is CUDA where torch can
+            use a GPU, else the CPU: Apple's GPU lacks operators, so it is chosen by name alone.
         local: number of the GPU where the name leaves it open.
 
     Raises:
@@ -90,8 +94,12 @@ def choose_device(name: str, local: int = 0) -> torch.device:
         return torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     if name.isdigit():
         name = f"cuda:{name}"
+    if name == "mps":
+        if not torch.backends.mps.is_available():
+            raise ConfigError("--device mps: this machine has no Apple GPU that torch can use")
+        return torch.device("mps")
     if name not in ("cpu", "cuda") and not (name.startswith("cuda:") and name[5:].isdigit()):
-        raise ConfigError(f"--device {name}: expected auto, cpu, cuda, cuda:N or the number of a GPU")
+        raise ConfigError(f"--device {name}: expected auto, cpu, cuda, cuda:N, the number of a GPU, or mps")
     device = torch.device("cuda", local) if name == "cuda" else torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"--device {name}: this machine has {torch.cuda.device_count()} GPUs that torch can use")

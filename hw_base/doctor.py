@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("-c", "--config", metavar="FILE", help="JSON or YAML config")
     parser.add_argument("-r", "--resume", metavar="CKPT", help="a checkpoint instead of random weights")
-    parser.add_argument("-d", "--device", default="cpu", help="auto, cpu, cuda, cuda:N or the number of a GPU")
+    parser.add_argument("-d", "--device", default="cpu", help=distributed.DEVICES)
     cli.add_import(parser)
     cli.add_set(parser)
     parser.add_argument("--recognizer", metavar="CKPT", help="spot check of transcripts by what this recognizer hears")

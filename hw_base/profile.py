@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ["-c configs/tiny/ds2.json", "-c configs/conformer.json --set data.train.workers=1 --steps 20 --json"],
     )
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="JSON or YAML config")
-    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
+    parser.add_argument("-d", "--device", default="auto", help=distributed.DEVICES)
     cli.add_import(parser)
     cli.add_set(parser)
     parser.add_argument("--steps", type=cli.positive(int), default=10, help="batches and steps to measure")

@@ -23,6 +23,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 import hw_base
+from hw_base import distributed
 from hw_base.config.read import read as read_file
 from hw_base.config.resolve import read, resolve
 from hw_base.errors import REQUEUE_EXIT_CODE, ConfigError, InterruptedRun, MissingPackageError
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None, command: Sequence[str] = tuple(TRAIN
     parser.add_argument("--trials", type=cli.positive(int), default=20, metavar="N", help="in all (default: 20)")
     parser.add_argument("--monitor", metavar="RULE", help='"min val/wer"; by default trainer.monitor of the config')
     parser.add_argument("--seed", type=int, default=0, help="of the search (default: 0)")
-    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
+    parser.add_argument("-d", "--device", default="auto", help=distributed.DEVICES)
     cli.add_set(parser)
     cli.add_import(parser)
     arguments = parser.parse_args(argv)

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--min-score", type=float, default=-1.0, help="alignments with a lower score are listed; default: -1.0"
     )
     parser.add_argument("-b", "--batch-size", type=cli.positive(int), default=8, help="default: 8")
-    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
+    parser.add_argument("-d", "--device", default="auto", help=distributed.DEVICES)
     cli.add_set(parser)
     cli.add_import(parser)
     arguments = parser.parse_args(argv)

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-s", "--strategies", metavar="A,B", default=",".join(DEFAULT), help="strategies to compare")
     parser.add_argument("--more", metavar="FILE", help='JSON of further strategies: {"name": ["key=value", ...]}')
     cli.add_set(parser, "change a key for all of them")
-    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
+    parser.add_argument("-d", "--device", default="auto", help=distributed.DEVICES)
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="one run folder for each, and the table")
     cli.add_import(parser)
     arguments = parser.parse_args(argv)

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "-r", "--resume", metavar="CKPT", help="of a HiFiGAN, this project's or public (default: Griffin-Lim)"
     )
     parser.add_argument("--resynthesize", metavar="DIR", required=True, help="folder of recordings, searched through")
-    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
+    parser.add_argument("-d", "--device", default="auto", help=distributed.DEVICES)
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="folder for as many .wav files")
     cli.add_import(parser)
     arguments = parser.parse_args(argv)

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--limit", type=cli.positive(int), default=5, metavar="N", help="so many utterances; default: 5"
     )
-    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
+    parser.add_argument("-d", "--device", default="auto", help=distributed.DEVICES)
     cli.add_set(parser)
     cli.add_import(parser)
     arguments = parser.parse_args(argv)

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(
             f"--{name}", type=_deviation, help="deviation of random draws; 0 gives the same speech every time"
         )
-    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N or the number of a GPU")
+    parser.add_argument("-d", "--device", default="auto", help=distributed.DEVICES)
     parser.add_argument("-o", "--output", metavar="DIR", required=True, help="where <id>.wav and <id>.png go")
     cli.add_import(parser)
     arguments = parser.parse_args(argv)

@@ -306,7 +306,7 @@ def load(path: str | Path, vocoder: str | Path | None = None, device: str = "aut
     Args:
         path: checkpoint of a synthesizer.
         vocoder: a HiFiGAN's checkpoint; None is Griffin-Lim. Models that make audio themselves need none.
-        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:N``.
+        device: ``auto`` (a GPU of NVIDIA if there is one, else the CPU), ``cpu``, ``cuda``, ``cuda:N``, ``mps``.
 
     Raises:
         CheckpointError: missing, damaged, or of another task.

@@ -14,8 +14,9 @@ import torch
 
 import test as test_script
 import train as train_script
-from hw_base import checkpoint
+from hw_base import checkpoint, distributed
 from hw_base.runs import train as training
+from hw_base.runs.experiment import precision
 from tests.conftest import ROOT, same
 
 TINY = str(ROOT / "configs" / "tiny" / "ds2.json")
@@ -120,6 +121,7 @@ def test_errors_are_lines_with_exit_code_2(tmp_path, capsys):
         (["-r", str(tmp_path / "none.pth")], "none.pth: no such file"),
         (["-r", "auto", "--run-dir", str(tmp_path / "no")], "holds no checkpoint, and there is no -c CONFIG"),
         (["-c", TINY, "-d", "gpu"], "--device gpu: expected auto, cpu, cuda"),
+        (["-c", TINY, "-d", "mps"], "--device mps: this machine has no Apple GPU that torch can use"),
         (["-c", TINY, "-d", "cuda:99"], "--device cuda:99: this machine has"),
         (["-c", TINY, "--set", "init_from=x.pth", "--run-dir", str(tmp_path / "i")], "x.pth: no such file"),
     ]:
@@ -128,6 +130,13 @@ def test_errors_are_lines_with_exit_code_2(tmp_path, capsys):
         assert len(errors) == 1, (arguments, errors)
         assert expected in errors[0]
     assert not (tmp_path / "i" / "metrics.jsonl").exists()
+
+
+def test_apples_gpu_is_chosen_by_name_alone(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert distributed.choose_device("mps").type == "mps"
+    assert distributed.choose_device("auto").type != "mps"
+    assert precision("auto", torch.device("mps")) is None
 
 
 def test_unknown_options_and_abbreviations_are_refused(capsys):

@@ -266,11 +266,13 @@ def describe_device(device: torch.device, amp_dtype: torch.dtype | None) -> str:
 def precision(amp: str, device: torch.device) -> torch.dtype | None:
     """The dtype of the forward passes; None is float32.
 
-    ``auto`` is bfloat16 where the device computes in it, float16 on a GPU that does not, off on a CPU that does not.
+    ``auto`` is bfloat16 where the device computes in it, float16 on a GPU that does not, off on a CPU that does not and
+    on Apple's GPU.
     """
     if amp == "auto":
         if device.type != "cuda":
-            return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else None
+            quick = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+            return torch.bfloat16 if quick else None
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
 
