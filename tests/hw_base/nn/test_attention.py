@@ -48,6 +48,23 @@ def test_dropout_is_of_training_alone():
     assert torch.equal(attention(x, mask), attention(x, mask))
 
 
+def test_training_under_autocast_is_near_single_precision():
+    torch.manual_seed(0)
+    attention, x = SelfAttention(32, 2, dropout=0.0).train(), torch.randn(3, 7, 32)
+    mask, valid = length_mask(LENGTH, 7)[:, None, None], length_mask(LENGTH, 7)
+    weights = torch.randn(3, 7, 32) * valid[..., None]
+
+    def run(enabled):
+        attention.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            out = attention(x, mask)
+        (out.float() * weights).sum().backward()
+        return [out.detach().float()[valid], *(p.grad.clone() for p in attention.parameters())]
+
+    for exact, rounded in zip(run(False), run(True), strict=True):
+        assert (rounded - exact).abs().max() < 0.02 * exact.abs().max().clamp(min=1.0)
+
+
 def formula(projected, key_mask, offsets=None, biases=None, weights_of=None):
     """One utterance and head after the other; dropout is given as what weights are multiplied by."""
     n_batch, n_frames, _, n_heads, size = projected.shape
