@@ -4,12 +4,14 @@
 
 Ours is `FastSpeechTrainer.train_step` with the model, losses and optimizer of `configs/ljspeech/fastspeech2.json`,
 attention without dropout as in the peer, in float32 and, where the processor computes in it, in bfloat16. The peer is
-our own plain writing of ming024's FastSpeech2, which is no package: blocks with the layer norm behind each sum, queries,
-keys and values by three layers, hidden states expanded phone by phone in Python, pitch and energy of phones in 256
-steps, a post-net of five convolutions with batch norm, L1 and squared losses, `torch.optim.Adam`, and clipping. Both are
-given the same batch, whose lengths spread as those of LJSpeech do in batches sorted within four batches. Processor time
-of one thread, sides in turn, the least of several steps.
+our own plain writing of ming024's FastSpeech2, which is no package: blocks with the layer norm behind each sum,
+queries, keys and values by three layers, hidden states expanded phone by phone in Python, pitch and energy of phones in
+256 steps, a post-net of five convolutions with batch norm, L1 and squared losses, `torch.optim.Adam`, and clipping.
+Both are given the same batch, of about the mean length of LJSpeech. Processor time of one thread, sides in turn, the
+least of several steps.
 """
+
+import itertools
 
 import torch
 from torch import nn
@@ -121,8 +123,7 @@ class PlainFastSpeech2(nn.Module):
         self.out = nn.Linear(WIDTH, N_MELS)
         widths = [N_MELS, *[512] * 4, N_MELS]
         self.postnet = nn.ModuleList(
-            nn.Sequential(nn.Conv1d(a, b, 5, padding=2), nn.BatchNorm1d(b))
-            for a, b in zip(widths, widths[1:], strict=False)
+            nn.Sequential(nn.Conv1d(a, b, 5, padding=2), nn.BatchNorm1d(b)) for a, b in itertools.pairwise(widths)
         )
 
     def forward(self, batch):
