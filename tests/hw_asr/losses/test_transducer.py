@@ -4,9 +4,11 @@ import math
 import pytest
 import torch
 
+from hw_asr.checks.losses import check_transducer
 from hw_asr.checks.transducer import alignments, model_of
 from hw_asr.losses import transducer
 from hw_asr.losses.transducer import TransducerLoss
+from hw_base.checks import Candidate, broken
 from hw_base.errors import ConfigError, DataError
 
 TEXTS = [(1, 2, 2), (), (2,), (1, 1)]
@@ -153,3 +155,32 @@ def test_another_model_is_refused():
     del b["encoder_states"]
     with pytest.raises(ConfigError, match="the model is no Transducer"):
         TransducerLoss()(**b)
+
+
+class CountsPadding(TransducerLoss):
+    def forward(self, encoder_states, log_probs_length, **batch):
+        longest = torch.full_like(log_probs_length, encoder_states.shape[1])
+        return super().forward(encoder_states=encoder_states, log_probs_length=longest, **batch)
+
+
+class Detached(TransducerLoss):
+    def forward(self, predictor_states, **batch):
+        return super().forward(predictor_states=predictor_states.detach() + 0 * predictor_states, **batch)
+
+
+class BlankIsTheLastToken(TransducerLoss):
+    def forward(self, joiner_bias, joiner_weight, **batch):
+        rolled = {"joiner_bias": joiner_bias.roll(1, 0), "joiner_weight": joiner_weight.roll(1, 0)}
+        return super().forward(**rolled, **batch)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "name"),
+    [
+        (CountsPadding, "padding has no part"),
+        (Detached, "the gradient equals differences"),
+        (BlankIsTheLastToken, "the target gives the least loss"),
+    ],
+)
+def test_a_wrong_loss_of_transducers_is_caught(mutant, name):
+    assert name in broken(check_transducer(Candidate(mutant.__name__, mutant)))
