@@ -1,6 +1,6 @@
 """A training step of a Conformer-CTC of 30 million parameters on one CPU core, beside peers.
 
-    python -m benchmarks.conformer_step [--repeats 5] [--only torchaudio-256 torchaudio-64 speechbrain padding]
+    python -m benchmarks.conformer_step [--repeats 3] [--only torchaudio-256 torchaudio-64 speechbrain]
 
 Ours is `CTCTrainer.train_step` with the model, losses and optimizer of `configs/librispeech/conformer_30m.json`
 (relative positions, InterCTC at two layers), in float32 and, where the processor computes in it, in bfloat16. No whole
@@ -9,8 +9,8 @@ two convolutions of 256 or of 64 channels before, InterCTC, `torch.optim.AdamW` 
 own modules with the sizes of its Conformer-CTC recipe (28.8 million, relative positions, no InterCTC); without the
 package it is skipped. Data and features are no part of it: each side is given the same spectrograms, 8 x 12 s.
 
-"padding" compares an audio second of a random batch, eight octiles of the durations of train-clean-100, with one of a
-batch that our sampler makes, 2 % padding. Processor time of one thread, sides in turn, the least of several steps.
+One row compares an audio second of a random batch, 23 % padding, with one of a batch such as our sampler makes, 2 %.
+Processor time of one thread, the sides in turn, the least of several steps.
 """
 
 import torch
@@ -25,16 +25,18 @@ from hw_base.runs.experiment import Experiment
 CONFIG = "configs/librispeech/conformer_30m.json"
 N_MELS, N_TOKENS, FRAMES_A_SECOND = 80, 29, 100
 EQUAL = [12.0] * 8
-# Eight equal shares of the durations of train-clean-100, their middles: 23 % padding, as random batches of 8 have.
+# Durations such as train-clean-100 has, with the padding that random batches of eight of them have: 22 to 23 %.
 RANDOM = [4.6, 9.5, 12.0, 13.3, 14.1, 14.8, 15.5, 16.3]
 BUCKETED = [12.5, 12.4, 12.4, 12.3, 12.3, 12.2, 12.1, 12.0]
 WORK = "Conformer 30M step, 8 x 12 s"
 GOALS = {
-    ("torchaudio-256", "fp32 : bf16"): 2.5,
-    ("padding", "fp32 : bf16"): 3.0,
-    ("speechbrain", "fp32 : fp32"): 1.3,
-    ("speechbrain", "bf16 : bf16"): 1.3,
+    ("torchaudio-256", "fp32 : bf16", "equal"): 2.5,
+    ("torchaudio-256", "fp32 : bf16", "padded"): 3.0,
+    ("speechbrain", "fp32 : fp32", "equal"): 1.3,
+    ("speechbrain", "bf16 : bf16", "equal"): 1.3,
 }
+# Precisions of peer and ours, and the batches.
+PAIRS = [("off", "off", "equal"), ("bf16", "bf16", "equal"), ("off", "bf16", "equal"), ("off", "bf16", "padded")]
 
 
 def make_batch(seconds):
@@ -166,51 +168,62 @@ def our_step(trainer, batch):
     trainer.guard.read()
 
 
-def rows_of(name, peer, trainers, repeats):
-    """Rows of one peer, in every pair of precisions."""
-    theirs, own = (RANDOM, BUCKETED) if name == "padding" else (EQUAL, EQUAL)
-    their_batch, our_batch = make_batch(theirs), make_batch(own)
-    sides = {f"peer {amp}": lambda amp=amp: peer.step(their_batch, amp) for amp in trainers}
-    sides |= {f"ours {amp}": lambda amp=amp: our_step(trainers[amp], our_batch) for amp in trainers}
-    seconds = compare(sides, repeats)
-    size = sum(p.numel() for p in peer.model.parameters()) / 1e6
-    pairs = [("off", "off"), ("bf16", "bf16"), ("off", "bf16")][: 3 if "bf16" in trainers else 1]
-    for amp, our_amp in pairs:
-        a, b = seconds[f"peer {amp}"], seconds[f"ours {our_amp}"]
-        kind = f"{amp} : {our_amp}".replace("off", "fp32")
-        work = WORK if name != "padding" else "the same, an audio second, random : bucketed batches"
-        note = f"{a:.2f} s : {b:.2f} s a step; {size:.1f} M : {count(trainers):.1f} M parameters"
-        yield Row(work, LABELS[name], kind, a / sum(theirs) / (b / sum(own)), GOALS.get((name, kind)), note)
-
-
-def count(trainers):
-    return sum(p.numel() for p in trainers["off"].model.parameters()) / 1e6
-
-
-LABELS = {
-    "torchaudio-256": "torchaudio's Conformer, Conv2d 256",
-    "padding": "torchaudio's Conformer, Conv2d 256",
-    "torchaudio-64": "torchaudio's Conformer, Conv2d 64",
-    "speechbrain": "SpeechBrain 1.1.2",
+PEERS = {
+    "torchaudio-256": ("torchaudio's Conformer, Conv2d 256", lambda: TorchaudioCTC(256)),
+    "torchaudio-64": ("torchaudio's Conformer, Conv2d 64", lambda: TorchaudioCTC(64)),
+    "speechbrain": ("SpeechBrain 1.1.2", SpeechBrainCTC),
 }
 
 
+def sides_of(peers, trainers, make):
+    """Every step that is timed, by side, precision and batch; ``make`` makes the batches."""
+    equal, random, bucketed = make(EQUAL), make(RANDOM), make(BUCKETED)
+    sides = {}
+    for amp, trainer in trainers.items():
+        for name, peer in peers.items():
+            sides[name, amp, "equal"] = lambda peer=peer, amp=amp: peer.step(equal, amp)
+        sides["ours", amp, "equal"] = lambda trainer=trainer: our_step(trainer, equal)
+    if "torchaudio-256" in peers and "bf16" in trainers:
+        sides["torchaudio-256", "off", "padded"] = lambda: peers["torchaudio-256"].step(random, "off")
+        sides["ours", "bf16", "padded"] = lambda: our_step(trainers["bf16"], bucketed)
+    return sides
+
+
+def rows_of(peers, seconds, millions):
+    """The ratios of what was timed."""
+    kinds = {"off": "fp32", "bf16": "bf16"}
+    for name, label in peers.items():
+        for theirs, own, batch in PAIRS:
+            if (name, theirs, batch) not in seconds or ("ours", own, batch) not in seconds:
+                continue
+            a, b = seconds[name, theirs, batch], seconds["ours", own, batch]
+            ratio, work = a / b, WORK
+            if batch == "padded":
+                ratio, work = a / sum(RANDOM) / (b / sum(BUCKETED)), f"{WORK}, random : bucketed, an audio second"
+            kind = f"{kinds[theirs]} : {kinds[own]}"
+            note = f"{a:.2f} s : {b:.2f} s a step; {millions[name]:.1f} M : {millions['ours']:.1f} M parameters"
+            yield Row(work, label, kind, ratio, GOALS.get((name, kind, batch)), note)
+
+
 def main():
-    command = parser(__doc__, repeats=4)
-    command.add_argument("--only", nargs="+", choices=LABELS, default=list(LABELS), help="these peers")
+    command = parser(__doc__, repeats=3)
+    command.add_argument("--only", nargs="+", choices=PEERS, default=list(PEERS), help="these peers")
     arguments = command.parse_args()
+    torch.set_num_threads(1)
+    why = missing("speechbrain")
+    names = [name for name in arguments.only if name != "speechbrain" or not why]
     trainers = {amp: trainer_of(amp) for amp in ["off"] + ["bf16"] * has_bf16()}
-    rows, peers = [], {}
-    for name in arguments.only:
-        if name == "speechbrain" and (why := missing("speechbrain")):
-            rows.append(Row(WORK, LABELS[name], "fp32 : fp32", None, GOALS[name, "fp32 : fp32"], why))
-            continue
-        label = LABELS[name]
-        if label not in peers:
-            torch.manual_seed(0)
-            made = SpeechBrainCTC() if name == "speechbrain" else TorchaudioCTC(64 if name.endswith("64") else 256)
-            peers = {label: PlainSteps(made)}
-        rows += rows_of(name, peers[label], trainers, arguments.repeats)
+    torch.manual_seed(0)
+    peers = {name: PlainSteps(PEERS[name][1]()) for name in names}
+    millions = {name: sum(p.numel() for p in peer.model.parameters()) / 1e6 for name, peer in peers.items()}
+    millions["ours"] = sum(p.numel() for p in trainers["off"].model.parameters()) / 1e6
+    for step in sides_of(peers, trainers, lambda seconds: make_batch([one / 12 for one in seconds])).values():
+        step()  # warms up at a twelfth of the work
+    seconds = compare(sides_of(peers, trainers, make_batch), arguments.repeats, warm_up=False)
+    rows = list(rows_of({name: PEERS[name][0] for name in names}, seconds, millions))
+    if "speechbrain" in arguments.only and why:
+        goal = GOALS["speechbrain", "fp32 : fp32", "equal"]
+        rows.append(Row(WORK, PEERS["speechbrain"][0], "fp32 : fp32", None, goal, why))
     write(rows, "conformer_step", arguments.output)
 
 

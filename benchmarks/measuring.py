@@ -45,12 +45,18 @@ class Row:
 
 
 def compare(
-    sides: dict[str, Callable[[], Any]], repeats: int = 5, clock: Callable[[], float] = time.process_time
+    sides: dict[str, Callable[[], Any]],
+    repeats: int = 5,
+    clock: Callable[[], float] = time.process_time,
+    warm_up: bool = True,
 ) -> dict[str, float]:
-    """Seconds of each side: the least of several repeats, one thread, sides in turn, after one call that warms up."""
+    """Seconds of each side: the least of several repeats, one thread, the sides in turn.
+
+    Before them one call of each side warms up, unless the caller has done so with less work.
+    """
     torch.set_num_threads(1)
     best = dict.fromkeys(sides, math.inf)
-    for repeat in range(repeats + 1):
+    for repeat in range(not warm_up, repeats + 1):
         for name, work in sides.items():
             torch.manual_seed(0)
             started = clock()
