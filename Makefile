@@ -11,7 +11,7 @@ RECOGNIZER ?= $(wildcard saved/ds2/demo/model_best.pth)
 CER = --set 'metrics.cer={"type": "SynthesisCER", "args": {"recognizer": "$(RECOGNIZER)"}}'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tts test slow lint types smoke notebooks mutants grading-attacks faults guards faults-of-training false-alarms
+.PHONY: help demo demo-tts test slow lint types smoke notebooks mutants grading-attacks faults guards faults-of-training false-alarms bench
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -73,6 +73,11 @@ faults-of-training: $(READY) ## plant faults in small trainings and print what f
 
 false-alarms: $(READY) ## train all configs for a hundred steps, two demos to their end, and print what is said: nothing (an hour or two)
 	$(BIN)/python -m tests.faults_of_training --healthy $(if $(RECORD),--record $(RECORD))
+
+bench: $(READY) ## measure us beside the peers on one CPU thread (12 minutes and an installation) and write benchmarks/RESULTS.md
+	$(BIN)/python -m pip install --quiet -r requirements-bench.txt
+	$(BIN)/python -m pip install --quiet --no-deps pyctcdecode==0.5.0
+	$(BIN)/python -m benchmarks
 
 grading-attacks: $(READY) ## try every attack on the grader that docs/grading.md lists, and print the table
 	$(BIN)/python -m tests.hw_base.grading.attacks

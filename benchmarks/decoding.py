@@ -1,11 +1,10 @@
 """CTC decoding beside its peers, in one process on one thread: ``python -m benchmarks.decoding [--utterances 8]``.
 
 Prints tables of milliseconds per utterance of 400 frames (the least process time of several repeats, the sides in turn)
-with the word error rate on the same posteriors beside each, and every ratio. Two threads are measured in wall time and
-need two free cores: ``--parts threads`` measures nothing else.
+with the word error rate on the same posteriors beside each, and every ratio; ``long`` joins ten utterances to 4000
+frames. Two threads are measured in wall time and need two free cores: ``--parts threads`` measures nothing else.
 """
 
-import argparse
 import os
 import tempfile
 import time
@@ -14,22 +13,29 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import measuring
 from benchmarks.decoding_data import Task, prepare
 from benchmarks.max_merge_search import max_merge_search
+from benchmarks.measuring import Row
 from hw_asr.decoders import BaseDecoder, BeamSearch, FlashlightBeamSearch, ReferenceBeamSearch
 
 Decode = Callable[[], list[str]]
 BEAM = 50
 # Enough for a call of tens of milliseconds: less would measure how long threads take to start.
 THREAD_UTTERANCES = 64
+LONG = 10  # utterances joined to one
 WORD_WEIGHTS = {"lm_level": "word", "lm_weight": 0.8, "word_score": 1.0}
 
 
-class Table:
-    """Times every side of a case in turn and prints them with their ratios to the first."""
+# Least ratios of peers to our first side that are wanted, by part of the peer's name.
+GOALS = {"words": {"flashlight, defaults": 30.0, "pyctcdecode": 16.0}, "long": {"flashlight, defaults": 25.0}}
 
-    def __init__(self, task: Task, repeats: int) -> None:
-        self.task, self.repeats = task, repeats
+
+class Table:
+    """Times every side of a case in turn, prints them with their ratios to the first, and keeps those as rows."""
+
+    def __init__(self, task: Task, repeats: int, part: str, rows: list[Row]) -> None:
+        self.task, self.repeats, self.part, self.rows = task, repeats, part, rows
 
     def show(self, title: str, sides: dict[str, Decode], clock: Callable[[], float] = time.process_time) -> None:
         texts = {name: decode() for name, decode in sides.items()}  # compiles and warms up, too
@@ -46,6 +52,16 @@ class Table:
         for name, seconds in best.items():
             wer = self.task.wer(texts[name])
             print(f"| {name} | {1e3 * seconds:.2f} | {seconds / ours:.2f}x | {wer:.1f} |", flush=True)
+            self._keep(title, name, seconds, wer, next(iter(best)), ours)
+
+    def _keep(self, title: str, name: str, seconds: float, wer: float, first: str, ours: float) -> None:
+        """A row of a side beside the first one; those of our own have no goal."""
+        goal = GOALS.get(self.part, {}).get(name)
+        note = f"{1e3 * seconds:.2f} : {1e3 * ours:.2f} ms an utterance; WER {wer:.1f}"
+        if name != first:
+            self.rows.append(Row(title, name, f"{first} in the same run", seconds / ours, goal, note))
+        else:
+            self.rows.append(Row(title, "itself", name, None, None, f"{1e3 * ours:.2f} ms an utterance; WER {wer:.1f}"))
 
     def run(self, decoder: BaseDecoder, chunk: int = 0) -> Decode:
         """Decode all utterances, in batches of ``chunk`` if given."""
@@ -74,6 +90,20 @@ def words(table: Table) -> None:
     if peer := pyctcdecode(task):
         sides["pyctcdecode"] = peer
     table.show("Lexicon of 20k words, word 3-gram, V = 29, beam 50", sides)
+
+
+def long(table: Table) -> None:
+    task = table.task
+    weights = {"lm": task.word_lm, "lexicon": task.lexicon, **WORD_WEIGHTS}
+    sides = {
+        "ours, blank_skip 0.99, threshold 12": table.ours(beam_threshold=12.0, blank_skip=0.99, **weights),
+        "ours, blank_skip 0.999, threshold 15": table.ours(beam_threshold=15.0, blank_skip=0.999, **weights),
+        "ours, no skipping, threshold 20": table.ours(**weights),
+        "flashlight, defaults": table.flashlight(**weights),
+    }
+    if peer := pyctcdecode(task):
+        sides["pyctcdecode"] = peer
+    table.show("The same, T = 4000", sides)
 
 
 def threads(table: Table) -> None:
@@ -124,7 +154,7 @@ def pieces(table: Table) -> None:
     table.show("Token 3-gram, V = 1000, beam 50", sides)
 
 
-PARTS = {"words": words, "threads": threads, "characters": characters, "pieces": pieces}
+PARTS = {"words": words, "long": long, "threads": threads, "characters": characters, "pieces": pieces}
 
 
 def pyctcdecode(task: Task) -> "Decode | None":
@@ -159,20 +189,26 @@ def max_merge(task: Task, size: int) -> Decode:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--utterances", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
-        n_utterances = max(arguments.utterances, THREAD_UTTERANCES if "threads" in arguments.parts else 0)
+        few = arguments.utterances
+        needed = {"threads": THREAD_UTTERANCES, "long": few * LONG}
+        n_utterances = max(few, *(needed.get(part, 0) for part in arguments.parts))
         tasks = prepare(Path(folder), n_utterances, with_pieces="pieces" in arguments.parts)
+        rows: list[Row] = []
         for part in arguments.parts:
             task = tasks["bpe" if part == "pieces" else "char"]
-            task = task if part == "threads" else task.some(arguments.utterances)
-            PARTS[part](Table(task, arguments.repeats))
+            if part == "long":
+                task = task.some(few * LONG).joined(LONG)
+            elif part != "threads":
+                task = task.some(few)
+            PARTS[part](Table(task, arguments.repeats, part, rows))
+    measuring.write(rows, "decoding", arguments.output)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from hw_asr.decoders.scoring.tokens import describe_tokens
 from hw_asr.language_models.arpa import write_arpa
 from hw_asr.language_models.kneser_ney import estimate
 from hw_asr.text_encoders.characters import CharTextEncoder
+from hw_base.synthetic.sentences import draw
 from hw_base.text import BaseTextEncoder
 
 TEXTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "text"
@@ -67,18 +68,26 @@ class Task:
         log_probs, lengths, texts = (x[: n * step : step] for x in (self.log_probs, self.lengths, self.texts))
         return replace(self, log_probs=log_probs, lengths=lengths, texts=texts)
 
+    def joined(self, n: int) -> "Task":
+        """The same with every n of the utterances as one; all of them are as long as the batch."""
+        B = len(self.texts) // n
+        log_probs = self.log_probs[: B * n].reshape(B, -1, self.log_probs.shape[-1])
+        texts = [" ".join(self.texts[i * n : (i + 1) * n]) for i in range(B)]
+        return replace(self, log_probs=log_probs, lengths=torch.full((B,), log_probs.shape[1]), texts=texts)
 
-def prepare(folder: Path, n_utterances: int, with_pieces: bool = True) -> dict[str, Task]:
-    """The character task (V = 29) and the SentencePiece one (V = 1000); files go to ``folder``."""
+
+def prepare(folder: Path, n_utterances: int, with_pieces: bool = True, real: bool = True) -> dict[str, Task]:
+    """The character task (V = 29) and the SentencePiece one (V = 1000); files go to ``folder``.
+
+    Args:
+        folder: of language models, lexicon and pieces.
+        n_utterances: to decode.
+        with_pieces: also the second task.
+        real: take texts of corpora where they are at hand; others are made up.
+    """
     char = CharTextEncoder()
-    words = [line.split("\t")[0] for line in (TEXTS / "librispeech_train_word_counts.txt").open()][:N_WORDS]
-    spoken = [char.normalize(line.split(" ", 1)[1]) for line in (TEXTS / "librispeech_dev-clean.trans.txt").open()]
-    chapters = [line.split("-")[1] for line in (TEXTS / "librispeech_dev-clean.trans.txt").open()]
-    held_chapters = set(sorted(set(chapters))[::4])
-    read = [char.normalize(line.rsplit("|", 1)[1]) for name in LM_FILES for line in (TEXTS / name).open()]
-    training = read + [text for text, c in zip(spoken, chapters, strict=True) if c not in held_chapters]
+    words, training, held = _real_texts(char) if real and TEXTS.is_dir() else _made_up_texts(char)
     known = set(words)
-    held = [text for text, c in zip(spoken, chapters, strict=True) if c in held_chapters]
     held = [text for text in held if 90 <= len(text) <= 170 and known.issuperset(text.split())]
     held = held[:: max(1, len(held) // n_utterances)][:n_utterances]
     (folder / "words.txt").write_text("\n".join(words))
@@ -90,10 +99,30 @@ def prepare(folder: Path, n_utterances: int, with_pieces: bool = True) -> dict[s
     return {name: _task(name, encoder, folder, training, held) for name, encoder in encoders.items()}
 
 
+def _real_texts(encoder: CharTextEncoder) -> tuple[list[str], list[str], list[str]]:
+    """Words, texts of the language models, and others of LibriSpeech, of other chapters."""
+    words = [line.split("\t")[0] for line in (TEXTS / "librispeech_train_word_counts.txt").open()][:N_WORDS]
+    lines = (TEXTS / "librispeech_dev-clean.trans.txt").read_text().splitlines()
+    chapters = [line.split("-")[1] for line in lines]
+    held_chapters = set(sorted(set(chapters))[::4])
+    spoken = [encoder.normalize(line.split(" ", 1)[1]) for line in lines]
+    read = [encoder.normalize(line.rsplit("|", 1)[1]) for name in LM_FILES for line in (TEXTS / name).open()]
+    training = read + [text for text, c in zip(spoken, chapters, strict=True) if c not in held_chapters]
+    return words, training, [text for text, c in zip(spoken, chapters, strict=True) if c in held_chapters]
+
+
+def _made_up_texts(encoder: CharTextEncoder) -> tuple[list[str], list[str], list[str]]:
+    """The same of the embedded corpus, where the texts of corpora are not at hand; sentences are joined in threes."""
+    sentences = [encoder.normalize(text) for text in draw("train", 6000, 0, "wide")]
+    others = [encoder.normalize(text) for text in draw("test", 600, 0, "wide")]
+    joined = [" ".join(others[i : i + 3]) for i in range(0, len(others), 3)]
+    return sorted({word for text in sentences + others for word in text.split()}), sentences, joined
+
+
 def _pieces(folder: Path, training: list[str]) -> PieceEncoder:
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(training), model_prefix=str(folder / "bpe"), vocab_size=N_PIECES, model_type="bpe",
-        minloglevel=2, num_threads=1, bos_id=-1, eos_id=-1,
+        minloglevel=2, num_threads=1, bos_id=-1, eos_id=-1, hard_vocab_limit=False,
     )  # fmt: skip
     return PieceEncoder(str(folder / "bpe.model"))
 

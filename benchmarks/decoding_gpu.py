@@ -1,11 +1,10 @@
 """CTC beam search on a GPU: ``python -m benchmarks.decoding_gpu [--batch 64] [--beam 16]``.
 
-Prints milliseconds of wall time for an utterance of 400 frames, everything from the posteriors on the GPU to the texts
-included (the least of several repeats, the sides in turn), with the word error rate on the same posteriors and the
-ratio to the first side. torchaudio's ``cuda_ctc_decoder`` knows no language model: it is the measure without and with.
+Milliseconds of wall time for an utterance of 400 frames, everything from the posteriors on the GPU to the texts
+included (the least of several repeats, the sides in turn), with the word error rate on the same posteriors.
+torchaudio's ``cuda_ctc_decoder`` knows no language model: it is the peer of searches without and with one.
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -14,9 +13,13 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import measuring
 from benchmarks.decoding import Decode
 from benchmarks.decoding_data import Task, prepare
+from benchmarks.measuring import Row
 from hw_asr.decoders import BeamSearch
+
+GOAL_MS, GOAL_RATIO = 0.3, 2.0
 
 
 def ours(task: Task, beam_size: int, **options: object) -> Decode:
@@ -37,59 +40,70 @@ def torchaudio_search(task: Task, beam_size: int, blank_skip: float) -> "Decode 
     return lambda: [task.encoder.decode(found[0].tokens) for found in decoder(task.log_probs, lengths)]
 
 
-def show(title: str, task: Task, sides: "dict[str, Decode | None]", repeats: int) -> None:
-    """Time the sides in turn; each ends with its texts on the CPU, so nothing is left running."""
-    decoders = {name: decode for name, decode in sides.items() if decode is not None}
-    texts = {name: decode() for name, decode in decoders.items()}  # compiles and warms up, too
-    best = dict.fromkeys(decoders, float("inf"))
-    for _ in range(repeats):
-        for name, decode in decoders.items():
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            decode()
-            torch.cuda.synchronize()
-            best[name] = min(best[name], 1e3 * (time.perf_counter() - start) / len(task.texts))
-    first = next(iter(best.values()))
-    print(f"\n### {title}\n\n| decoder | ms | ratio | WER |\n|---|---|---|---|")
-    for name, milliseconds in best.items():
-        print(
-            f"| {name} | {milliseconds:.3f} | {milliseconds / first:.1f}x | {task.wer(texts[name]):.1f} |", flush=True
-        )
-
-
-def repeated(task: Task, batch: int) -> Task:
-    """The utterances over and over until the batch is full, on the GPU."""
+def repeated(task: Task, batch: int, device: torch.device) -> Task:
+    """The utterances over and over until the batch is full, on the device."""
     rows = torch.arange(batch) % len(task.texts)
-    log_probs, lengths = task.log_probs[rows].cuda(), task.lengths[rows].cuda()
+    log_probs, lengths = task.log_probs[rows].to(device), task.lengths[rows].to(device)
     texts = [task.texts[row] for row in rows.tolist()]
     return Task(task.encoder, task.token_lm, task.word_lm, task.lexicon, log_probs, lengths, texts)
 
 
+def milliseconds(task: Task, sides: dict[str, Decode], repeats: int) -> dict[str, float]:
+    """An utterance, by side; each ends with its texts on the CPU, so nothing is left running."""
+    if task.log_probs.is_cuda:
+        torch.cuda.synchronize()
+    best = measuring.compare(sides, repeats, time.perf_counter)
+    return {name: 1e3 * seconds / len(task.texts) for name, seconds in best.items()}
+
+
+def rows(
+    device: torch.device, utterances: int = 16, batch: int = 64, beam: int = 16, repeats: int = 20, real: bool = True
+) -> list[Row]:
+    """Every search of both vocabularies; on a CPU, where there are no kernels, the engine in tensors alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder
+        tasks = prepare(Path(folder), utterances, real=real)
+        return [
+            row for name, task in tasks.items() for row in _rows(name, repeated(task, batch, device), beam, repeats)
+        ]
+
+
+def _rows(name: str, task: Task, beam: int, repeats: int) -> list[Row]:
+    weights = {"lm": task.token_lm, "lm_weight": 0.5}
+    found: dict[str, Decode | None] = {"tensors, token 3-gram": ours(task, beam, engine="tensor", **weights)}
+    if task.log_probs.is_cuda:
+        found |= {
+            "fused, token 3-gram": ours(task, beam, engine="fused", **weights),
+            "fused, token 3-gram, blank_skip 0.99": ours(task, beam, engine="fused", blank_skip=0.99, **weights),
+            "fused, no language model": ours(task, beam, engine="fused"),
+            "cuda_ctc_decoder, no skipping": torchaudio_search(task, beam, 1.0),
+            "cuda_ctc_decoder, skipping 0.95 (its default)": torchaudio_search(task, beam, 0.95),
+        }
+    sides = {side: decode for side, decode in found.items() if decode is not None}
+    wer = {side: task.wer(decode()) for side, decode in sides.items()}
+    best = milliseconds(task, sides, repeats)
+    peer = min((ms for side, ms in best.items() if side.startswith("cuda_ctc")), default=None)
+    table = []
+    for side, ms in best.items():
+        work = f"decoding, {name}, V = {len(task.encoder)}, B = {len(task.texts)}, beam {beam}: {side}"
+        note = f"{ms:.3f} ms an utterance, WER {wer[side]:.1f}"
+        table.append(Row(work, f"{GOAL_MS} ms", "wall", GOAL_MS / ms, 1.0 if side.startswith("fused") else None, note))
+        if peer is not None and side.startswith("fused"):
+            table.append(Row(work, "the faster cuda_ctc_decoder", "wall", peer / ms, GOAL_RATIO, f"{peer:.3f} ms"))
+    return table
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = measuring.parser(__doc__, repeats=20)
     parser.add_argument("--utterances", type=int, default=16, help="different ones; repeated to fill the batch")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--beam", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=20)
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         print("no GPU was found: there is nothing to measure here", file=sys.stderr)
         return 2
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, B = {arguments.batch}, beam {arguments.beam}")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["XDG_CACHE_HOME"] = folder
-        for name, task in prepare(Path(folder), arguments.utterances).items():
-            task = repeated(task, arguments.batch)
-            K, lm = arguments.beam, {"lm": task.token_lm, "lm_weight": 0.5}
-            sides = {
-                "ours, fused, token 3-gram": ours(task, K, engine="fused", **lm),
-                "ours, fused, token 3-gram, blank_skip 0.99": ours(task, K, engine="fused", blank_skip=0.99, **lm),
-                "ours, fused, no language model": ours(task, K, engine="fused"),
-                "ours, tensors, token 3-gram": ours(task, K, engine="tensor", **lm),
-                "cuda_ctc_decoder, no skipping": torchaudio_search(task, K, 1.0),
-                "cuda_ctc_decoder, skipping 0.95 (its default)": torchaudio_search(task, K, 0.95),
-            }
-            show(f"{name}, V = {len(task.encoder)}, T = 400", task, sides, arguments.repeats)
+    table = rows(torch.device("cuda"), arguments.utterances, arguments.batch, arguments.beam, arguments.repeats)
+    measuring.write(table, "decoding_gpu", arguments.output)
     return 0
 
 

@@ -7,18 +7,26 @@ alignment as a matrix, `torch.istft`. Ours: `VITS2.prepare_for_inference`, in fl
 in it, in bfloat16. Weights are random; processor time is measured, so that other work on the machine counts little.
 """
 
-import argparse
 import math
 import time
 
 import torch
 
+from benchmarks import measuring
+from benchmarks.measuring import Row
 from hw_tts.models.vits2 import VITS2
 from hw_tts.models.vits2.filter_bank import filters
 from hw_tts.models.vits2.layers import length_mask
 
 SIZES = {"full": {"preset": "mb_istft_vits2"}, "mini": {"preset": "mini_mb_istft_vits2"}}
 RATE, HOP = 22050, 256
+PUBLIC = "the public way, written here"
+GOALS = {
+    ("full", "fp32 : fp32"): 1.2,
+    ("mini", "fp32 : fp32"): 1.3,
+    ("full", "fp32 : bf16"): 2,
+    ("mini", "fp32 : bf16"): 2,
+}
 FRAMES_PER_TOKEN = 3  # of phones with blanks between them
 
 
@@ -88,14 +96,14 @@ def seconds_of(work, repeats):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="of audio")
-    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     n_tokens = round(arguments.seconds * RATE / HOP / FRAMES_PER_TOKEN)
     given = (torch.randint(1, 205, (1, n_tokens)), torch.tensor([n_tokens]), torch.tensor([0]))
+    rows = []
     for name in arguments.sizes:
         model = speak_at_length(build(SIZES[name]))
         torch.manual_seed(0)
@@ -111,6 +119,11 @@ def main():
             noise = 10 * math.log10(float(expected.square().mean() / (made - expected).square().mean()))
             ours = seconds_of(lambda model=model: model.synthesize(*given), arguments.repeats)
             print(f"  ours, {dtype}: {ours / audio:.3f}, {public / ours:.2f}x as fast, difference {-noise:.0f} dB")
+            note = f"real-time factors {public / audio:.3f} : {ours / audio:.3f}, difference {-noise:.0f} dB"
+            kind = "fp32 : fp32" if dtype == torch.float32 else "fp32 : bf16"
+            goal = GOALS.get((name, kind))
+            rows.append(Row(f"VITS2 {name}, inference of {audio:.0f} s", PUBLIC, kind, public / ours, goal, note))
+    measuring.write(rows, "vits2", arguments.output)
 
 
 if __name__ == "__main__":

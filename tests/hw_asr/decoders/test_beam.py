@@ -383,3 +383,14 @@ def test_an_empty_batch_has_no_hypotheses():
             BeamSearch(CharTextEncoder("ab "), engine=engine)(torch.zeros(0, 5, 4), torch.zeros(0, dtype=torch.int64))
             == []
         )
+
+
+@pytest.mark.parametrize(("n_frames", "blank_skip", "warnings"), [(2000, 0.99, 1), (2000, 0.999, 0), (400, 0.99, 0)])
+def test_skipped_blanks_on_a_long_recording_are_warned_of_once(n_frames, blank_skip, warnings, caplog):
+    encoder = CharTextEncoder()
+    decoder = BeamSearch(encoder, 2, blank_skip=blank_skip)
+    log_probs = torch.full((1, n_frames, len(encoder)), -20.0)
+    log_probs[:, :, 0] = 0.0
+    for _ in range(2):
+        decoder(log_probs.log_softmax(-1), torch.tensor([n_frames]))
+    assert sum("costs accuracy" in record.message for record in caplog.records) == warnings
