@@ -319,3 +319,12 @@ def test_the_forward_passes_alone_are_in_the_precision_of_the_config(amp_dtype):
     batch = dict(trainer.loader.batches[0])
     assert [torch.is_autocast_enabled("cpu") for _ in trainer.named_losses(batch)] == [False]
     assert batch["y"].dtype == (amp_dtype or torch.float32)
+
+
+def test_metrics_are_told_the_split_and_get_every_batch():
+    trainer = make(RegressorTrainer, Regressor(), batches(2), SECTION, {"mse": 1.0}, max_steps=2, eval_every=2)
+    told = []
+    trainer.update_metrics = lambda batch, split: told.append((split, batch["utterance_id"][0], "y" in batch))
+    trainer.compute_metrics = lambda split: {"of": float(split == "val")}
+    assert trainer.train()["val/of"] == 1.0
+    assert told == [("val", "u0-0", True), ("val", "u1-0", True)]
