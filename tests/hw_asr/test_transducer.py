@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import hw_asr
+import test as test_script
 from hw_asr import recognize, train_lm, tune_decoder
 from hw_asr import recognizer as recognizer_module
 from hw_asr.decoders import TransducerBeamSearchDecoder, TransducerGreedyDecoder
@@ -61,6 +62,22 @@ def test_an_utterance_is_heard_the_same_alone_and_among_others(recognizer):
     waveforms = [sound(1.5), sound(0.3), sound(2.2)]
     alone = [recognizer.transcribe(one, 16000) for one in waveforms]
     assert [text.strip() for text in recognizer.transcribe_batch(waveforms, 16000)] == alone
+
+
+def test_the_test_script_reports_its_decoders_and_those_of_its_ctc_head(path, recognizer, tmp_path):
+    beam = {"type": "TransducerBeamSearchDecoder", "args": {"beam_size": 3, "max_symbols": 1, "n_best": 2}}
+    decoders = {"greedy": "TransducerGreedyDecoder", "beam": beam, "ctc": "Greedy"}
+    output = tmp_path / "output.json"
+    arguments = ["-r", str(path), "-d", "cpu", "-o", str(output), "--set", f"decoders={json.dumps(decoders)}"]
+    assert test_script.main([*arguments, "--set", "data.test.limit=3"]) == 0
+    rows = json.loads(output.read_text())
+    figures = json.loads((tmp_path / "metrics.json").read_text())["output.json"]["splits"]["test"]
+    assert set(figures) == {f"{metric}_{name}" for metric in ("wer", "cer") for name in decoders}
+    for row in rows:
+        assert row["pred_text"] == row["pred_text_greedy"] == row["pred_text_argmax"]
+        assert row["pred_text_beam_search"][0][0] == row["pred_text_beam"]
+        assert len(row["pred_text_beam_search"]) == 2
+    assert len({row["pred_text_ctc"] for row in rows}) == 3
 
 
 def test_a_long_recording_is_run_in_windows_with_its_encoder_states(recognizer, tmp_path, monkeypatch):
