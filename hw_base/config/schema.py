@@ -40,7 +40,6 @@ PathText = Annotated[str, PathMark()]
 Depth = Annotated[int, Field(gt=0, le=1000)]
 Size = Annotated[int, Field(gt=0, le=65536)]
 Count = Annotated[int, Field(ge=0, le=1000)]
-Workers = Annotated[int, Field(ge=0, le=512)]
 Threads = Annotated[int, Field(gt=0, le=512)]
 Hours = Annotated[float, Field(gt=0, le=8760)]
 SampleRate = Annotated[int, Field(gt=0, le=768_000)]
@@ -52,6 +51,15 @@ def _interval(value: Any) -> int | str | None:
         return value  # type: ignore[no-any-return]
     raise ValueError('expected a number of steps, or "1 epoch", "5 epochs"')
 
+
+def _workers(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_WORKERS):
+        return value
+    raise ValueError(f'expected 0 to {_MOST_WORKERS}, or "auto"')
+
+
+_MOST_WORKERS = 512
+Workers = Annotated[int | Literal["auto"], PlainValidator(_workers)]
 
 _EPOCHS = re.compile(r"([1-9]\d{0,8}) epochs?")
 Interval = Annotated[int | str | None, PlainValidator(_interval)]
@@ -151,7 +159,8 @@ class SplitSection(Section):
         batch_size: utterances in a batch, over all processes.
         max_batch_seconds: bound on batch size times longest duration, over all processes.
         jitter: how far training batches may mix durations, as a fraction; padding grows by about as much.
-        workers: processes that read audio; 0 reads in the training process.
+        workers: processes that read audio; 0 reads in the training process, ``auto`` chooses by device and cores. The
+            batches are the same for any number.
         cache: where training keeps what it has read, and spectrograms that no augmentation makes anew each time, for
             the epochs that follow: in ``memory`` that all workers share, on ``disk`` for later runs too, or nowhere.
         min_seconds: shorter utterances are dropped, as are those beyond the next two limits; drops are reported.
@@ -181,6 +190,8 @@ class TrainerSection(Component):
         max_hours: after so many hours of one process it saves and ends with exit code 75; ``-r auto`` resumes.
         accumulate: batches per update.
         amp: precision of forward passes; ``auto`` is bf16 where the device has it, else fp16 on a GPU, off on a CPU.
+            ``measured`` tries bf16 and off on the first batch where a CPU trains, takes the faster one, and writes it
+            into the config of the run and of its checkpoints; on a GPU it is ``auto``.
         ema_decay: of an exponential moving average of the weights (0.999 averages about 1000 updates), which is what is
             evaluated and saved as the model; none if not given.
         log_every: steps between rows of training figures; tensors are read only then.
@@ -202,7 +213,7 @@ class TrainerSection(Component):
     epochs: PositiveInt | None = None
     max_hours: Hours | None = None
     accumulate: PositiveInt = 1
-    amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    amp: Literal["auto", "measured", "off", "bf16", "fp16"] = "auto"
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     log_every: PositiveInt = 50
     eval_every: Interval = None

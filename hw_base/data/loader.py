@@ -52,6 +52,11 @@ class Loader:
         """Batches of a whole epoch."""
         return len(self.sampler)
 
+    @property
+    def workers(self) -> int:
+        """Processes that read; 0 if it is this one."""
+        return len(self._activity)
+
     def set_position(self, epoch: int, batch_index: int = 0) -> None:
         """Continue with this batch; a ``batch_index`` of ``len(loader)`` means the next epoch's start."""
         assert 0 <= batch_index <= len(self)

@@ -64,7 +64,7 @@ def measure(trainer: BaseTrainer, n: int) -> Profile:
     parts = {stage: seconds for stage, seconds in found.items() if not stage.startswith(prefix)}
     parts[steps.FORWARD] = sum(forward.values())
     interval = steps_of(trainer.eval_every, len(trainer.loader))
-    workers = trainer.setup.config.data[trainer.loader.split.name].workers
+    workers = trainer.loader.workers
     computing = sum(parts.values())
     made = sum(making.values())
     parts[DATA] = made if not workers else max(0.0, made / workers - computing)
@@ -88,7 +88,7 @@ def _suggestion(
     """What would help the largest part."""
     largest = max(parts, key=lambda part: parts[part])
     if largest == DATA:
-        return _of_data(trainer.loader, making, trainer.setup.config.data[trainer.loader.split.name].workers)
+        return _of_data(trainer.loader, making)
     if largest == EVALUATION:
         return "evaluate less often (trainer.eval_every), on fewer utterances (data.SPLIT.limit), or in larger batches"
     if largest == steps.OPTIMIZER:
@@ -111,12 +111,12 @@ def _suggestion(
     return f"{100 * share:.0f} % of the forward pass is {most!r}: a smaller one saves most; {rate}"
 
 
-def _of_data(loader: Loader, making: dict[str, float], workers: int) -> str:
+def _of_data(loader: Loader, making: dict[str, float]) -> str:
     largest = max(making, key=lambda stage: making[stage])
     split = loader.split
     if largest in ("read files", "decode", "features", reading.REST) and split.cache is None:
         return f"keep what was read for later epochs (data.{split.name}.cache=memory): most of it is {largest!r}"
-    more = min(_MOST_WORKERS, 2 * workers or 2)
+    more = min(_MOST_WORKERS, 2 * loader.workers or 2)
     return f"make batches in {more} processes (data.{split.name}.workers={more}): most of it is {largest!r}"
 
 

@@ -16,12 +16,16 @@ from hw_base.errors import CheckpointError, ConfigError
 from hw_base.nn.model import BaseModel
 from hw_base.registry import derives, suggest
 from hw_base.task import PLATEAU, BaseTask
+from hw_base.training.machine import faster_precision, n_workers
 from hw_base.training.optimization import Optimization, trained_names
 from hw_base.training.parts import TrainerParts
 from hw_base.training.trainer import BaseTrainer
 from hw_base.writers import JsonlWriter, MultiWriter
 
 log = logging.getLogger(__name__)
+
+# Of what `trainer.amp` may be, what is no rule.
+_CHOICES = ("off", "bf16", "fp16")
 
 
 class Experiment:
@@ -93,7 +97,7 @@ class Experiment:
             split,
             section.batch_size,
             build(f"data.{split.name}.collate", section.collate, registry.COLLATES),
-            workers=section.workers,
+            workers=n_workers(section.workers, self.device),
             max_batch_seconds=section.max_batch_seconds,
             jitter=section.jitter,
             rank=distributed.rank(),
@@ -162,6 +166,7 @@ class Experiment:
         if self.state is None:
             self.task.start_training(model, loaders[TRAIN_SPLIT])
         log.info("%s", model.summary())
+        config = self._with_known_precision(config)
         amp_dtype = precision(config.trainer.amp, self.device)
         log.info("%s", describe_device(self.device, amp_dtype))
         optimizations = self._optimizations(model, len(loaders[TRAIN_SPLIT]), amp_dtype, schedules)
@@ -178,7 +183,7 @@ class Experiment:
             },
             optimizations=optimizations,
             device=self.device,
-            writers=self._writers(run_dir if distributed.is_main() else None),
+            writers=MultiWriter([]),
             decoders=self.decoders(),
             metrics={name: build(f"metrics.{name}", m, registry.METRICS) for name, m in config.metrics.items()},
             amp_dtype=amp_dtype,
@@ -186,7 +191,23 @@ class Experiment:
             task=self.task,
         )
         trainer: BaseTrainer = build("trainer", config.trainer, registry.TRAINERS, setup=setup)
+        if config.trainer.amp == "measured" and self.device.type == "cpu":
+            self._measure_precision(trainer)
+        self.config = setup.config
+        setup.writers = self._writers(run_dir if distributed.is_main() else None)  # which are told the final config
         return trainer
+
+    def _with_known_precision(self, config: Config) -> Config:
+        """Of a run that is resumed, what was measured when it began."""
+        saved = self.state["config"].get("trainer", {}).get("amp") if self.state is not None else None
+        return _with_amp(config, saved) if config.trainer.amp == "measured" and saved in _CHOICES else config
+
+    def _measure_precision(self, trainer: BaseTrainer) -> None:
+        """Give a new run the faster precision; from here on its config names it."""
+        setup = trainer.setup
+        choice, sentence = faster_precision(trainer, next(trainer.loader.here(1)))
+        setup.config, setup.amp_dtype = _with_amp(setup.config, choice), precision(choice, self.device)
+        log.info("precision: %s (trainer.amp: measured); this run has trainer.amp: %s", sentence, choice)
 
     def decoders(self) -> dict[str, Any]:
         """The decoders by name."""
@@ -267,14 +288,18 @@ def precision(amp: str, device: torch.device) -> torch.dtype | None:
     """The dtype of the forward passes; None is float32.
 
     ``auto`` is bfloat16 where the device computes in it, float16 on a GPU that does not, off on a CPU that does not and
-    on Apple's GPU.
+    on Apple's GPU; so is ``measured`` before anything was.
     """
-    if amp == "auto":
+    if amp in ("auto", "measured"):
         if device.type != "cuda":
             quick = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
             return torch.bfloat16 if quick else None
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp]
+
+
+def _with_amp(config: Config, amp: str) -> Config:
+    return config.model_copy(update={"trainer": config.trainer.model_copy(update={"amp": amp})})
 
 
 def _type_of(state: dict[str, Any]) -> Any:

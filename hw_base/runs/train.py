@@ -17,6 +17,7 @@ from hw_base.nn.dropout import without_dropout
 from hw_base.runs import folder as run_folder
 from hw_base.runs import logs
 from hw_base.runs.experiment import Experiment
+from hw_base.training.machine import advice_on_threads
 from hw_base.training.trainer import BaseTrainer
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,11 @@ def run(experiment: Experiment, path: Path, source: Path | None, anew: bool = Fa
             folder.describe(as_dict(experiment.config), experiment.device)
         log.info("run folder: %s", path)
         trainer = experiment.trainer(path)
+        if folder:
+            folder.describe(as_dict(experiment.config), experiment.device)  # with what was measured
+        advice = advice_on_threads() if experiment.device.type == "cpu" and folder else None
+        if advice:
+            log.warning("threads: %s", advice)
         if source is not None and experiment.state is not None:
             trainer.load_state_dict(experiment.state, source)
             trainer.setup.writers.load_state_dict(experiment.state["writers"], trainer.step)

@@ -82,7 +82,7 @@ BAD = [
     ),
     ("trainer.epochs", 3, "trainer: give the length of training as max_steps or as epochs, one of the two"),
     ("trainer.keep", 1, "trainer.keep: expected greater than or equal to 2, found 1"),
-    ("trainer.amp", "fp8", "trainer.amp: expected 'auto', 'off', 'bf16' or 'fp16', found 'fp8'"),
+    ("trainer.amp", "fp8", "trainer.amp: expected 'auto', 'measured', 'off', 'bf16' or 'fp16', found 'fp8'"),
     ("trainer.monitor", "min val/werr", "trainer.monitor: val has no value named 'werr'. Did you mean 'wer'?"),
     ("trainer.monitor", "min vall/wer", "trainer.monitor: no evaluation split is named 'vall'. Did you mean 'val'?"),
     ("trainer.monitor", "min test/wer", "trainer.monitor: 'test' is kept for the test"),

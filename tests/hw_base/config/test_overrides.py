@@ -151,7 +151,7 @@ def test_a_variable_that_is_not_set_and_an_unknown_user_are_named():
         ),
         ("task=[]", "task: expected the name of a task, found []"),
         ("task={}", "task: expected the name of a task, found {}"),
-        ("data.train.workers=100000", "data.train.workers: expected less than or equal to 512"),
+        ("data.train.workers=100000", 'data.train.workers: expected 0 to 512, or "auto"'),
         ("model.args.n_layers=1000000000", "model.args.n_layers: expected less than or equal to 1000"),
         ("model.args.n_hidden=1000000", "model.args.n_hidden: expected less than or equal to 65536"),
         ("name=\udcff", "a text holds a null character or half of a surrogate pair"),
