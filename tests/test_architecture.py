@@ -52,7 +52,7 @@ FLOORS = {
         "training grading",
         "examinations reports demos profiling exports",
         "runs",
-        "average list check doctor fetch grade report demo upload new publish sweep profile export",
+        "average list check doctor fetch grade report demo upload new publish sweep profile export pack",
     ),
     "hw_asr": (
         "augmentations language_models losses models text_encoders",
