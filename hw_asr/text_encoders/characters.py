@@ -76,7 +76,11 @@ class CharTextEncoder(BaseTextEncoder):
         """The normalized text, and the characters that no rule could keep."""
         kept: list[str] = []
         unknown: list[str] = []
-        for character in unicodedata.normalize("NFC", text).lower():
+        text = unicodedata.normalize("NFC", text).lower()
+        if self._ids.keys() >= set(text):  # nothing to fold, as in most transcripts: less than half of the time
+            kept.append(text)
+            text = ""
+        for character in text:
             folded = self._fold_character(character)
             if folded is None:
                 unknown.append(character)
