@@ -23,6 +23,8 @@ MINUTES = 12.0
 # Name, options, and the share of the time, in seconds.
 BENCHMARKS: tuple[tuple[str, tuple[str, ...], int], ...] = (
     ("conformer_step", ("--repeats", "2"), 150),
+    ("deepspeech2_step", ("--repeats", "2"), 120),
+    ("fastspeech2_step", ("--repeats", "2"), 90),
     ("data_path", ("--repeats", "3"), 60),
     ("decoding", ("--repeats", "3", "--parts", "words", "long"), 150),
     ("vits2", ("--repeats", "3"), 60),

@@ -59,7 +59,7 @@ class Table:
         goal = GOALS.get(self.part, {}).get(name)
         note = f"{1e3 * seconds:.2f} : {1e3 * ours:.2f} ms an utterance; WER {wer:.1f}"
         if name != first:
-            self.rows.append(Row(title, name, f"{first} in the same run", seconds / ours, goal, note))
+            self.rows.append(Row(title, name, "process time", seconds / ours, goal, note))
         else:
             self.rows.append(Row(title, "itself", name, None, None, f"{1e3 * ours:.2f} ms an utterance; WER {wer:.1f}"))
 
