@@ -142,7 +142,7 @@ def alphabet(split: Split, task: BaseTask) -> Iterator[Finding]:
 def transcripts_belong(split: Split) -> Iterator[Finding]:
     """Whether texts differ, and longer ones take longer: by ranks of text lengths and durations, and by outliers."""
     texts = [record.text for record in split.records if record.text]
-    if len(texts) >= _MIN_SPOKEN and len(set(texts)) == 1:
+    if len(texts) >= _MIN_RELATED and len(set(texts)) == 1:
         causes = ["one text was given to all recordings", "the list's columns are mistaken for each other"]
         what, evidence = f"{split.name}: all transcripts are the same", f"{len(texts)} times {texts[0][:60]!r}"
         yield Finding("error", what, evidence, causes, "look at the list of transcripts")

@@ -99,16 +99,22 @@ class MaskedBatchNorm(nn.Module):
         if int(valid.sum()) < 2 or not (whole or rows.is_contiguous()):
             return None
         self.num_batches_tracked += 1
-        state = (self.running_mean, self.running_var, self.weight, self.bias, True, self.momentum, self.eps)
+        # torch keeps the running statistics for the backward pass and refuses them once somebody has written to them.
+        mean, variance = self.running_mean.clone(), self.running_var.clone()
+        state = (mean, variance, self.weight, self.bias, True, self.momentum, self.eps)
         if not rows.is_contiguous():
-            return F.batch_norm(x, *state)
-        flat = rows.flatten(0, -2)
-        if whole:
-            y = F.batch_norm(flat, *state)
+            y = F.batch_norm(x, *state)
         else:
-            index = valid.nonzero()[:, 0]
-            y = torch.zeros_like(flat).index_copy(0, index, F.batch_norm(flat.index_select(0, index), *state))
-        return y.view(rows.shape).movedim(-1, 1)
+            flat = rows.flatten(0, -2)
+            if whole:
+                y = F.batch_norm(flat, *state)
+            else:
+                index = valid.nonzero()[:, 0]
+                y = torch.zeros_like(flat).index_copy(0, index, F.batch_norm(flat.index_select(0, index), *state))
+            y = y.view(rows.shape).movedim(-1, 1)
+        self.running_mean.copy_(mean)
+        self.running_var.copy_(variance)
+        return y
 
     def _statistics(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean and biased variance of each channel, and over how many numbers they were taken."""
