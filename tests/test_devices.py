@@ -1,6 +1,7 @@
 """Every recipe takes a training step and an evaluation on a GPU that is not there: devices fit, and no step waits.
 
-What this leaves out, and why, stands in `tests.rehearsal`.
+What this leaves out, and why, stands in `tests.rehearsal`. Transducers are not among the recipes: torchaudio's loss has
+no fake implementation. Nor are those whose front ends know other symbols than the alignments of the embedded corpus.
 """
 
 import pytest
@@ -24,7 +25,8 @@ FETCHING = {
     "hw_tts/evaluation/pictures.py:spoken",
     "hw_tts/evaluation/scores.py:pairs_of",
     "hw_tts/evaluation/scores.py:vocoder_pairs",
-    "hw_tts/models/blocks/regulator.py:expand",  # how long the predicted speech is
+    "hw_tts/models/blocks/regulator.py:expand",
+    "hw_tts/models/blocks/regulator.py:largest",  # how long the predicted speech is
     "hw_tts/models/hifigan/generator.py:vocode",  # utterances of unequal length, not in training
     "hw_tts/models/vits2/model.py:_speaker",
     "hw_tts/models/vits2/synthesis.py:_mask",
@@ -35,8 +37,7 @@ FETCHING = {
 TINY = {name: read(str(ROOT / "configs" / "tiny" / f"{name}.json")) for name in ("ds2", "fastspeech2", "hifigan")}
 QUICK = ["tiny/ds2", "tiny/conformer", "tiny/conformer_cr", "tiny/deepspeech", "tiny/fastspeech2", "tiny/hifigan"]
 QUICK += ["tiny/vits2", "fastspeech2_learned"]
-FULL = ["librispeech/conformer_30m", "librispeech/ds2", "ljspeech/fastspeech2", "ljspeech/hifigan_v1"]
-FULL += ["ljspeech/fastspeech2_learned", "vctk/vits2", "vits2_searched", "fastspeech", "conformer"]
+FULL = ["librispeech/conformer_30m", "librispeech/ds2", "ljspeech/hifigan_v1", "vits2_searched", "fastspeech"]
 
 
 class OnAGpu(Experiment):

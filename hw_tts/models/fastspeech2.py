@@ -268,7 +268,8 @@ class FastSpeech2(SynthesisModel):
             predicted = variance(x, mask)
             changed = variance.normalize(variance.denormalize(predicted) * factor)
             # So that no rounding moves a value over a boundary where nothing was asked for.
-            values = torch.where(torch.as_tensor(factor, device=x.device) == 1.0, predicted, changed)
+            asked = factor.to(x.device) if isinstance(factor, Tensor) else torch.full((), factor, device=x.device)
+            values = torch.where(asked == 1.0, predicted, changed)
             outputs[variance.name] = variance.denormalize(values).masked_fill(~mask, 0.0)
             x = x + variance.embed(values, mask)
         return x
