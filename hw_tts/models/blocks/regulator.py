@@ -48,7 +48,7 @@ def largest(frames: Tensor) -> int:
     """The largest number of a tensor of integers; in a graph that is exported, a size that only a run knows."""
     size: int = frames.max().item()  # type: ignore[assignment]
     if torch.compiler.is_exporting():
-        torch._check(size >= 1)  # type: ignore[no-untyped-call] - which a convolution asks
+        torch._check(size >= 1)  # type: ignore[no-untyped-call]  # which a convolution asks
     return size
 
 
