@@ -160,7 +160,11 @@ def test_ctrl_c_ends_the_sweep_whatever_the_training_was_doing(fate, n_calls, be
         ({"trainer.amp": {"low": 0.0, "high": 1.0, "log": True}}, (), "trainer.amp: expected"),
         ({"trainer.amp": {"choices": []}}, (), "trainer.amp: expected"),
         ({"trainer.amp": 3}, (), "trainer.amp: expected"),
-        ({"trainer.amp": {"choices": ["off", "of"]}}, (), "trainer.amp: expected 'auto', 'measured', 'off', 'bf16' or 'fp16'"),
+        (
+            {"trainer.amp": {"choices": ["off", "of"]}},
+            (),
+            "trainer.amp: expected 'auto', 'measured', 'off', 'bf16' or 'fp16'",
+        ),
         ({"model.args.n_hiden": {"low": 8, "high": 9}}, (), "Did you mean 'n_hidden'?"),
         ({"trainer.amp": {"choices": ["off"]}}, ("--monitor", "min test/wer"), "--monitor min test/wer: expected"),
     ],
