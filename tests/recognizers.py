@@ -22,7 +22,8 @@ def save_random(path, overrides=(), texts=(), name="ds2"):
     with torch.random.fork_rng():
         torch.manual_seed(7)
         model = build("model", config.model, MODELS, **task.model_arguments())
-        for layer in [model.head] if name == "ds2" else [model.encoder.head, model.joiner, model.encoder_projection]:
+        transducer = name == "transducer"
+        for layer in [model.encoder.head, model.joiner, model.encoder_projection] if transducer else [model.head]:
             torch.nn.init.normal_(layer.weight, std=3.0)
     state = {"config": as_dict(config), "text_encoder": task.text_encoder.state_dict(), "model": model.state_dict()}
     checkpoint.save(path, state)

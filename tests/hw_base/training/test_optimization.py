@@ -96,6 +96,18 @@ def test_a_malformed_momentum_is_refused(buffer, message):
         made("ConstantLR").load_state_dict(state)
 
 
+@pytest.mark.parametrize("shape", [(3, 2), (1, 5)])
+def test_moments_of_more_rows_or_of_another_width_are_refused(shape):
+    section = OptimizerSection.model_validate({"type": "SGD", "args": {"lr": 0.1, "momentum": 0.9}})
+    old = Optimization("model", nn.Linear(shape[1], shape[0]), section, 10)
+    run(old, 1)
+    new = Optimization("model", nn.Linear(2, 1), section, 10)
+    with pytest.raises(
+        CheckpointError, match=rf"a moment is \({shape[0]}, {shape[1]}\), the parameter \(1, 2\); start"
+    ):
+        new.load_moments_by_name(old.state_dict(), old.names)
+
+
 @pytest.mark.parametrize(("section", "copies"), [({"type": "AdamW"}, 2), ({"type": "SGD", "args": {"lr": 0.1}}, 0)])
 def test_the_size_of_the_moments_counts_copies_of_the_parameters(section, copies):
     network = nn.Linear(7, 3)

@@ -328,3 +328,15 @@ def test_metrics_are_told_the_split_and_get_every_batch():
     trainer.compute_metrics = lambda split: {"of": float(split == "val")}
     assert trainer.train()["val/of"] == 1.0
     assert told == [("val", "u0-0", True), ("val", "u1-0", True)]
+
+
+def test_what_is_tried_without_trace_draws_the_same_numbers_each_time_and_leaves_none_drawn():
+    trainer = make(RegressorTrainer, Regressor(), batches(1), SECTION, {"mse": 1.0}, max_steps=1)
+    drawn, state = [], torch.get_rng_state()
+    for _ in range(2):
+        with trainer.without_trace():
+            drawn.append(torch.rand(3).tolist())
+        assert torch.equal(torch.get_rng_state(), state)
+        torch.manual_seed(8)
+        state = torch.get_rng_state()
+    assert drawn[0] == drawn[1]
