@@ -8,10 +8,12 @@ RUN := saved/ds2/demo-$(NOW)
 TTS_RUN := saved/fastspeech2/demo-$(NOW)
 # Measures how well the speech is understood; the one that `make demo` left last.
 RECOGNIZER ?= $(wildcard saved/ds2/demo/model_best.pth)
+# Where `make real` looks for LibriSpeech; without it, it does nothing.
+DATA ?= ../shared/data
 CER = --set 'metrics.cer={"type": "SynthesisCER", "args": {"recognizer": "$(RECOGNIZER)"}}'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-tts test slow lint types smoke notebooks mutants grading-attacks faults guards faults-of-training false-alarms bench
+.PHONY: help demo demo-tts real test slow lint types smoke notebooks mutants grading-attacks faults guards faults-of-training false-alarms bench
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -37,6 +39,9 @@ demo-tts: $(READY) ## train FastSpeech2 on the embedded corpus (minutes on a CPU
 	$(BIN)/python test.py -r $(TTS_RUN)/model_best.pth -o $(TTS_RUN)/output.json $(if $(RECOGNIZER),$(CER))
 	$(BIN)/python -m hw_tts.synthesize -r $(TTS_RUN)/model_best.pth --text "We will see ten keys next week." -o $(TTS_RUN)/speech
 	@ln -sfn $(notdir $(TTS_RUN)) $(dir $(TTS_RUN))demo
+
+real: $(READY) ## train DeepSpeech2 and FastSpeech2 on real speech of LibriSpeech below DATA (45 minutes, two cores), measure both
+	$(BIN)/python -m demo.real --data $(DATA)
 
 test: $(READY) ## run the tests (minutes, no GPU, no internet)
 	$(BIN)/python -m pytest
