@@ -90,7 +90,7 @@ def _rectified(x: Tensor, length: Tensor) -> Tensor:
     size are not copied for them. On a CPU nothing but the padding is written.
     """
     with torch.no_grad():
-        if x.device.type == "cpu":
+        if x.device.type == "cpu" and not torch.compiler.is_exporting():  # a graph has no loop over a batch of any size
             for row, n in zip(x, length.tolist(), strict=True):
                 row[..., n:] = 0.0
         else:
