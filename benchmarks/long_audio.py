@@ -7,8 +7,10 @@ one after the other, else the embedded corpus, from the beginning again until it
 
 import argparse
 import itertools
+import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -59,12 +61,16 @@ def recognized(arguments: list[str]) -> tuple[float, float]:
     return status("VmHWM") / 1e9, time.process_time()
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("configs", nargs="+", metavar="CONFIG")
     parser.add_argument("--minutes", type=float, default=60.0, help="length of the recording")
     parser.add_argument("--audio", type=Path, metavar="DIR", help="folder with the FLAC files that it is made of")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
+    for path in (*map(Path, arguments.configs), *filter(None, [arguments.audio])):
+        if not path.exists():
+            print(f"error: {path}: no such file", file=sys.stderr)
+            return 2
     task_packages.import_all()
     print(f"| config | parameters | minutes | peak GB | CPU s |\n|{'---|' * 5}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -75,7 +81,8 @@ def main() -> None:
             options = ["-r", str(model), str(sound), "-d", "cpu", "--format", "json", "-o", folder]
             most, seconds = in_new_process(recognized, options)
             print(f"| {config} | {size:,} | {arguments.minutes:g} | {most:.2f} | {seconds:.0f} |", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
