@@ -229,3 +229,15 @@ def test_a_best_that_cannot_be_marked_is_one_line_and_no_file(tmp_path, monkeypa
     with pytest.raises(CheckpointError, match=r"not written: No space left on device \(1 MiB are needed, \d+ MiB are"):
         checkpoint.mark_best(checkpoint.path_of(tmp_path, 1))
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000001.pth"]
+
+
+def test_a_resumed_run_keeps_the_machine_it_began_on(tmp_path):
+    run = folder.RunFolder(tmp_path, resuming=False)
+    run.describe({"a": 1}, torch.device("cpu"))
+    began = json.loads((tmp_path / "machine.json").read_text())
+    assert began["torch"] == torch.__version__
+    (tmp_path / "machine.json").write_text('{"torch": "older"}')
+    run.describe({"a": 2}, torch.device("cpu"))
+    run.close()
+    assert json.loads((tmp_path / "machine.json").read_text()) == {"torch": "older"}
+    assert json.loads((tmp_path / "config.json").read_text()) == {"a": 2}
