@@ -203,6 +203,7 @@ ATTACKS = [
         "not in the submission",
         "paths stay in the submission",
         make=_path_outside,
+        limits="time=60,memory=2G,disk=20M,processes=40",  # a model is opened: seconds, on a busy machine many
     ),
     Attack("zip bomb", 7, "unpacks to more", "quota", make=_zip_bomb),
     Attack(
