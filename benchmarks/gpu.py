@@ -189,7 +189,7 @@ def measure(recipe: Recipe, manifest: Path, device: torch.device, toy: bool, sec
 def main(argv: list[str] | None = None) -> int:
     parser = measuring.parser(__doc__, repeats=20)
     parser.add_argument("--toy", action="store_true", help="the smallest models, to see that everything runs")
-    parser.add_argument("--minutes", type=float, default=8.5, help="when no further part is begun")
+    parser.add_argument("--minutes", type=float, default=8.5, help="after so many minutes no other part is started")
     arguments = parser.parse_args(argv)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu" and not arguments.toy:

@@ -8,6 +8,8 @@ import torch
 
 from hw_asr.augmentations.base import BaseAugmentation
 from hw_asr.data.items import ItemMaker
+from hw_asr.decoders.base import BaseDecoder
+from hw_asr.decoders.outputs import output_read
 from hw_asr.evaluation.predictions import test
 from hw_asr.losses.ctc import frames_needed
 from hw_asr.models.base import CTCModel
@@ -18,7 +20,7 @@ from hw_base.config.schema import Config
 from hw_base.data.split import Split
 from hw_base.examinations.findings import Finding
 from hw_base.nn.model import BaseModel
-from hw_base.registry import AUGMENTATIONS, DECODERS, MODELS, TASKS, lacking
+from hw_base.registry import AUGMENTATIONS, MODELS, TASKS, lacking
 from hw_base.task import BaseTask
 
 
@@ -61,8 +63,7 @@ class RecognitionTask(BaseTask):
             if section.type == "TransducerLoss":
                 errors[f"losses.{name}"] = f"TransducerLoss needs model.type Transducer, found {config.model.type}"
         for name, decoder in config.decoders.items():
-            reads = getattr(DECODERS[decoder.type], "reads", "log_probs")
-            if reads != "log_probs":
+            if output_read(decoder.type) != BaseDecoder.reads:
                 errors[f"decoders.{name}.type"] = (
                     f"{decoder.type} decodes a Transducer, the model is a {config.model.type}"
                 )

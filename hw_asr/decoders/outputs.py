@@ -6,12 +6,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hw_asr.decoders.base import BaseDecoder
 from hw_base.registry import DECODERS
+
+
+def output_read(decoder: str) -> str:
+    """Which output of a model the decoders of a registered name are called with."""
+    target = DECODERS[decoder]
+    return target.reads if isinstance(target, type) and issubclass(target, BaseDecoder) else BaseDecoder.reads
 
 
 def decodable(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Of a model's outputs those that some decoder reads, (B, T, ...), float32, and ``log_probs_length``."""
-    read = {getattr(decoder, "reads", "log_probs") for decoder in DECODERS.values()}
+    read = {output_read(name) for name in DECODERS}
     kept = {name: output.float() for name, output in outputs.items() if name in read}
     return {**kept, "log_probs_length": outputs["log_probs_length"]}
 

@@ -183,7 +183,7 @@ def pack(utterances: Iterable[tuple[Record, bytes, str]], folder: Path, shard_by
     Args:
         utterances: records, with the content and the extension of their audio files.
         folder: new, or empty.
-        shard_bytes: size from which on another shard is begun.
+        shard_bytes: bytes after which a new shard is started.
 
     Returns:
         Number of utterances.

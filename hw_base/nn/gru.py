@@ -44,7 +44,7 @@ def gru(rnn: nn.GRU, x: Tensor) -> Tensor:
     Returns:
         Tensor: (T, B, H), of the dtype of ``x``.
     """
-    weights = [getattr(rnn, name) for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")]
+    (weights,) = rnn.all_weights  # of the input, of the state, and their biases
     return _GRU.apply(x, _product_type(weights[0].dtype), *weights)  # type: ignore[no-untyped-call, no-any-return]
 
 

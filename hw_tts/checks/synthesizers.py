@@ -49,7 +49,7 @@ def _batch(model: SynthesisModel, extra: int = 0) -> dict[str, Any]:
     """Three utterances, whose padding is garbage and ``extra`` tokens and frames longer than needed."""
     generator = torch.Generator().manual_seed(0)
     n_tokens, n_frames = [len(d) for d in _DURATIONS], [sum(d) for d in _DURATIONS]
-    hop = _hop_length(model)
+    hop = model.hop_length
     batch: dict[str, Any] = {
         "tokens": torch.full((3, max(n_tokens) + extra), N_TOKENS - 1),
         "durations": torch.zeros(3, max(n_tokens) + extra, dtype=torch.int64),
@@ -77,13 +77,6 @@ def _alone(batch: dict[str, Any], i: int) -> dict[str, Any]:
     ends |= dict.fromkeys(("spectrogram", "pitch", "energy"), n_frames)
     alone = {key: value[i : i + 1] for key, value in batch.items()}
     return {key: value[..., : ends[key]] if key in ends else value for key, value in alone.items()}
-
-
-def _hop_length(model: SynthesisModel) -> int:
-    for module in model.modules():
-        if isinstance(getattr(module, "hop_length", None), int):
-            return int(module.hop_length)  # type: ignore[arg-type]
-    return 256
 
 
 def _said(model: SynthesisModel, batch: dict[str, Any], **controls: float) -> dict[str, Tensor]:
@@ -127,7 +120,7 @@ def speech_lasts_as_long_as_its_durations(candidate: Candidate) -> None:
         if "durations" not in out:
             raise NotClaimedError("its output holds no durations")
         _, length = _speech(out)
-        samples = _hop_length(model) if "waveform" in out else 1
+        samples = model.hop_length if "waveform" in out else 1
         expected = (out["durations"].sum(1).clamp(min=1) * samples).tolist()
         expect(length.tolist() == expected, f"lengths {expected}, the sums of durations", length.tolist())
         padding = ~length_mask(batch["tokens_length"], batch["tokens"].shape[1])

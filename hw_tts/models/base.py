@@ -32,6 +32,7 @@ class SynthesisModel(BaseModel):
 
     Attributes:
         trains_on_waveform: it makes audio itself: training batches hold ``waveform``, and no vocoder is needed.
+        hop_length: samples of a frame; a model that makes audio itself sets it to what it was made for.
         needs_durations: training batches hold ``durations`` where the alignment is ``given``.
         default_alignment: the alignment of a config that does not say it.
         speaker_tables: names of the parameters with one row for each speaker, (N, D); ``init_from`` adds rows to them.
@@ -40,6 +41,7 @@ class SynthesisModel(BaseModel):
 
     required = ("synthesize",)
     trains_on_waveform: ClassVar[bool] = False
+    hop_length: int = 256
     needs_durations: ClassVar[bool] = False
     default_alignment: ClassVar[str] = "given"
     speaker_tables: ClassVar[tuple[str, ...]] = ()

@@ -147,7 +147,7 @@ class VITS2(SynthesisModel):
         discriminator_channels: Size = 1024,
     ) -> None:
         super().__init__()
-        self.inter_channels = inter_channels
+        self.inter_channels, self.hop_length = inter_channels, hop_length
         chosen = preset_with(
             preset,
             decoder=decoder,

@@ -275,7 +275,8 @@ def attack(path, folder, cache):
 
 @row(
     11,
-    "strangers' checkpoints with a valid checksum: calls in pickles, bombs, views, sizes, paths, malformed states",
+    "untrusted checkpoints with a valid checksum: pickles that call functions, archives that unpack to gigabytes, "
+    "overlapping tensors, wrong sizes, paths to other files, malformed states",
     "nothing executed, connected or written outside; memory bounded to 1 GiB; used, or refused in one line",
 )
 def strangers(trials):
