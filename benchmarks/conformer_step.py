@@ -17,13 +17,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.measuring import Row, compare, has_bf16, missing, parser, write
-from hw_base.config.read import read
-from hw_base.config.resolve import resolve
-from hw_base.runs.experiment import Experiment
+from benchmarks import stepping
+from benchmarks.measuring import Row, compare, missing, parser, write
 
 CONFIG = "configs/librispeech/conformer_30m.json"
-N_MELS, N_TOKENS, FRAMES_A_SECOND = 80, 29, 100
+N_MELS, N_TOKENS = 80, 29
 EQUAL = [12.0] * 8
 # Durations such as train-clean-100 has, with the padding that random batches of eight of them have: 22 to 23 %.
 RANDOM = [4.6, 9.5, 12.0, 13.3, 14.1, 14.8, 15.5, 16.3]
@@ -40,35 +38,13 @@ PAIRS = [("off", "off", "equal"), ("bf16", "bf16", "equal"), ("off", "bf16", "eq
 
 
 def make_batch(seconds):
-    generator = torch.Generator().manual_seed(0)
-    lengths = torch.tensor([round(FRAMES_A_SECOND * one) for one in seconds])
-    tokens_length = lengths // 8
-    return {
-        "spectrogram": torch.randn(len(seconds), N_MELS, int(lengths.max()), generator=generator),
-        "spectrogram_length": lengths,
-        "tokens": torch.randint(1, N_TOKENS, (len(seconds), int(tokens_length.max())), generator=generator),
-        "tokens_length": tokens_length,
-        "utterance_id": [f"u{i}" for i in range(len(seconds))],
-        "text": [None] * len(seconds),
-    }
+    frames = torch.tensor([round(stepping.FRAMES_A_SECOND * one) for one in seconds])
+    return stepping.recognition_batch(frames, N_MELS, N_TOKENS)
 
 
 def trainer_of(amp):
-    """Our trainer; of the data of a small config it takes a few sentences, which no step sees."""
-    big = read(CONFIG)
-    config = {**read("configs/conformer.json"), **{key: big[key] for key in ("model", "losses", "optimizers")}}
-    changes = [
-        "data.train.datasets.0.args.n_utterances=8",
-        "data.train.batch_size=8",
-        "data.val.limit=1",
-        f"features.args.n_mels={N_MELS}",
-        "model.args.stochastic_depth=0.0",
-        "metrics={}",
-        "writers=[]",
-        "trainer.monitor=null",
-        f"trainer.amp={amp}",
-    ]
-    return Experiment(resolve(config, changes), torch.device("cpu")).trainer(None)
+    changes = [f"features.args.n_mels={N_MELS}", "model.args.stochastic_depth=0.0"]
+    return stepping.trainer_of("configs/conformer.json", CONFIG, amp, *changes)
 
 
 class TorchaudioCTC(nn.Module):
@@ -155,17 +131,7 @@ class PlainSteps:
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01)
 
     def step(self, batch, amp):
-        with torch.autocast("cpu", torch.bfloat16, enabled=amp == "bf16"):
-            loss = self.model.loss(batch)
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
-        self.optimizer.step()
-
-
-def our_step(trainer, batch):
-    trainer.train_step(dict(batch))
-    trainer.guard.read()
+        stepping.plain_step(self.model, self.optimizer, lambda: self.model.loss(batch), 5.0, amp)
 
 
 PEERS = {
@@ -182,10 +148,10 @@ def sides_of(peers, trainers, make):
     for amp, trainer in trainers.items():
         for name, peer in peers.items():
             sides[name, amp, "equal"] = lambda peer=peer, amp=amp: peer.step(equal, amp)
-        sides["ours", amp, "equal"] = lambda trainer=trainer: our_step(trainer, equal)
+        sides["ours", amp, "equal"] = lambda trainer=trainer: stepping.our_step(trainer, equal)
     if "torchaudio-256" in peers and "bf16" in trainers:
         sides["torchaudio-256", "off", "padded"] = lambda: peers["torchaudio-256"].step(random, "off")
-        sides["ours", "bf16", "padded"] = lambda: our_step(trainers["bf16"], bucketed)
+        sides["ours", "bf16", "padded"] = lambda: stepping.our_step(trainers["bf16"], bucketed)
     return sides
 
 
@@ -212,7 +178,7 @@ def main():
     torch.set_num_threads(1)
     why = missing("speechbrain")
     names = [name for name in arguments.only if name != "speechbrain" or not why]
-    trainers = {amp: trainer_of(amp) for amp in ["off"] + ["bf16"] * has_bf16()}
+    trainers = {amp: trainer_of(amp) for amp in stepping.precisions()}
     torch.manual_seed(0)
     peers = {name: PlainSteps(PEERS[name][1]()) for name in names}
     millions = {name: sum(p.numel() for p in peer.model.parameters()) / 1e6 for name, peer in peers.items()}

@@ -16,48 +16,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from benchmarks.measuring import Row, compare, has_bf16, parser, write
-from hw_base.config.read import read
-from hw_base.config.resolve import resolve
-from hw_base.runs.experiment import Experiment
+from benchmarks import stepping
+from benchmarks.measuring import compare, parser, write
 
 CONFIG = "configs/librispeech/ds2.json"
-N_BINS, N_TOKENS, FRAMES_A_SECOND = 161, 29, 100
+N_BINS, N_TOKENS = 161, 29
 GOALS = {"fp32 : fp32": 1.9, "fp32 : bf16": 3.0}
-
-
-def make_batch(seconds):
-    """Eight utterances, the shortest 5 % shorter than the longest."""
-    generator = torch.Generator().manual_seed(0)
-    lengths = (torch.linspace(1.0, 0.95, 8) * seconds * FRAMES_A_SECOND).round().long()
-    tokens_length = lengths // 8
-    return {
-        "spectrogram": torch.randn(8, N_BINS, int(lengths.max()), generator=generator),
-        "spectrogram_length": lengths,
-        "tokens": torch.randint(1, N_TOKENS, (8, int(tokens_length.max())), generator=generator),
-        "tokens_length": tokens_length,
-        "utterance_id": [f"u{i}" for i in range(8)],
-        "text": [None] * 8,
-    }
-
-
-def trainer_of(amp):
-    """Our trainer; of the data of a small config it takes a few sentences, which no step sees."""
-    big = read(CONFIG)
-    config = {**read("configs/ds2.json"), **{key: big[key] for key in ("model", "losses", "optimizers")}}
-    changes = [
-        "data.train.datasets.0.args.n_utterances=8",
-        "data.train.batch_size=8",
-        "data.val.limit=1",
-        f"features.args.n_mels={N_BINS}",
-        "features.args.n_fft=2048",
-        "model.args.dropout=0.0",
-        "metrics={}",
-        "writers=[]",
-        "trainer.monitor=null",
-        f"trainer.amp={amp}",
-    ]
-    return Experiment(resolve(config, changes), torch.device("cpu")).trainer(None)
 
 
 class PackedLayer(nn.Module):
@@ -113,47 +77,29 @@ class PackedDeepSpeech2(nn.Module):
         return self.head(self.norm(x.flatten(0, 1))).view(n_frames, n_batch, -1).float().log_softmax(-1), length
 
 
-class PackedSteps:
-    """Steps of the peer as plain programs take them."""
-
-    def __init__(self):
-        self.model = PackedDeepSpeech2().train()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=5e-4, weight_decay=0.01)
-
-    def step(self, batch, amp):
-        with torch.autocast("cpu", torch.bfloat16, enabled=amp == "bf16"):
-            log_probs, length = self.model(batch["spectrogram"], batch["spectrogram_length"])
-        loss = F.ctc_loss(log_probs, batch["tokens"], length, batch["tokens_length"], zero_infinity=True)
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
-        self.optimizer.step()
-
-
-def our_step(trainer, batch):
-    trainer.train_step(dict(batch))
-    trainer.guard.read()
+def loss_of(peer, batch):
+    log_probs, length = peer(batch["spectrogram"], batch["spectrogram_length"])
+    return F.ctc_loss(log_probs, batch["tokens"], length, batch["tokens_length"], zero_infinity=True)
 
 
 def main():
     command = parser(__doc__, repeats=2)
     command.add_argument("--seconds", type=float, default=3.0, help="of the longest utterance")
     arguments = command.parse_args()
+    changes = [f"features.args.n_mels={N_BINS}", "features.args.n_fft=2048", "model.args.dropout=0.0"]
+    trainers = {amp: stepping.trainer_of("configs/ds2.json", CONFIG, amp, *changes) for amp in stepping.precisions()}
+    # The shortest is 5 % shorter than the longest.
+    frames = (torch.linspace(1.0, 0.95, 8) * arguments.seconds * stepping.FRAMES_A_SECOND).round().long()
+    batch = stepping.recognition_batch(frames, N_BINS, N_TOKENS)
     torch.manual_seed(0)
-    peer = PackedSteps()
-    trainers = {amp: trainer_of(amp) for amp in ["off"] + ["bf16"] * has_bf16()}
-    batch = make_batch(arguments.seconds)
-    sides = {f"peer {amp}": lambda amp=amp: peer.step(batch, amp) for amp in trainers}
-    sides |= {f"ours {amp}": lambda amp=amp: our_step(trainers[amp], batch) for amp in trainers}
-    seconds = compare(sides, arguments.repeats)
-    sizes = [sum(p.numel() for p in model.parameters()) / 1e6 for model in (peer.model, trainers["off"].model)]
-    rows = []
-    for amp, our_amp in [("off", "off"), ("bf16", "bf16"), ("off", "bf16")][: 3 if has_bf16() else 1]:
-        a, b = seconds[f"peer {amp}"], seconds[f"ours {our_amp}"]
-        kind = f"{amp} : {our_amp}".replace("off", "fp32")
-        note = f"{a:.2f} s : {b:.2f} s a step; {sizes[0]:.1f} M : {sizes[1]:.1f} M parameters"
-        work = f"DeepSpeech2 5 x 800 step, 8 x {arguments.seconds:g} s"
-        rows.append(Row(work, "deepspeech.pytorch's packed model, our writing", kind, a / b, GOALS.get(kind), note))
+    peer = PackedDeepSpeech2().train()
+    optimizer = torch.optim.AdamW(peer.parameters(), lr=5e-4, weight_decay=0.01)
+    steps = stepping.sides(
+        trainers, batch, lambda amp: stepping.plain_step(peer, optimizer, lambda: loss_of(peer, batch), 5.0, amp)
+    )
+    work = f"DeepSpeech2 5 x 800 step, 8 x {arguments.seconds:g} s"
+    label, models = "deepspeech.pytorch's packed model, our writing", (peer, trainers["off"].model)
+    rows = stepping.rows(work, label, compare(steps, arguments.repeats), models, GOALS)
     write(rows, "deepspeech2_step", arguments.output)
 
 

@@ -17,10 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.measuring import Row, compare, has_bf16, parser, write
-from hw_base.config.read import read
-from hw_base.config.resolve import resolve
-from hw_base.runs.experiment import Experiment
+from benchmarks import stepping
+from benchmarks.measuring import compare, parser, write
 
 CONFIG = "configs/ljspeech/fastspeech2.json"
 WIDTH, N_MELS, N_BINS, MAX_FRAMES = 256, 80, 256, 1000
@@ -48,24 +46,6 @@ def make_batch(n_batch, n_tokens):
         "utterance_id": [f"u{i}" for i in range(n_batch)],
         "text": [""] * n_batch,
     }
-
-
-def trainer_of(amp):
-    """Our trainer; of the data of a small config it takes a few sentences, which no step sees."""
-    big = read(CONFIG)
-    config = {**read("configs/fastspeech2.json"), **{key: big[key] for key in ("model", "losses", "optimizers")}}
-    changes = [
-        "data.train.datasets.0.args.n_utterances=8",
-        "data.*.datasets.0.args.voices=['en-us']",
-        "data.train.batch_size=8",
-        "data.val.limit=1",
-        "model.args.attention_dropout=0.0",
-        "metrics={}",
-        "writers=[]",
-        "trainer.monitor=null",
-        f"trainer.amp={amp}",
-    ]
-    return Experiment(resolve(config, changes), torch.device("cpu")).trainer(None)
 
 
 class Block(nn.Module):
@@ -165,49 +145,28 @@ class PlainFastSpeech2(nn.Module):
         return loss
 
 
-class PlainSteps:
-    """Steps of the peer as plain programs take them."""
-
-    def __init__(self, n_tokens):
-        self.model = PlainFastSpeech2(n_tokens).train()
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, betas=(0.9, 0.98), eps=1e-9)
-
-    def step(self, batch, amp):
-        with torch.autocast("cpu", torch.bfloat16, enabled=amp == "bf16"):
-            loss = self.model.loss(batch)
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-
-
-def our_step(trainer, batch):
-    trainer.train_step(dict(batch))
-    trainer.guard.read()
-
-
 def main():
     command = parser(__doc__, repeats=2)
     command.add_argument("--batch", type=int, default=4, help="utterances")
     arguments = command.parse_args()
-    trainers = {amp: trainer_of(amp) for amp in ["off"] + ["bf16"] * has_bf16()}
+    changes = ["data.*.datasets.0.args.voices=['en-us']", "model.args.attention_dropout=0.0"]
+    trainers = {
+        amp: stepping.trainer_of("configs/fastspeech2.json", CONFIG, amp, *changes) for amp in stepping.precisions()
+    }
     n_tokens = trainers["off"].model.encoder.embedding.num_embeddings
     batch = make_batch(arguments.batch, n_tokens)
     torch.manual_seed(0)
-    peer = PlainSteps(n_tokens)
+    peer = PlainFastSpeech2(n_tokens).train()
+    optimizer = torch.optim.Adam(peer.parameters(), lr=1e-3, betas=(0.9, 0.98), eps=1e-9)
     # The peer's data set averages pitch and energy over phones before training.
     of_phones = {f"{name}_of_phones": torch.randn(batch["tokens"].shape) for name in ("pitch", "energy")}
-    sides = {f"peer {amp}": lambda amp=amp: peer.step({**batch, **of_phones}, amp) for amp in trainers}
-    sides |= {f"ours {amp}": lambda amp=amp: our_step(trainers[amp], batch) for amp in trainers}
-    seconds = compare(sides, arguments.repeats)
-    sizes = [sum(p.numel() for p in model.parameters()) / 1e6 for model in (peer.model, trainers["off"].model)]
-    rows = []
-    for amp, our_amp in [("off", "off"), ("bf16", "bf16"), ("off", "bf16")][: 3 if has_bf16() else 1]:
-        a, b = seconds[f"peer {amp}"], seconds[f"ours {our_amp}"]
-        kind = f"{amp} : {our_amp}".replace("off", "fp32")
-        note = f"{a:.2f} s : {b:.2f} s a step; {sizes[0]:.1f} M : {sizes[1]:.1f} M parameters"
-        work = f"FastSpeech2 step, {arguments.batch} x 5.7 to 7.2 s"
-        rows.append(Row(work, "ming024's FastSpeech2, our writing", kind, a / b, GOALS[kind], note))
+    theirs = {**batch, **of_phones}
+    steps = stepping.sides(
+        trainers, batch, lambda amp: stepping.plain_step(peer, optimizer, lambda: peer.loss(theirs), 1.0, amp)
+    )
+    work = f"FastSpeech2 step, {arguments.batch} x 5.7 to 7.2 s"
+    label, models = "ming024's FastSpeech2, our writing", (peer, trainers["off"].model)
+    rows = stepping.rows(work, label, compare(steps, arguments.repeats), models, GOALS)
     write(rows, "fastspeech2_step", arguments.output)
 
 
