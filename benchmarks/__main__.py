@@ -22,7 +22,7 @@ BEGIN, END = "<!-- make bench writes from here -->\n", "<!-- to here -->\n"
 MINUTES = 12.0
 # Name, options, and the share of the time, in seconds.
 BENCHMARKS: tuple[tuple[str, tuple[str, ...], int], ...] = (
-    ("conformer_step", ("--repeats", "2"), 150),
+    ("conformer_step", ("--repeats", "1"), 150),
     ("deepspeech2_step", ("--repeats", "2"), 120),
     ("fastspeech2_step", ("--repeats", "2"), 90),
     ("data_path", ("--repeats", "3"), 60),
