@@ -1,10 +1,12 @@
 """What a split has read and computed, kept in memory or in a file, where all its worker processes find it."""
 
+import errno
 import hashlib
 import json
 import logging
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -29,7 +31,7 @@ VERSION = 1
 # Of a slot: CRC-32 of what follows, kind, rows, columns; of an empty one all are 0.
 _HEADER = struct.Struct("<IIII")
 _KINDS = {1: torch.int16, 2: torch.float32}
-# A header's duration may be off by rounding: so many bytes more than it says.
+# Bytes that a slot has beyond the duration in a header, which may be off by rounding.
 _SLACK = 1024
 _INT16 = 2.0**-15
 
@@ -53,7 +55,7 @@ class Room:
         return self._left[mode]
 
     def take(self, mode: Mode, size: int) -> None:
-        """Note that so many bytes are spoken for."""
+        """Reserve bytes."""
         self._left[mode] = self.left(mode) - size
 
 
@@ -84,15 +86,17 @@ class Cache:
         try:
             self._file = _memory() if mode == "memory" else _on_disk(key)
         except OSError as error:
-            raise DataError(f"data.{name}.cache: {mode}: {_folder()}: {error.strerror}; set it to none") from error
+            where = mode if mode == "memory" else f"{mode}: {_folder()}"
+            raise DataError(f"data.{name}.cache: {where}: {error.strerror}; set it to none") from error
         slots = sizes.long() + (_HEADER.size + _SLACK)
         ends = slots.flatten().cumsum(0).view_as(slots)
         # What a file on disk holds already needs no room.
-        fits = ends <= room.left(mode) + os.fstat(self._file).st_blocks * 512
+        held = os.fstat(self._file).st_blocks * 512
+        fits = ends <= room.left(mode) + held
         self.kept: list[int] = fits.sum(dim=1).tolist()
         self.size = int(ends[fits][-1]) if bool(fits.any()) else 0
         self._sizes, self._offsets = slots.numpy(), (ends - slots).numpy()
-        room.take(mode, self.size)
+        room.take(mode, max(0, self.size - held))
 
     def _slot(self, place: int, number: int) -> tuple[int, int]:
         """Offset and size; a size of 0 where there is no slot."""
@@ -262,6 +266,8 @@ def _folder() -> Path:
 
 
 def _memory() -> int:
+    if sys.platform != "linux":
+        raise OSError(errno.ENOSYS, "this system has no files in memory")
     return os.memfd_create("hw_speech_cache")
 
 

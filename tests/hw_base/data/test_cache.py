@@ -2,6 +2,7 @@ import fcntl
 import logging
 import os
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +142,7 @@ def test_of_several_processes_each_takes_its_part(monkeypatch):
     assert Room(4).left("memory") == 10
 
 
-def test_where_nothing_can_be_written_it_goes_on_without(speech, caplog):
+def test_where_nothing_can_be_written_reading_continues_without(speech, caplog):
     split = speech()
     split.keep("memory", Room())
     expected = split.waveform(0)
@@ -153,6 +154,28 @@ def test_where_nothing_can_be_written_it_goes_on_without(speech, caplog):
         split.waveform(i)
     assert torch.equal(split.waveform(0), expected)
     assert caplog.text.count("data.train.cache: nothing more can be kept") == 1
+
+
+def test_what_a_file_on_disk_holds_already_takes_no_room_from_other_splits(speech, monkeypatch):
+    first = speech()
+    first.keep("disk", Room())
+    for i in range(6):
+        first.waveform(i)
+    held = os.fstat(first.cache._file).st_blocks * 512
+    monkeypatch.setattr(cache, "free_on_disk", lambda folder: held)  # half of which is less than a split needs
+    room = Room()
+    before = room.left("disk")
+    later = speech()
+    later.keep("disk", room)
+    assert later.cache.kept == [6]
+    assert room.left("disk") == before - max(0, later.cache.size - held)
+    assert room.left("disk") > 0
+
+
+def test_a_system_without_files_in_memory_is_one_line(speech, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(DataError, match=r"^data\.train\.cache: memory: this system has no .*; set it to none$"):
+        speech().keep("memory", Room())
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(speech, tmp_path):
