@@ -214,7 +214,8 @@ class Split(torch.utils.data.Dataset[Item]):
             sizes = torch.cat([sizes, maker.sizes_kept(samples)])
         if mode == "disk":
             depends_on = maker.kept_depends_on() if maker is not None else None
-            key = cache.key_of(self.records, [self.sample_rate, depends_on])
+            checks = [self.evaluation, self.limits.min_seconds]  # what was kept is not checked again
+            key = cache.key_of(self.records, [self.sample_rate, checks, depends_on])
         self.cache = cache.Cache(self.name, sizes, mode, room, key)
         log.info("%s", cache.describe(self.cache, len(self), mode))
 

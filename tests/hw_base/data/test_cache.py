@@ -42,7 +42,7 @@ def make_item(record, waveform, generator):
 def speech(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
-    def make(n=6, rate=RATE, subtype="PCM_16"):
+    def make(n=6, rate=RATE, subtype="PCM_16", **options):
         records = []
         for i in range(n):
             path = tmp_path / f"{i}.wav"
@@ -51,7 +51,7 @@ def speech(tmp_path, monkeypatch):
                 samples[:2] = -1.0, 1.0  # the ends of the range, too
                 soundfile.write(path, samples, rate, subtype=subtype)
             records.append(Record(f"u{i}", str(path), SECONDS))
-        return Split("train", [Counting(records)], make_item, RATE)
+        return Split("train", [Counting(records)], make_item, RATE, **options)
 
     return make
 
@@ -170,6 +170,17 @@ def test_what_a_file_on_disk_holds_already_takes_no_room_from_other_splits(speec
     assert later.cache.kept == [6]
     assert room.left("disk") == before - max(0, later.cache.size - held)
     assert room.left("disk") > 0
+
+
+def test_what_an_evaluation_kept_is_checked_again_where_it_is_trained_on(speech):
+    evaluated = speech(evaluation=True)
+    soundfile.write(evaluated.records[2].audio_path, np.zeros(int(RATE * SECONDS)), RATE)
+    evaluated.keep("disk", Room())
+    assert not evaluated.waveform(2).any()
+    trained_on = speech()
+    trained_on.keep("disk", Room())
+    with pytest.raises(DataError, match="'u2'.* nothing but silence"):
+        trained_on.waveform(2)
 
 
 def test_a_system_without_files_in_memory_is_one_line(speech, monkeypatch):
