@@ -59,7 +59,7 @@ def random_mask(x: Tensor, p: float) -> tuple[Tensor, Tensor]:
     """
     if p > _MOST:
         return torch.empty_like(x, dtype=torch.uint8).bernoulli_(1.0 - p), torch.tensor(1.0 / (1.0 - p))
-    threshold = (torch.rand(()) + 256 * p).floor()
+    threshold = (torch.rand(()) + 256 * p).floor().clamp(max=255)  # a sum just below 256 is rounded up to it
     # From the lowest number up, or the highest bit of every word would be 0.
     words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
     mask = words.view(torch.uint8).ge_(threshold.to(torch.uint8))

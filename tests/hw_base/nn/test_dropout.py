@@ -126,6 +126,13 @@ def test_a_mask_of_a_rate_near_one():
     assert float(scale) == pytest.approx(1000.0)
 
 
+def test_the_highest_rate_of_a_byte_keeps_some_whatever_is_drawn(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda size: torch.full(size, 1 - 2**-24))
+    mask, scale = random_mask(torch.empty(8 * MANY), 255 / 256)
+    assert abs(float(mask.float().mean()) - 1 / 256) < 5e-4
+    assert float(scale) == 256
+
+
 def test_autocast_keeps_the_dtype_it_is_given():
     with torch.autocast("cpu", torch.bfloat16):
         assert dropout(torch.ones(MANY), 0.1).dtype == torch.float32
