@@ -38,7 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-d", "--device", default="auto", help=distributed.DEVICES)
     cli.add_import(parser)
     cli.add_set(parser)
-    parser.add_argument("--steps", type=cli.positive(int), default=10, help="batches and steps to measure")
+    parser.add_argument(
+        "--steps",
+        type=cli.positive(int),
+        default=10,
+        help="batches and steps to measure (default: 10; at most an epoch)",
+    )
     parser.add_argument("--threads", type=cli.positive(int), help="threads of torch, as OMP_NUM_THREADS sets them")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     arguments = parser.parse_args(argv)
@@ -59,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.json:
             print(json.dumps({"config": config.name, "device": where, "step": found.step, **asdict(found)}, indent=2))
         else:
-            print("\n".join([f"{config.name}: {where}; {arguments.steps} steps", *_lines(found)]))
+            print("\n".join([f"{config.name}: {where}; {found.n_steps} steps", *_lines(found)]))
         return 0
 
     return cli.run(work, arguments.imports)

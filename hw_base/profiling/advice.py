@@ -11,7 +11,7 @@ from hw_base.profiling import reading, steps
 from hw_base.training.trainer import BaseTrainer
 
 DATA, EVALUATION = "waiting for data", "evaluation"
-# Of all processes of a machine that has so many cores: more readers than this are rarely waited for.
+# More readers than this rarely make a training wait less.
 _MOST_WORKERS = 8
 
 
@@ -20,6 +20,7 @@ class Profile:
     """Seconds of one step, and bytes.
 
     Attributes:
+        n_steps: how many were measured.
         parts: the whole of a step, by what it is spent on.
         making: of making one batch, by stage; in the workers, if there are any.
         forward: of the forward pass, by module.
@@ -31,6 +32,7 @@ class Profile:
         suggestion: one.
     """
 
+    n_steps: int
     parts: dict[str, float]
     making: dict[str, float]
     forward: dict[str, float]
@@ -52,7 +54,7 @@ def measure(trainer: BaseTrainer, n: int) -> Profile:
 
     Args:
         trainer: on its device, at the beginning.
-        n: batches and steps to measure.
+        n: batches and steps to measure; no more than an epoch has.
     """
     batches, making = reading.measure(trainer.loader, n)
     batches = batches[:n]
@@ -70,6 +72,7 @@ def measure(trainer: BaseTrainer, n: int) -> Profile:
     parts[DATA] = made if not workers else max(0.0, made / workers - computing)
     parts[EVALUATION] = evaluation / interval
     return Profile(
+        n_steps=len(batches),
         parts=_largest_first(parts),
         making=_largest_first(making),
         forward=_largest_first(forward),

@@ -149,8 +149,9 @@ def test_the_suggestion_is_about_the_largest_part(largest, stage, overrides, exp
 
 def test_what_is_printed_ends_with_a_suggestion(capsys):
     config = str(ROOT / "configs" / "tiny" / "ds2.json")
-    assert profile.main(["-c", config, "--steps", "1", "--threads", "1", "-d", "cpu", "--set", *QUICK]) == 0
+    assert profile.main(["-c", config, "--steps", "9", "--threads", "1", "-d", "cpu", "--set", *QUICK]) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("; 3 steps")  # an epoch
     titles = [line[:44].strip() for line in lines if line and not line.startswith(" ")]
     assert {"one step", "making one batch", "forward pass", "memory"} <= set(titles)
     assert lines[-1].startswith("largest part: ")
