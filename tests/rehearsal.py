@@ -86,7 +86,9 @@ class Rehearsal(TorchDispatchMode):
     def _note(self) -> None:
         """The innermost function of the packages that is at work."""
         frame = sys._getframe(1)
-        while frame is not None and not frame.f_code.co_filename.startswith(_PACKAGES):
+        while frame is not None and not (
+            frame.f_code.co_filename.startswith(_PACKAGES) and frame.f_code.co_name.isidentifier()
+        ):  # a comprehension has a frame of its own up to Python 3.11
             frame = frame.f_back
         place = "elsewhere"
         if frame is not None:

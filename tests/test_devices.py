@@ -21,7 +21,7 @@ FETCHING = {
     "hw_asr/decoders/greedy.py:__call__",
     "hw_asr/trainer.py:_blank_fraction",
     "hw_asr/trainer.py:_keep",
-    "hw_base/training/meters.py:<dictcomp>",
+    "hw_base/training/meters.py:read",
     "hw_tts/evaluation/pictures.py:spoken",
     "hw_tts/evaluation/scores.py:pairs_of",
     "hw_tts/evaluation/scores.py:vocoder_pairs",
