@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-c", "--config", metavar="FILE", help="JSON or YAML config whose datasets are packed")
     parser.add_argument("--split", default=TRAIN_SPLIT, help="of the config (default: train)")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="where the tar files go; new, or empty")
-    parser.add_argument("--shard-mb", type=int, default=512, help="size of a tar file, about (default: 512)")
+    parser.add_argument("--shard-mb", type=cli.positive(int), default=512, help="about the size of a tar file (default: 512)")
     parser.add_argument("--index", metavar="DIR", type=Path, help="only write the index of tar files that are there")
     cli.add_set(parser)
     cli.add_import(parser)
@@ -42,8 +42,6 @@ def _work(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.config is None or arguments.output is None:
         raise ConfigError("-c CONFIG and -o DIR are needed, or --index DIR alone")
-    if arguments.shard_mb < 1:
-        raise ConfigError(f"--shard-mb {arguments.shard_mb}: expected at least 1")
     folder: Path = arguments.output
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"-o {folder}: exists already; choose another, or delete it")
@@ -59,6 +57,8 @@ def _work(arguments: argparse.Namespace) -> int:
         count = shards.pack(_utterances(datasets), folder, arguments.shard_mb << 20)
     except ImportError as error:
         raise MissingPackageError("packing shards", "webdataset") from error
+    except OSError as error:
+        raise DataError(f"-o {folder}: {error.strerror}; delete what was written; make room, or choose another") from error
     print(f"{folder}: {count} utterances in {len(list(folder.glob('*.tar')))} tar files")
     return 0
 
@@ -72,9 +72,17 @@ def _utterances(datasets: Sequence[BaseDataset]) -> Iterator[tuple[Record, bytes
             whole = record.offset is None and "reading" not in record.extra and type(dataset).read is BaseDataset.read
             if whole:
                 path = Path(record.audio_path)
-                yield record, path.read_bytes(), path.suffix.lower()
+                yield record, _content(record, path), path.suffix.lower()
             else:
                 yield record, _as_flac(dataset, record), ".flac"
+
+
+def _content(record: Record, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        fault = f"utterance {record.utterance_id!r}: {path}: {error.strerror}"
+        raise DataError(f"{fault}; mend the index, or remove it from there") from error
 
 
 def _as_flac(dataset: BaseDataset, record: Record) -> bytes:

@@ -159,6 +159,14 @@ def test_what_is_wrong_is_one_line(tmp_path, folder, source, capsys):
     assert pack.main(["-c", CONFIG]) == 2
     assert pack.main(["-c", CONFIG, "-o", str(folder)]) == 2
     assert "exists already" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"^utterance 'x': .*gone\.wav: No such file or directory; mend the index"):
+        list(pack._utterances([Unreadable([Record("x", str(tmp_path / "gone.wav"), 1.0)])]))
+    (tmp_path / "file").write_text("")
+    assert pack.main(["-c", CONFIG, "-o", str(tmp_path / "file" / "out")]) == 2
+    assert f"error: -o {tmp_path}/file/out: Not a directory" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        pack.main(["-c", CONFIG, "-o", str(tmp_path / "out"), "--shard-mb", "0"])
+    assert "--shard-mb: expected more than 0" in capsys.readouterr().err
 
 
 def test_a_damaged_member_names_its_utterance(tmp_path, folder):
