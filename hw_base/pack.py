@@ -28,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-c", "--config", metavar="FILE", help="JSON or YAML config whose datasets are packed")
     parser.add_argument("--split", default=TRAIN_SPLIT, help="of the config (default: train)")
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, help="where the tar files go; new, or empty")
-    parser.add_argument("--shard-mb", type=cli.positive(int), default=512, help="about the size of a tar file (default: 512)")
+    parser.add_argument(
+        "--shard-mb", type=cli.positive(int), default=512, help="about the size of a tar file (default: 512)"
+    )
     parser.add_argument("--index", metavar="DIR", type=Path, help="only write the index of tar files that are there")
     cli.add_set(parser)
     cli.add_import(parser)
@@ -58,7 +60,7 @@ def _work(arguments: argparse.Namespace) -> int:
     except ImportError as error:
         raise MissingPackageError("packing shards", "webdataset") from error
     except OSError as error:
-        raise DataError(f"-o {folder}: {error.strerror}; delete what was written; make room, or choose another") from error
+        raise DataError(f"-o {folder}: {error.strerror}; make room, or choose another") from error
     print(f"{folder}: {count} utterances in {len(list(folder.glob('*.tar')))} tar files")
     return 0
 

@@ -233,7 +233,7 @@ def describe_failure(workers: Sequence[Any], activity: Activity, split: Split, w
 
 
 def describe_early_death(activity: Activity, split: Split, cause: str) -> str:
-    """As `describe_failure`, where a worker died before PyTorch gave the processes out: which of them is not known.
+    """As `describe_failure`, where a worker died while PyTorch started them: which one is not known.
 
     Args:
         activity: of all workers.

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 Model = TypeVar("Model", bound=nn.Module)
 
-# Below so many values the fixed cost of a call outweighs what cheap random numbers save.
+# Below this number of values the fixed cost of a call outweighs what cheap random numbers save.
 _FEW = 1 << 14
 # Higher rates, which a byte cannot express, are drawn by torch.
 _MOST = 255 / 256

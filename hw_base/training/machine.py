@@ -14,7 +14,7 @@ from hw_base.training.evaluation import Evaluator
 
 # More readers than this are rarely waited for, and each takes memory.
 _MOST_WORKERS = 8
-# So much faster bfloat16 must be to be worth its rounding.
+# How many times as fast bfloat16 must be to be worth its rounding.
 _GAIN = 1.05
 _REPEATS = 3
 

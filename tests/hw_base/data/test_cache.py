@@ -179,7 +179,7 @@ def test_what_an_evaluation_kept_is_checked_again_where_it_is_trained_on(speech)
     assert not evaluated.waveform(2).any()
     trained_on = speech()
     trained_on.keep("disk", Room())
-    with pytest.raises(DataError, match="'u2'.* nothing but silence"):
+    with pytest.raises(DataError, match=r"'u2'.* nothing but silence"):
         trained_on.waveform(2)
 
 
