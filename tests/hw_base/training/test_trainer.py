@@ -2,11 +2,12 @@
 
 import copy
 import json
+import signal
 
 import pytest
 import torch
 
-from hw_base import checkpoint
+from hw_base import checkpoint, distributed
 from hw_base.errors import CheckpointError, ConfigError, DivergedError
 from hw_base.nn.losses import masked_mean
 from hw_base.writers import JsonlWriter, MultiWriter
@@ -340,3 +341,15 @@ def test_what_is_tried_without_trace_draws_the_same_numbers_each_time_and_leaves
         torch.manual_seed(8)
         state = torch.get_rng_state()
     assert drawn[0] == drawn[1]
+
+
+def test_with_several_processes_a_signal_is_noticed_at_logged_steps_alone(monkeypatch):
+    """Else one process would wait for an answer that the others are not asked for."""
+    trainer = make(RegressorTrainer, Regressor(), batches(4), max_steps=8)
+    asked = []
+    monkeypatch.setattr(distributed, "active", lambda: True)
+    monkeypatch.setattr(distributed, "gather", lambda value: asked.append(value) or [value, signal.SIGTERM])
+    assert not trainer._interrupted(False)
+    assert asked == []
+    assert trainer._interrupted(True)  # the other one got it
+    assert (asked, trainer.interrupts.received) == ([0], signal.SIGTERM)
