@@ -42,7 +42,7 @@ class TransducerGreedyDecoder(TransducerDecoder):
             log_probs = model.join(states[rows, frame.clamp(max=states.shape[1] - 1)], predicted)
             token = log_probs.argmax(-1) * (symbols < self.max_symbols)
             value = log_probs[rows, token].double()
-            score += value * active
+            score += torch.where(active, value, 0.0)  # the padding of a text that has ended may hold anything
             emits = (token > 0) & active
             if bool(emits.any()):
                 steps.append(torch.stack([emits.double(), token.double(), frame.double(), value]))

@@ -165,8 +165,16 @@ def test_what_cannot_be_decoded_is_said_in_one_line(kind):
     broken[2, 1] = math.nan
     with pytest.raises(DataError, match="NaN or infinity"):
         decoder(broken, torch.tensor([3] * 6))
-    assert decoder(broken, torch.tensor([3, 3, 1, 3, 3, 3]))[2]
     assert decoder(torch.zeros(0, 3, 6), torch.zeros(0, dtype=torch.int64)) == []
+
+
+@pytest.mark.parametrize("kind", [TransducerBeamSearchDecoder, TransducerGreedyDecoder])
+def test_what_the_padding_holds_has_no_part(kind):
+    decoder, lengths = bound(kind(ENCODER)), torch.tensor([3, 0, 1, 2, 3, 3])
+    states, broken = states_of(), states_of()
+    for row, n in zip(broken, lengths.tolist(), strict=True):
+        row[n:] = math.nan
+    assert decoder(broken, lengths) == decoder(states, lengths)
 
 
 def keeps_the_better(self, other):
