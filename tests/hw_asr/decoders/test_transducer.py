@@ -1,3 +1,4 @@
+import copy
 import itertools
 import math
 
@@ -48,23 +49,29 @@ def test_a_wide_beam_ranks_all_texts_by_the_sum_of_their_alignments(predictor):
         assert math.fsum(math.exp(h.score) for h in found) <= 1 + 1e-6
 
 
+@torch.no_grad()
+def followed(model, states, hypothesis):
+    """Log-probability of the alignment that the times of a hypothesis name; its token scores are those of the steps."""
+    state, total, place = model.predictor.start(1, states.device), 0.0, 0
+    for frame, row in enumerate(states):
+        count = hypothesis.timesteps.count(frame)
+        for token in [*hypothesis.tokens[place : place + count], 0]:
+            value = float(model.join(row, model.predict(state))[0, token])
+            total += value
+            if token:
+                assert hypothesis.token_scores[place] == pytest.approx(value, abs=1e-5)
+                state = model.predictor.advance(state, torch.tensor([token]))
+                place += 1
+    return total
+
+
 def test_the_times_of_a_hypothesis_are_those_of_its_best_alignment():
     states = states_of()
     decoder = bound(TransducerBeamSearchDecoder(ENCODER, n_best=3, **WIDE))
     for one, found in zip(states, decoded(decoder, states), strict=True):
         for hypothesis in found:
             best = max(alignments(decoder.model, one, hypothesis.tokens))
-            counts = [hypothesis.timesteps.count(frame) for frame in range(len(one))]
-            state, total, place = decoder.model.predictor.start(1, one.device), 0.0, 0
-            with torch.no_grad():
-                for row, count in zip(one, counts, strict=True):
-                    for token in [*hypothesis.tokens[place : place + count], 0]:
-                        value = float(decoder.model.join(row, decoder.model.predict(state))[0, token])
-                        total += value
-                        if token:
-                            assert hypothesis.token_scores[place] == pytest.approx(value, abs=1e-5)
-                            state = decoder.model.predictor.advance(state, torch.tensor([token]))
-                            place += 1
+            total = followed(decoder.model, one, hypothesis)
             assert total == pytest.approx(best, abs=1e-4)
 
 
@@ -141,12 +148,57 @@ def test_hot_words_are_preferred():
     assert counts[1] > counts[0]
 
 
+@pytest.mark.parametrize("beam_size", [1, 2, 20])
+def test_the_score_of_a_narrow_beam_is_at_most_that_of_all_alignments_and_at_least_its_best_one(beam_size):
+    states = states_of(4, 7)
+    decoder = bound(TransducerBeamSearchDecoder(ENCODER, beam_size=beam_size, n_best=2, max_symbols=MAX_SYMBOLS))
+    for one, found in zip(states, decoded(decoder, states), strict=True):
+        assert len({h.tokens for h in found}) == len(found) == min(beam_size, 2)
+        for hypothesis in found:
+            exact = probability(decoder.model, one, hypothesis.tokens)
+            assert followed(decoder.model, one, hypothesis) - 1e-4 <= hypothesis.score <= exact + 1e-4
+
+
 def test_a_narrow_beam_is_hardly_worse_than_a_wide_one():
     states = states_of(6, 9)
     narrow = decoded(bound(TransducerBeamSearchDecoder(ENCODER, beam_size=20, max_symbols=2)), states)
     wide = decoded(bound(TransducerBeamSearchDecoder(ENCODER, beam_size=80, max_symbols=2)), states)
     assert sum(a[0].tokens == b[0].tokens for a, b in zip(narrow, wide, strict=True)) >= 3
-    assert all(a[0].score <= b[0].score + 1e-6 for a, b in zip(narrow, wide, strict=True))
+    assert all(b[0].score - 0.3 < a[0].score <= b[0].score + 1e-6 for a, b in zip(narrow, wide, strict=True))
+
+
+def pointed_at():
+    """A transducer that emits the token that a state points at, unless it is the one that it emitted last."""
+    model = copy.deepcopy(model_of(0, "StatelessPredictor"))
+    n_tokens, width = model.joiner.weight.shape[0], model.predictor.n_outputs
+    with torch.no_grad():
+        for part in (model.joiner, model.predictor_projection, model.predictor):
+            for parameter in part.parameters():
+                parameter.zero_()
+        model.joiner.weight[:, :n_tokens] = 10 * torch.eye(n_tokens)
+        model.predictor.embedding.weight[1:, 1:n_tokens] = torch.eye(n_tokens - 1)
+        model.predictor.conv.weight[:, :, -1] = torch.eye(width)
+        model.predictor_projection.weight[:width] = -4 * torch.eye(width)
+    return model
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 20, 80])
+def test_a_beam_of_any_width_finds_a_text_that_is_more_probable_than_all_others_together(beam_size):
+    frames = [(1, 0, 2, 1, 0), (0, 0, 0, 0, 0), (2, 2, 1, 1, 2), (0, 1, 0, 1, 2), (1, 2, 1, 2, 1), (2, 0, 0, 0, 1)]
+    states = torch.full((len(frames), 5, 6), -2.0)
+    states[..., 0] = 0.0
+    for row, pointed in zip(states, frames, strict=True):
+        for state, token in zip(row, pointed, strict=True):
+            state[token] = 2.0
+    states += 0.2 * torch.randn(states.shape, generator=torch.Generator().manual_seed(1))
+    decoder = TransducerBeamSearchDecoder(ENCODER, beam_size=beam_size, max_symbols=MAX_SYMBOLS)
+    decoder.bind(pointed_at())
+    for one, pointed, found in zip(states, frames, decoded(decoder, states), strict=True):
+        tokens = tuple(token for token, _ in itertools.groupby(filter(None, pointed)))
+        exact = probability(decoder.model, one, tokens)
+        assert exact > math.log(0.5)
+        assert found[0].tokens == tokens
+        assert found[0].score == pytest.approx(exact, abs=1e-2)
 
 
 @pytest.mark.parametrize("kind", [TransducerBeamSearchDecoder, TransducerGreedyDecoder])
