@@ -4,7 +4,7 @@ import inspect
 import itertools
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ Text = tuple[int, ...]
 # Vocabulary and frames of inputs small enough that all paths can be counted.
 _SIZES = ((3, 5), (4, 4), (2, 6))
 _N_INPUTS = 48
-_TOLERANCE = 1e-3
+TOLERANCE = 1e-3
 # Inputs whose texts are in one order only.
 _UNTIED = [i for i in range(_N_INPUTS) if i % 6 < 3]
 
@@ -104,8 +104,9 @@ def decoder_of(candidate: Candidate, n_tokens: int, **wanted: Any) -> BaseDecode
     return decoder
 
 
-def _decode(decoder: BaseDecoder, log_probs: Tensor) -> list[list[Hypothesis]]:
-    return decoder(log_probs, torch.full((len(log_probs),), log_probs.shape[1]))
+def decode(decoder: BaseDecoder, frames: Tensor) -> list[list[Hypothesis]]:
+    """Decode utterances of the same length, (B, T, ...)."""
+    return decoder(frames, torch.full((len(frames),), frames.shape[1]))
 
 
 def claims(candidate: Candidate, argument: str) -> None:
@@ -114,35 +115,83 @@ def claims(candidate: Candidate, argument: str) -> None:
         raise NotClaimedError(f"it has no argument {argument!r}")
 
 
+def expect_most_probable(candidate: Candidate, cases: Iterable[tuple[list[Hypothesis], dict[Text, float]]]) -> None:
+    """Expect of each case, hypotheses and the log-probability of every text, that the first is the most probable text.
+
+    Raises:
+        NotClaimedError: the decoder says that it approximates.
+    """
+    if not candidate.target.exact:  # type: ignore[attr-defined]
+        raise NotClaimedError("it says that it approximates (exact is False)")
+    for found, truth in cases:
+        best, tokens = max(truth, key=lambda text: truth[text]), found[0].tokens
+        told = truth.get(tokens, -math.inf)
+        expect(
+            told >= truth[best] - TOLERANCE, f"{best} with log-probability {truth[best]:.4f}", f"{tokens}: {told:.4f}"
+        )
+
+
+def expect_true_scores(candidate: Candidate, cases: Iterable[tuple[list[Hypothesis], dict[Text, float]]]) -> None:
+    """Expect of each case the log-probabilities of the texts as scores; of what approximates, none above them."""
+    for found, truth in cases:
+        for one in found:
+            real, told = truth.get(one.tokens, -math.inf), one.acoustic_score
+            expect(told <= real + TOLERANCE, f"{one.tokens}: at most {real:.4f}, of all alignments", f"{told:.4f}")
+            if candidate.target.exact:  # type: ignore[attr-defined]
+                expect(told >= real - TOLERANCE, f"{one.tokens}: {real:.4f}, of all alignments", f"{told:.4f}")
+
+
+def expect_empty_texts(decoder: BaseDecoder, frames: Tensor) -> None:
+    """Expect the empty text of the first of two utterances (2, T, ...) without frames, and of both of (2, 0, ...)."""
+    found = decoder(frames, torch.tensor([0, frames.shape[1]]))
+    expect(len(found) == 2 and len(found[0]) >= 1, "one list for each utterance, never empty", [len(f) for f in found])
+    expect(found[0][0].text == "" and found[0][0].tokens == (), "an empty text", repr(found[0][0].text))
+    nothing = [(h[0].text, h[0].tokens) for h in decoder(frames[:, :0], torch.tensor([0, 0]))]
+    expect(nothing == [("", ())] * 2, "empty texts where no utterance has a frame", nothing)
+
+
+def expect_the_same_alone(decoder: BaseDecoder, frames: Tensor, lengths: Tensor) -> None:
+    """Expect of each utterance of a batch, (B, T, ...) and (B,), what it gives alone."""
+    together = decoder(frames, lengths)
+    for i, n in enumerate(lengths.tolist()):
+        alone = decoder(frames[i : i + 1, :n], lengths[i : i + 1])[0]
+        expected, found = [h.tokens for h in alone], [h.tokens for h in together[i]]
+        expect(found == expected, f"{expected} as alone, of {n} frames", found)
+        worst = max(abs(a.score - b.score) for a, b in zip(alone, together[i], strict=True))
+        expect(worst <= TOLERANCE, "scores as alone", f"a difference of {worst:.4g}")
+
+
+def expect_sorted_and_distinct(found: list[Hypothesis], n_best: int) -> None:
+    """Expect at most so many hypotheses of an utterance, of distinct texts, best first."""
+    scores, texts = [h.score for h in found], [h.tokens for h in found]
+    expect(len(set(texts)) == len(texts), "distinct texts", texts)
+    expect(scores == sorted(scores, reverse=True), "best first", scores)
+    expect(len(found) <= n_best, f"at most n_best = {n_best}", len(found))
+
+
+def expect_own_texts(decoder: BaseDecoder, frames: Tensor) -> None:
+    """Expect of each hypothesis the text that its tokens spell."""
+    for one in itertools.chain.from_iterable(decode(decoder, frames)):
+        expected = decoder.text_encoder.decode(one.tokens)
+        expect(one.text == expected, f"{expected!r} of {one.tokens}", repr(one.text))
+
+
 def _cases(candidate: Candidate, **wanted: Any) -> Iterator[tuple[Tensor, list[Hypothesis], dict[Text, float]]]:
     for n_tokens, n_frames in _SIZES:
         log_probs = _inputs(n_tokens, n_frames)
-        for one, found in zip(log_probs, _decode(decoder_of(candidate, n_tokens, **wanted), log_probs), strict=True):
+        for one, found in zip(log_probs, decode(decoder_of(candidate, n_tokens, **wanted), log_probs), strict=True):
             yield one, found, probabilities(one)
 
 
 @DECODER.property("max instead of log-add where alignments of a prefix meet, or a prefix keeps one score, not two")
 def a_wide_beam_finds_the_most_probable_text(candidate: Candidate) -> None:
-    if not candidate.target.exact:  # type: ignore[attr-defined]
-        raise NotClaimedError("it says that it approximates (exact is False)")
-    for log_probs, found, truth in _cases(candidate, beam_size=400):
-        best = max(truth.values())
-        tokens = found[0].tokens
-        expect(
-            truth.get(tokens, -math.inf) >= best - _TOLERANCE,
-            f"{max(truth, key=lambda text: truth[text])} with log-probability {best:.4f}",
-            f"{tokens} with {truth.get(tokens, -math.inf):.4f}, of {tuple(log_probs.shape)} posteriors",
-        )
+    expect_most_probable(candidate, ((found, truth) for _, found, truth in _cases(candidate, beam_size=400)))
 
 
 @DECODER.property("scores of alignments are not summed, or an alignment is counted twice")
 def scores_are_log_probabilities(candidate: Candidate) -> None:
-    for _, found, truth in _cases(candidate, beam_size=400, n_best=3):
-        for one in found:
-            real, told = truth.get(one.tokens, -math.inf), one.acoustic_score
-            expect(told <= real + _TOLERANCE, f"{one.tokens}: at most {real:.4f}, of all alignments", f"{told:.4f}")
-            if candidate.target.exact:  # type: ignore[attr-defined]
-                expect(told >= real - _TOLERANCE, f"{one.tokens}: {real:.4f}, of all alignments", f"{told:.4f}")
+    cases = _cases(candidate, beam_size=400, n_best=3)
+    expect_true_scores(candidate, ((found, truth) for _, found, truth in cases))
 
 
 @DECODER.property("blanks between equal tokens are dropped before repeats are collapsed, or repeats are kept")
@@ -154,33 +203,19 @@ def repeats_collapse_and_blanks_keep_them_apart(candidate: Candidate) -> None:
             log_probs[0, t, int(token)] = 1.0
         log_probs = (log_probs / log_probs.sum(-1, keepdim=True)).log()
         expected = tuple(int(token) for token, _ in itertools.groupby(path) if token != "0")
-        found = _decode(decoder, log_probs)[0][0].tokens
+        found = decode(decoder, log_probs)[0][0].tokens
         expect(found == expected, f"path {path} (0 is the blank) to give {expected}", found)
 
 
 @DECODER.property("the search begins with no prefix, or reads a frame that is not there")
 def an_utterance_without_frames_is_an_empty_text(candidate: Candidate) -> None:
-    decoder = decoder_of(candidate, 4)
-    log_probs = _inputs(4, 4)[:2]
-    found = decoder(log_probs, torch.tensor([0, 4]))
-    expect(len(found) == 2 and len(found[0]) >= 1, "one list for each utterance, never empty", [len(f) for f in found])
-    expect(found[0][0].text == "" and found[0][0].tokens == (), "an empty text", repr(found[0][0].text))
-    nothing = decoder(log_probs[:, :0], torch.tensor([0, 0]))
-    expect([h[0].text for h in nothing] == ["", ""], "empty texts of (2, 0, V)", [h[0].text for h in nothing])
+    expect_empty_texts(decoder_of(candidate, 4), _inputs(4, 4)[:2])
 
 
 @DECODER.property("log_probs_length is not looked at, or one utterance's beam reaches another's")
 def a_batch_gives_what_its_utterances_give_alone(candidate: Candidate) -> None:
-    decoder = decoder_of(candidate, 4, n_best=3)
-    log_probs = _inputs(4, 9)[_UNTIED[:12]]
     lengths = torch.tensor([9, 1, 5, 0, 7, 2, 9, 3, 4, 6, 8, 1])
-    together = decoder(log_probs, lengths)
-    for i, n in enumerate(lengths.tolist()):
-        alone = decoder(log_probs[i : i + 1, :n], lengths[i : i + 1])[0]
-        expected, found = [h.tokens for h in alone], [h.tokens for h in together[i]]
-        expect(found == expected, f"{expected} as alone, of {n} frames", found)
-        worst = max(abs(a.score - b.score) for a, b in zip(alone, together[i], strict=True))
-        expect(worst <= _TOLERANCE, "scores as alone", f"a difference of {worst:.4g}")
+    expect_the_same_alone(decoder_of(candidate, 4, n_best=3), _inputs(4, 9)[_UNTIED[:12]], lengths)
 
 
 @DECODER.property("a beam drops the best path's prefix: wrong ranking, or pruning before scores are merged")
@@ -211,22 +246,19 @@ def _gain(scores: dict[Text, float], found: Text, other: Text) -> float:
 def the_n_best_are_sorted_and_distinct(candidate: Candidate) -> None:
     claims(candidate, "n_best")
     for _, found, _ in _cases(candidate, beam_size=50, n_best=5):
-        scores, texts = [h.score for h in found], [h.tokens for h in found]
-        expect(len(set(texts)) == len(texts), "distinct texts", texts)
-        expect(scores == sorted(scores, reverse=True), "best first", scores)
-        expect(len(found) <= 5, "at most n_best = 5", len(found))
+        expect_sorted_and_distinct(found, 5)
 
 
 @DECODER.property("the language model is added although its weight is 0, or pruning looks at its score")
 def a_language_model_without_weight_changes_nothing(candidate: Candidate) -> None:
     claims(candidate, "lm")
     log_probs = _inputs(3, 6)[_UNTIED]
-    plain = _decode(decoder_of(candidate, 3, beam_size=20), log_probs)
+    plain = decode(decoder_of(candidate, 3, beam_size=20), log_probs)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tokens.arpa"
         path.write_text(LM)
-        scored = _decode(decoder_of(candidate, 3, beam_size=20, lm=str(path), lm_weight=0.0), log_probs)
-        weighed = _decode(decoder_of(candidate, 3, beam_size=20, lm=str(path), lm_weight=3.0), log_probs)
+        scored = decode(decoder_of(candidate, 3, beam_size=20, lm=str(path), lm_weight=0.0), log_probs)
+        weighed = decode(decoder_of(candidate, 3, beam_size=20, lm=str(path), lm_weight=3.0), log_probs)
     expected, found = [h[0].tokens for h in plain], [h[0].tokens for h in scored]
     expect(found == expected, "the same texts with weight 0 as without a model", "others")
     expect([h[0].tokens for h in weighed] != expected, "other texts with weight 3", "the same")
@@ -236,22 +268,18 @@ def a_language_model_without_weight_changes_nothing(candidate: Candidate) -> Non
 def unnormalized_input_is_refused_or_normalized(candidate: Candidate) -> None:
     decoder = decoder_of(candidate, 4)
     log_probs = _inputs(4, 6)[:6]
-    expected = [(h[0].tokens, h[0].score) for h in _decode(decoder, log_probs)]
+    expected = [(h[0].tokens, h[0].score) for h in decode(decoder, log_probs)]
     try:
-        found = [(h[0].tokens, h[0].score) for h in _decode(decoder, log_probs + 2.5)]
+        found = [(h[0].tokens, h[0].score) for h in decode(decoder, log_probs + 2.5)]
     except HwError:
         return
-    same = all(a[0] == b[0] and abs(a[1] - b[1]) < _TOLERANCE for a, b in zip(expected, found, strict=True))
+    same = all(a[0] == b[0] and abs(a[1] - b[1]) < TOLERANCE for a, b in zip(expected, found, strict=True))
     expect(same, "an error, or the result of the normalized input", "other scores")
 
 
 @DECODER.property("the text is not that of the tokens: another alphabet, or ids shifted by the blank")
 def texts_are_those_of_the_tokens(candidate: Candidate) -> None:
-    decoder = decoder_of(candidate, 4, n_best=2)
-    for found in _decode(decoder, _inputs(4, 7)[:12]):
-        for one in found:
-            expected = decoder.text_encoder.decode(one.tokens)
-            expect(one.text == expected, f"{expected!r} of {one.tokens}", repr(one.text))
+    expect_own_texts(decoder_of(candidate, 4, n_best=2), _inputs(4, 7)[:12])
 
 
 declare("decoders", check_decoder, BaseDecoder)

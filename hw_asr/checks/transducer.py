@@ -11,20 +11,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hw_asr.checks.decoders import LM, Text, claims, decoder_of
+from hw_asr.checks.decoders import (
+    LM,
+    TOLERANCE,
+    Text,
+    claims,
+    decode,
+    decoder_of,
+    expect_empty_texts,
+    expect_most_probable,
+    expect_own_texts,
+    expect_sorted_and_distinct,
+    expect_the_same_alone,
+    expect_true_scores,
+)
 from hw_asr.decoders.base import Hypothesis
 from hw_asr.decoders.transducer import TransducerDecoder
 from hw_asr.models.transducer import Transducer
 from hw_base import seeding
 from hw_base.checks import Candidate, Contract, Outcome, declare, expect
-from hw_base.checks.contract import NotClaimedError
 from hw_base.config.schema import Component
 
 DECODER: Contract[Candidate] = Contract("decoder of transducers")
 
 N_TOKENS, N_FRAMES, MAX_SYMBOLS, WIDTH = 3, 3, 2, 6
 _N_INPUTS = 8
-_TOLERANCE = 1e-3
 _WIDE: dict[str, Any] = {"beam_size": 400, "tokens_per_frame": None, "beam_threshold": None}
 
 
@@ -96,39 +107,20 @@ def _decoder(candidate: Candidate, seed: int = 0, **wanted: Any) -> TransducerDe
     return made
 
 
-def _decode(decoder: TransducerDecoder, states: Tensor) -> list[list[Hypothesis]]:
-    return decoder(states, torch.full((len(states),), states.shape[1]))
-
-
 def _cases(candidate: Candidate, **wanted: Any) -> Iterator[tuple[list[Hypothesis], dict[Text, float]]]:
     for seed in range(2):
-        for index, found in enumerate(_decode(_decoder(candidate, seed, **wanted), _inputs(seed))):
+        for index, found in enumerate(decode(_decoder(candidate, seed, **wanted), _inputs(seed))):
             yield found, _truth(seed, index)
-
-
-def _is_exact(candidate: Candidate) -> bool:
-    return bool(candidate.target.exact)  # type: ignore[attr-defined]
 
 
 @DECODER.property("max instead of log-add where alignments meet, or a frame's tokens lose their blank")
 def a_wide_beam_finds_the_most_probable_text(candidate: Candidate) -> None:
-    if not _is_exact(candidate):
-        raise NotClaimedError("it says that it approximates (exact is False)")
-    for found, truth in _cases(candidate, **_WIDE):
-        best = max(truth, key=lambda text: truth[text])
-        tokens = found[0].tokens
-        shown = f"{tokens} with {truth.get(tokens, -math.inf):.4f}"
-        expect(truth.get(tokens, -math.inf) >= truth[best] - _TOLERANCE, f"{best} with {truth[best]:.4f}", shown)
+    expect_most_probable(candidate, _cases(candidate, **_WIDE))
 
 
 @DECODER.property("scores of alignments are not summed, or an alignment is counted twice")
 def scores_are_log_probabilities(candidate: Candidate) -> None:
-    for found, truth in _cases(candidate, n_best=3, **_WIDE):
-        for one in found:
-            real, told = truth.get(one.tokens, -math.inf), one.acoustic_score
-            expect(told <= real + _TOLERANCE, f"{one.tokens}: at most {real:.4f}, of all alignments", f"{told:.4f}")
-            if _is_exact(candidate):
-                expect(told >= real - _TOLERANCE, f"{one.tokens}: {real:.4f}, of all alignments", f"{told:.4f}")
+    expect_true_scores(candidate, _cases(candidate, n_best=3, **_WIDE))
 
 
 @DECODER.property("the greedy choice is better than the beam's: wrong ranking, or pruning before scores are merged")
@@ -148,14 +140,14 @@ def a_beam_is_not_worse_than_the_best_path(candidate: Candidate) -> None:
 def a_frame_emits_no_more_tokens_than_allowed(candidate: Candidate) -> None:
     claims(candidate, "max_symbols")
     for limit in (1, 2):
-        for one in (found[0] for found in _decode(_decoder(candidate, max_symbols=limit), _inputs(0, 9))):
+        for one in (found[0] for found in decode(_decoder(candidate, max_symbols=limit), _inputs(0, 9))):
             most = max((one.timesteps.count(frame) for frame in one.timesteps), default=0)
             expect(most <= limit, f"at most {limit} tokens in a frame", most)
 
 
 @DECODER.property("frames are counted from another start, or the times of another alignment are kept")
 def times_and_scores_are_those_of_one_alignment(candidate: Candidate) -> None:
-    for found in _decode(_decoder(candidate), _inputs(0, 7)):
+    for found in decode(_decoder(candidate), _inputs(0, 7)):
         one = found[0]
         frames = list(one.timesteps)
         expect(len(frames) == len(one.tokens), "a frame for each token", frames)
@@ -168,31 +160,19 @@ def times_and_scores_are_those_of_one_alignment(candidate: Candidate) -> None:
 
 @DECODER.property("the search begins with no prefix, or reads a frame that is not there")
 def an_utterance_without_frames_is_an_empty_text(candidate: Candidate) -> None:
-    decoder, states = _decoder(candidate), _inputs(0)[:2]
-    for found in (decoder(states, torch.tensor([0, 3])), decoder(states[:, :0], torch.tensor([0, 0]))):
-        expect(len(found) == 2 and len(found[0]) >= 1, "a list for each utterance, never empty", list(map(len, found)))
-        expect(found[0][0].text == "" and found[0][0].tokens == (), "an empty text", repr(found[0][0].text))
+    expect_empty_texts(_decoder(candidate), _inputs(0)[:2])
 
 
 @DECODER.property("the length is not looked at, or one utterance's text reaches another's predictor")
 def a_batch_gives_what_its_utterances_give_alone(candidate: Candidate) -> None:
-    decoder, states = _decoder(candidate, n_best=3), _inputs(0, 9)
-    lengths = torch.tensor([9, 1, 0, 5])
-    for i, found in enumerate(decoder(states, lengths)):
-        n = int(lengths[i])
-        alone = decoder(states[i : i + 1, :n], lengths[i : i + 1])[0]
-        expect([h.tokens for h in found] == [h.tokens for h in alone], "texts as alone", [h.tokens for h in found])
-        worst = max(abs(a.score - b.score) for a, b in zip(alone, found, strict=True))
-        expect(worst <= _TOLERANCE, "scores as alone", f"a difference of {worst:.4g}")
+    expect_the_same_alone(_decoder(candidate, n_best=3), _inputs(0, 9), torch.tensor([9, 1, 0, 5]))
 
 
 @DECODER.property("two paths to one text are kept apart, or sorted before the last scores are added")
 def the_n_best_are_sorted_and_distinct(candidate: Candidate) -> None:
     claims(candidate, "n_best")
     for found, _ in _cases(candidate, beam_size=20, n_best=4):
-        scores, texts = [h.score for h in found], [h.tokens for h in found]
-        expect(len(set(texts)) == len(texts) <= 4, "at most n_best = 4 distinct texts", texts)
-        expect(scores == sorted(scores, reverse=True), "best first", scores)
+        expect_sorted_and_distinct(found, 4)
 
 
 @DECODER.property("the language model is added although its weight is 0, or is not added at all")
@@ -204,32 +184,28 @@ def a_language_model_counts_as_much_as_its_weight(candidate: Candidate) -> None:
         path.write_text(LM)
         lm = {"lm": str(path)}
         extras: list[dict[str, Any]] = [{}, {**lm, "lm_weight": 0.0}, {**lm, "lm_weight": 4.0}]
-        found = [_decode(_decoder(candidate, **{**_WIDE, **extra}), states) for extra in extras]
+        found = [decode(_decoder(candidate, **{**_WIDE, **extra}), states) for extra in extras]
     plain, unweighed, weighed = ([one[0].tokens for one in found_by] for found_by in found)
     expect(unweighed == plain, "the same texts with weight 0 as without a model", "others")
     expect(weighed != plain, "other texts with weight 4", "the same")
     for one in (lists[0] for lists in found[2]):
         expected = one.acoustic_score + 4.0 * one.lm_score
-        expect(abs(one.score - expected) < _TOLERANCE, f"a score of {expected:.4f}", f"{one.score:.4f}")
+        expect(abs(one.score - expected) < TOLERANCE, f"a score of {expected:.4f}", f"{one.score:.4f}")
 
 
 @DECODER.property("the text is not that of the tokens: another alphabet, or ids shifted by the blank")
 def texts_are_those_of_the_tokens(candidate: Candidate) -> None:
-    decoder = _decoder(candidate)
-    for found in _decode(decoder, _inputs(0, 7)):
-        for one in found:
-            expected = decoder.text_encoder.decode(one.tokens)
-            expect(one.text == expected, f"{expected!r} of {one.tokens}", repr(one.text))
+    expect_own_texts(_decoder(candidate), _inputs(0, 7))
 
 
 @DECODER.property("dropout is active in a search, or the model is left in evaluation")
 def the_mode_of_the_model_is_kept_and_has_no_part(candidate: Candidate) -> None:
     decoder = _decoder(candidate)
     model = decoder.model
-    expected = _decode(decoder, _inputs(0))
+    expected = decode(decoder, _inputs(0))
     model.train()
     try:
-        found = _decode(decoder, _inputs(0))
+        found = decode(decoder, _inputs(0))
         expect(model.training, "the model in training as it was", "in evaluation")
     finally:
         model.eval()
