@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hw_asr.decoders.base import BaseDecoder, Hypothesis
+from hw_asr.decoders.checks import first_wrong
 from hw_asr.models.transducer import Transducer
 from hw_base.errors import ConfigError, DataError
 from hw_base.nn.model import BaseModel
@@ -47,7 +48,7 @@ class TransducerDecoder(BaseDecoder):
             See `BaseDecoder`.
 
         Raises:
-            DataError: states that are not finite, or shapes that do not fit.
+            DataError: states that are not finite, shapes that do not fit, or more frames claimed than there are.
         """
         weight = self.model.joiner.weight
         states, length = log_probs.to(weight.device, torch.float32), log_probs_length.to(weight.device)
@@ -57,11 +58,13 @@ class TransducerDecoder(BaseDecoder):
             raise DataError(f"decoder: expected encoder_states (B, T, {width}) with lengths (B,), found {found}")
         if not len(states):
             return []
-        valid = torch.arange(states.shape[1], device=length.device) < length[:, None]
-        problems = torch.stack([(~torch.isfinite(states).all(-1) & valid).any(), (length > states.shape[1]).any()])
-        if bool(problems.any()):
-            what = "NaN or infinity" if bool(problems[0]) else f"more than {states.shape[1]} frames claimed"
-            raise DataError(f"decoder: {what} in encoder_states")
+        place = first_wrong(~torch.isfinite(states).all(-1), length)
+        if place is not None:
+            row, frame = place
+            raise DataError(
+                f"decoder: utterance {row} of the batch, frame {frame}: encoder_states holds NaN or infinity; look for "
+                "them in the model's weights and in the features"
+            )
         model = self.model
         training = model.training
         model.eval()

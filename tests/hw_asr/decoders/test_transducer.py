@@ -211,11 +211,11 @@ def test_what_cannot_be_decoded_is_said_in_one_line(kind):
     bound(decoder)
     with pytest.raises(DataError, match=r"expected encoder_states \(B, T, 6\)"):
         decoder(torch.zeros(2, 3, 5), torch.tensor([3, 3]))
-    with pytest.raises(DataError, match="more than 3 frames claimed"):
+    with pytest.raises(DataError, match="utterance 3 claims 4 frames of 3"):
         decoder(states_of(), torch.tensor([3, 3, 3, 4, 3, 3]))
     broken = states_of()
     broken[2, 1] = math.nan
-    with pytest.raises(DataError, match="NaN or infinity"):
+    with pytest.raises(DataError, match="utterance 2 of the batch, frame 1: encoder_states holds NaN or infinity"):
         decoder(broken, torch.tensor([3] * 6))
     assert decoder(torch.zeros(0, 3, 6), torch.zeros(0, dtype=torch.int64)) == []
 
