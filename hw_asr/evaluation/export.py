@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hw_asr.decoders.scoring.tokens import describe_tokens
+from hw_asr.decoders.scoring.tokens import SPACE, describe_tokens
 from hw_asr.models.base import CTCModel
 from hw_asr.models.transducer import Transducer
 from hw_base.audio.mel import LogMelSpectrogram
@@ -92,7 +92,7 @@ class ASRExport(TaskExport):
                 "frame_seconds": recognizer.frame_seconds,
                 "blank": 0,
                 "vocabulary": describe_tokens(opened.task.text_encoder).names,
-                "space": "\u2581",
+                "space": SPACE,
             },
             float_parts=("features.",),
         )

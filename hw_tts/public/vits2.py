@@ -138,8 +138,8 @@ def export(state: Mapping[str, Any], folder: Path, source: Path | None = None) -
         CheckpointError: it is of another model.
         ConfigError: its config is not accepted, or the folder cannot be written.
     """
-    if state["config"].get("model", {}).get("type") != "VITS2":
-        found = state["config"].get("model", {}).get("type")
+    found = state["config"].get("model", {}).get("type")
+    if found != "VITS2":
         raise CheckpointError(f"{source or folder}: only a checkpoint of VITS2 can be exported, found one of {found}")
     config = resolve(state["config"], checkpoint=source)
     try:
