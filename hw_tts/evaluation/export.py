@@ -50,7 +50,7 @@ class TTSExport(TaskExport):
 
     def graph(self, opened: Trained, vocoder: Path | None) -> Graph:
         model = opened.model
-        task: Any = opened.task  # of this package, on a floor above
+        task: Any = opened.task  # a SynthesisTask, which this module must not import: it stands above
         assert isinstance(model, SynthesisModel)
         name = opened.config.model.type
         if model.trains_on_waveform and vocoder is not None:
