@@ -150,7 +150,8 @@ def _for_any_size() -> Iterator[None]:
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
     """Without what the libraries print and warn of."""
-    loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
+    # onnxruntime's advice to preprocess is logged by the root logger, None.
+    loggers = [logging.getLogger(name) for name in (None, "torch", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -1,6 +1,5 @@
 """The same graph with weights of 8 bits: smaller, and faster where matrix products are what takes the time."""
 
-import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,18 +30,14 @@ def quantized(model: Any, float_parts: Sequence[str]) -> Any:
     kept = [node.name for node in model.graph.node if any(name.startswith(tuple(float_parts)) for name in node.input)]
     with tempfile.TemporaryDirectory() as folder, quietly():
         path = Path(folder) / "model.onnx"
-        logging.disable(logging.WARNING)  # advice to preprocess, by the root logger
-        try:
-            quantize_dynamic(
-                model,
-                path,
-                op_types_to_quantize=["MatMul", "Gemm"],
-                per_channel=True,
-                weight_type=QuantType.QInt8,
-                nodes_to_exclude=kept,
-            )
-        finally:
-            logging.disable(logging.NOTSET)
+        quantize_dynamic(
+            model,
+            path,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=kept,
+        )
         made = onnx.load(path)
     _store_recurrent(made, onnx)
     return made

@@ -1,6 +1,7 @@
 """Exported models: the file gives what the model gives, on any length; whatever is wrong is one line."""
 
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -98,6 +99,18 @@ def test_eight_bits_make_a_smaller_file_that_hears_nearly_the_same(folder):
     case = {"waveform": 0.1 * torch.randn(1, 30000), "waveform_length": torch.tensor([30000])}
     a, b = (making.run_onnx(path.read_bytes())(case)["log_probs"] for path in (whole, small))
     assert 0 < float((a - b).abs().mean()) < 0.1
+
+
+def test_rounding_to_eight_bits_is_quiet_and_leaves_logging_as_it_was(folder, caplog):
+    before = logging.root.manager.disable, logging.root.level
+    logging.disable(logging.DEBUG)
+    try:
+        quantized(onnx.load(folder / "model.onnx"), ("features.",))
+        assert logging.root.manager.disable == logging.DEBUG
+    finally:
+        logging.disable(before[0])
+    assert logging.root.level == before[1]
+    assert not caplog.records
 
 
 def test_a_graph_that_differs_from_the_model_is_refused_and_nothing_is_written(monkeypatch, tmp_path, capsys):
