@@ -345,7 +345,8 @@ def test_what_is_tried_without_trace_draws_the_same_numbers_each_time_and_leaves
 
 def test_with_several_processes_a_signal_is_noticed_at_logged_steps_alone(monkeypatch):
     """Else one process would wait for an answer that the others are not asked for."""
-    trainer = make(RegressorTrainer, Regressor(), batches(4), max_steps=8)
+    section = {"type": "SGD", "args": {"lr": 0.1}}
+    trainer = make(RegressorTrainer, Regressor(), batches(4), section, {"mse": 1.0}, max_steps=8)
     asked = []
     monkeypatch.setattr(distributed, "active", lambda: True)
     monkeypatch.setattr(distributed, "gather", lambda value: asked.append(value) or [value, signal.SIGTERM])
