@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hw_base import checkpoint, distributed
-from hw_base.errors import CheckpointError, ConfigError, DivergedError
+from hw_base.errors import CheckpointError, ConfigError, DisagreementError, DivergedError
 from hw_base.nn.losses import masked_mean
 from hw_base.writers import JsonlWriter, MultiWriter
 from tests.conftest import same
@@ -354,3 +354,20 @@ def test_with_several_processes_a_signal_is_noticed_at_logged_steps_alone(monkey
     assert asked == []
     assert trainer._interrupted(True)  # the other one got it
     assert (asked, trainer.interrupts.received) == ([0], signal.SIGTERM)
+
+
+def test_a_process_that_alone_freezes_a_parameter_between_logged_steps_names_it(monkeypatch):
+    section = {"type": "SGD", "args": {"lr": 0.1}}
+    trainer = make(RegressorTrainer, Regressor(), batches(4), section, {"mse": 1.0}, max_steps=8)
+    (optimization,) = trainer.optimizations.values()
+    count = torch.tensor(3)
+    monkeypatch.setattr(distributed, "active", lambda: True)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "sum_over_processes", lambda sent: sent * 2)  # the other sends the same
+    assert trainer.agreement.counts(optimization, [count], read=False) == [6]
+    others = trainer.agreement._marks[optimization.name]
+    name = optimization.names[0]
+    optimization.parameters[0].requires_grad_(False)
+    monkeypatch.setattr(distributed, "sum_over_processes", lambda sent: torch.stack([sent[0] * 2, sent[1] + others]))
+    with pytest.raises(DisagreementError, match=f"train different parameters: process 0 changed {name}. Change what"):
+        trainer.agreement.counts(optimization, [count], read=False)
