@@ -363,6 +363,7 @@ def test_a_process_that_alone_freezes_a_parameter_between_logged_steps_names_it(
     count = torch.tensor(3)
     monkeypatch.setattr(distributed, "active", lambda: True)
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "rank", lambda: 0)
     monkeypatch.setattr(distributed, "sum_over_processes", lambda sent: sent * 2)  # the other sends the same
     assert trainer.agreement.counts(optimization, [count], read=False) == [6]
     others = trainer.agreement._marks[optimization.name]
