@@ -131,7 +131,7 @@ class Training:
             yield from self.trainer.loader
 
     def steps(self, count: int, seconds: float) -> tuple[int, float, float]:
-        """Train for some steps, or so many seconds at most: steps, seconds of audio, seconds."""
+        """Train for some steps, or at most for some seconds: steps, seconds of audio, seconds."""
         self.waited, audio, done, began = 0.0, 0.0, 0, time.perf_counter()
         while done < count and time.perf_counter() - began < seconds:
             asked = time.perf_counter()
@@ -189,7 +189,7 @@ def measure(recipe: Recipe, manifest: Path, device: torch.device, toy: bool, sec
 def main(argv: list[str] | None = None) -> int:
     parser = measuring.parser(__doc__, repeats=20)
     parser.add_argument("--toy", action="store_true", help="the smallest models, to see that everything runs")
-    parser.add_argument("--minutes", type=float, default=8.5, help="after so many minutes no other part is started")
+    parser.add_argument("--minutes", type=float, default=8.5, help="minutes after which no other part is started")
     arguments = parser.parse_args(argv)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu" and not arguments.toy:

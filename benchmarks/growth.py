@@ -46,7 +46,7 @@ TRAINING, INFERENCE = Size(6.0, 2, 96), Size(30.0, 1, 96)
 
 
 def scaled(size: Size, axis: str, factor: int) -> Size:
-    """The size with one of its axes so many times as large; parameters by the width, to a multiple of its heads."""
+    """The size with one of its axes multiplied by a factor; parameters by the width, to a multiple of its heads."""
     if axis == "parameters":
         return replace(size, width=4 * round(size.width * factor**0.5 / 4))
     if axis == "length":

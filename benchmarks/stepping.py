@@ -19,7 +19,7 @@ def precisions():
 
 
 def recognition_batch(frames, n_bins, n_tokens):
-    """Random spectrograms of so many frames each, (B,), with a token for every eight frames."""
+    """Random spectrograms with these numbers of frames, (B,), and a token for every eight frames."""
     generator = torch.Generator().manual_seed(0)
     tokens_length = frames // 8
     return {

@@ -23,7 +23,7 @@ PARTS = ("train-clean-100", "dev-clean", "test-other")
 CONFIGS = {"asr": "configs/librispeech_mini/ds2.json", "tts": "configs/librispeech_mini/fastspeech2.json"}
 # The recognizer's own recipe is longer than the time allows.
 SHORTER = {"asr": ["trainer.epochs=7"], "tts": []}
-# Of the minutes, so many are for the start, the tests and the report.
+# Minutes of the total that are left for the start, the tests and the report.
 REST = 8.0
 
 

@@ -161,7 +161,7 @@ def _recognize(folder: Path, suffix: str, has_command: bool) -> tuple[Kind, str,
 
 
 def _kind_of(path: Path) -> Kind:
-    """A checkpoint of this project is sealed; the seal is no secret, and only says how to read the file."""
+    """A checkpoint of this project carries a checksum, which anybody can compute: it only says how to read the file."""
     try:
         checkpoint.verify(path)
     except CheckpointError as error:
