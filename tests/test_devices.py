@@ -17,7 +17,7 @@ from tests.rehearsal import CUDA, rehearsed
 
 # Once an evaluation batch, what was computed is fetched: for decoders, metrics and pictures.
 FETCHING = {
-    "hw_asr/decoders/checks.py:check_posteriors",
+    "hw_asr/decoders/checks.py:first_wrong",
     "hw_asr/decoders/greedy.py:__call__",
     "hw_asr/trainer.py:_blank_fraction",
     "hw_asr/trainer.py:_keep",
