@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch.multiprocessing import reductions
 from torch.utils.data import Dataset, get_worker_info
 
 from hw_base.data.collate import good_items
@@ -23,6 +24,7 @@ Batch = dict[str, Any]
 # A scheduler that stops a job signals the whole process group: workers outlive the signal by this many seconds, so that
 # the main process can finish its step and save.
 _GRACE_SECONDS = 10
+_LATER_SECONDS = 0.05
 _MAX_NAMED = 8
 _CAUSES: dict[int, str] = {
     signal.SIGKILL: "it was killed, as the system does when memory runs out",
@@ -168,7 +170,8 @@ class DeathWatch:
     """Lets the death of a worker interrupt the wait for a batch, and nothing else.
 
     PyTorch's own handler raises wherever the main process is just then: within an update, or while a checkpoint is
-    written.
+    written. While a tensor from a worker is being opened it would leave half an object, whose end is a second error:
+    the signal is sent again a moment later.
     """
 
     def __init__(self) -> None:
@@ -192,8 +195,23 @@ class DeathWatch:
             signal.signal(signal.SIGCHLD, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._waiting and self._inner is not None:
+        if not self._waiting or self._inner is None:
+            return
+        if _opens_a_tensor(frame):
+            again = threading.Timer(_LATER_SECONDS, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+        else:
             self._inner(number, frame)
+
+
+def _opens_a_tensor(frame: FrameType | None) -> bool:
+    """Whether code of PyTorch that rebuilds tensors in shared memory is running."""
+    while frame is not None:
+        if frame.f_code.co_filename == reductions.__file__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 DEATH_WATCH = DeathWatch()

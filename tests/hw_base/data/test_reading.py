@@ -5,10 +5,12 @@ import multiprocessing
 import os
 import re
 import signal
+import sys
 import time
 
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from hw_base.data.collate import PadCollate
 from hw_base.data.dataset import BaseDataset, Record
@@ -146,6 +148,33 @@ def test_a_worker_that_dies_while_the_main_process_is_busy_interrupts_nothing():
     torch.rand(10).sum()
     with pytest.raises(DataError, match=r"worker 0 died .*\(it was killed"):
         list(iterator)
+
+
+def test_a_worker_that_dies_while_a_tensor_of_another_is_opened_leaves_no_half_object():
+    """Raised within `StorageWeakRef.__init__`, where the signal comes, its `__del__` would fail and say so."""
+    opening = multiprocessing.get_context("fork").Event()
+    delivered = []
+
+    def harm():
+        opening.wait(20)
+        crashed()
+
+    batches = loader(harm, workers=2, timeout=30, start_method="fork")
+
+    def hook(frame, event, _):
+        if event == "call" and frame.f_code is StorageWeakRef.__init__.__code__ and not delivered:
+            process = batches._processes()[0]
+            opening.set()
+            multiprocessing.connection.wait([process.sentinel], timeout=20)
+            delivered.append(process.exitcode)
+
+    sys.setprofile(hook)
+    try:
+        with pytest.raises(DataError, match=r"worker 0 died while it read utterance 'bad' \(a library crashed\)"):
+            list(batches)
+    finally:
+        sys.setprofile(None)
+    assert delivered == [-signal.SIGSEGV]
 
 
 def test_an_interrupted_epoch_of_slow_workers_is_taken_up_again():
