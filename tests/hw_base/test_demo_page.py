@@ -94,6 +94,8 @@ def test_a_file_is_uploaded_a_microphone_recorded_and_a_text_said(recording):
             window.get(address)
             wait_for(window, "return document.querySelector('button[aria-label=\"Record audio\"]')").click()
             wait_for(window, press.format("Record")).click()
+            # A recording that is stopped before a first sound arrives is none.
+            wait_for(window, "const t = document.querySelector('time.duration'); return t && t.innerText !== '0:00'")
             wait_for(window, press.format("Stop")).click()
             wait_for(window, "return document.querySelector('.waveform-container')")
             window.execute_script(press.format("Recognize")).click()
