@@ -13,6 +13,7 @@ import test as test_script
 from tests.conftest import ROOT
 
 TINY = "configs/tiny/ds2.json"
+TRANSDUCER = "configs/tiny/transducer.json"
 # Without dropout (each process draws its own masks), AMP, and an optimizer that divides by small numbers: sums differ
 # by their order alone.
 SETS = [
@@ -20,10 +21,13 @@ SETS = [
     "trainer.log_every=1",
     "trainer.eval_every=3",
     "trainer.amp=off",
-    "model.args.dropout=0.0",
     'optimizers.model={"type": "SGD", "args": {"lr": 0.01}, "clip_norm": 5.0}',
     "data.train.batch_size=5",
 ]
+DROPOUT = {
+    TINY: ["model.args.dropout=0.0"],
+    TRANSDUCER: ["model.args.encoder.args.dropout=0.0", "model.args.predictor.args.dropout=0.0"],
+}
 
 
 def free_port():
@@ -32,13 +36,13 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def run(folder, processes, *arguments):
+def run(folder, processes, config=TINY):
     command = [sys.executable, "train.py"]
     if processes > 1:
         command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
         command += [f"--master_port={free_port()}", "train.py"]
-    command += ["-c", TINY, "-d", "cpu", "--run-dir", str(folder), *arguments]
-    for item in SETS:
+    command += ["-c", config, "-d", "cpu", "--run-dir", str(folder)]
+    for item in SETS + DROPOUT[config]:
         command += ["--set", item]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=300)
@@ -50,9 +54,10 @@ def figures(rows, split, *names):
     return [[row[name] for name in names] for row in rows if row["split"] == split and names[0] in row]
 
 
-def test_two_processes_equal_one(tmp_path):
-    one, _ = run(tmp_path / "one", 1)
-    two, said = run(tmp_path / "two", 2)
+@pytest.mark.parametrize(("config", "losses"), [(TINY, ("ctc",)), (TRANSDUCER, ("transducer", "ctc"))])
+def test_two_processes_equal_one(config, losses, tmp_path):
+    one, _ = run(tmp_path / "one", 1, config)
+    two, said = run(tmp_path / "two", 2, config)
     assert said.count("run folder:") == 1
     assert "replicas_drift" not in said
     norms = [figures(rows, "train", "grad_norm")[0] for rows in (one, two)]
@@ -60,9 +65,9 @@ def test_two_processes_equal_one(tmp_path):
     first, last = figures(one, "val", "loss")
     assert abs(first[0] - last[0]) > 1e-3 * last[0]  # the weights have moved
     for split, names, tolerance in (
-        ("train", ("ctc", "loss"), 1e-6),
+        ("train", (*losses, "loss"), 1e-6),
         ("train", ("grad_norm",), 1e-4),  # of weights that differ by rounding
-        ("val", ("ctc", "loss", "wer", "cer"), 1e-6),
+        ("val", (*losses, "loss", "wer", "cer"), 1e-6),
     ):
         expected, got = figures(one, split, *names), figures(two, split, *names)
         assert len(expected) == (6 if split == "train" else 2)
@@ -91,7 +96,7 @@ def test_processes_whose_weights_differ_are_told_apart(tmp_path):
     script = tmp_path / "drift.py"
     script.write_text(DRIFT)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
-    command += [str(script), TINY, str(tmp_path), "trainer.max_steps=2", *SETS[1:]]
+    command += [str(script), TINY, str(tmp_path), "trainer.max_steps=2", *SETS[1:], *DROPOUT[TINY]]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 1
