@@ -18,6 +18,7 @@ from benchmarks.decoding import Decode
 from benchmarks.decoding_data import Task, prepare
 from benchmarks.measuring import Row
 from hw_asr.decoders import BeamSearch
+from hw_base.profiling.clock import wait_for
 
 GOAL_MS, GOAL_RATIO = 0.3, 2.0
 
@@ -50,8 +51,7 @@ def repeated(task: Task, batch: int, device: torch.device) -> Task:
 
 def milliseconds(task: Task, sides: dict[str, Decode], repeats: int) -> dict[str, float]:
     """An utterance, by side; each ends with its texts on the CPU, so nothing is left running."""
-    if task.log_probs.is_cuda:
-        torch.cuda.synchronize()
+    wait_for(task.log_probs.device)
     best = measuring.compare(sides, repeats, time.perf_counter)
     return {name: 1e3 * seconds / len(task.texts) for name, seconds in best.items()}
 

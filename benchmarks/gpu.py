@@ -32,6 +32,7 @@ from benchmarks import measuring
 from benchmarks.measuring import Row
 from hw_base.config.read import read
 from hw_base.config.resolve import resolve
+from hw_base.profiling.clock import wait_for
 from hw_base.runs.experiment import Experiment
 
 RATE = 16_000
@@ -140,7 +141,7 @@ class Training:
             audio += float(batch["spectrogram_length"].sum()) * self._frame_seconds()
             self.trainer.train_step(batch)
             done += 1
-        self._synchronize()
+        wait_for(self.device)
         return done, audio, time.perf_counter() - began
 
     def waits(self) -> float | None:
@@ -158,10 +159,6 @@ class Training:
     def _frame_seconds(self) -> float:
         args = self.trainer.setup.config.features.args
         return args["hop_length"] / args["sample_rate"]
-
-    def _synchronize(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
 
 
 def measure(recipe: Recipe, manifest: Path, device: torch.device, toy: bool, seconds: float) -> list[Row]:

@@ -8,6 +8,14 @@ from typing import Any
 import torch
 
 
+def wait_for(device: torch.device) -> None:
+    """Return when the device has done what it was asked for; a CPU has already."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 class Clock:
     """Adds up the time of named stages; while an inner one runs, the outer one stands still.
 
@@ -65,8 +73,7 @@ class Clock:
             delattr(owner, method)
 
     def _add(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        wait_for(self.device)
         now = time.perf_counter()
         if self._stack:
             self.seconds[self._stack[-1]] += now - self._since

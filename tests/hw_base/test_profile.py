@@ -17,6 +17,7 @@ from hw_asr.data.collate import ASRCollate
 from hw_base import profile
 from hw_base.config.resolve import read, resolve
 from hw_base.profiling import advice, reading, steps
+from hw_base.profiling.clock import Clock
 from hw_base.runs.experiment import Experiment
 from tests.conftest import ROOT
 
@@ -156,3 +157,13 @@ def test_what_is_printed_ends_with_a_suggestion(capsys):
     assert {"one step", "making one batch", "forward pass", "memory"} <= set(titles)
     assert lines[-1].startswith("largest part: ")
     assert "; suggestion: " in lines[-1]
+
+
+@pytest.mark.parametrize(("kind", "waits"), [("cuda", 2), ("mps", 2), ("cpu", 0)])
+def test_a_device_that_computes_beside_the_program_is_waited_for_at_each_change_of_stages(kind, waits, monkeypatch):
+    waited = []
+    for module in ("cuda", "mps"):
+        monkeypatch.setattr(getattr(torch, module), "synchronize", lambda *of, module=module: waited.append(module))
+    with Clock(torch.device(kind)).running("a stage"):
+        pass
+    assert waited == [kind] * waits
