@@ -234,8 +234,8 @@ class Config(Section):
 
     Attributes:
         about: for people: the command and what to expect.
-        init_from: checkpoint whose weights training starts from, with its text encoder; of the same model, or of one
-            that the model is derived from.
+        init_from: checkpoint whose weights training starts from, with its text encoder; of the same model, of one
+            that the model is derived from, or of the kind that a `Transducer` has for its encoder.
         init_optimizers: take the moments of its optimizers too, by names of parameters.
         decoder: which of the decoders gives the result; the one named first if not given.
     """

@@ -43,6 +43,10 @@ class BaseModel(nn.Module):
         """The module that each optimizer trains; keys equal `parameter_group_names`, and no parameter is in two."""
         return {"model": self}
 
+    def parts_by_type(self) -> dict[str, str]:
+        """Modules that are models themselves: registered name -> the module's; ``init_from`` may hold one alone."""
+        return {}
+
     def n_parameters(self) -> int:
         """How many numbers training can change."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)

@@ -110,30 +110,43 @@ class Experiment:
     def model(self) -> BaseModel:
         """The model on its device, with the weights of the checkpoint or of ``init_from``, if any."""
         if self.state is not None:
-            self._refuse_other_model(self.state, self.source)
+            if (found := _type_of(self.state)) != self.config.model.type:
+                raise CheckpointError(
+                    f"{self.source}: holds a {found}, the config's model is a {self.config.model.type}"
+                )
             trained.refuse_larger(self.config, self.task, self.state["model"], self.source)
         model: BaseModel = build("model", self.config.model, registry.MODELS, **self.task.model_arguments())
         if self.origin is not None:
             with checkpoint.restoring(str(self.config.init_from)):
-                self._refuse_other_model(self.origin, self.config.init_from)
-                self.task.initialize(model, self._completed(self.origin, model), str(self.config.init_from))
+                origin = self._completed(self.origin, model)
+                self.task.initialize(model, origin, str(self.config.init_from))
         elif self.state is not None:
             checkpoint.load_weights(model, self.state["model"], self.source)
         return model.to(self.device)
 
-    def _refuse_other_model(self, state: dict[str, Any], path: str | Path | None) -> None:
-        """One line where otherwise every tensor would be missing."""
-        found, own = _type_of(state), self.config.model.type
-        if found != own and not (state is self.origin and derives(own, found)):
-            raise CheckpointError(f"{path}: holds a {found}, the config's model is a {own}")
-
     def _completed(self, origin: dict[str, Any], model: BaseModel) -> dict[str, Any]:
-        """The checkpoint of ``init_from``; what a model derived from its model adds to it is as the model made it."""
-        if _type_of(origin) == self.config.model.type:
+        """The checkpoint of ``init_from``; what the model has besides is as the model made it.
+
+        A model derived from the checkpoint's may have more, and one that has the checkpoint's for a part.
+        """
+        own, found, parts = self.config.model.type, _type_of(origin), model.parts_by_type()
+        if found == own:
             return origin
-        added = {name: value for name, value in model.state_dict().items() if name not in origin["model"]}
-        log.info("init_from: of %s, %s start anew", self.config.model.type, ", ".join(added) or "no parameters")
-        return {**origin, "model": {**origin["model"], **added}}
+        if derives(own, found):
+            prefix = ""
+        elif fitting := [part for kind, part in parts.items() if derives(kind, found)]:
+            prefix = f"{fitting[0]}."
+        else:
+            besides = "".join(f", its {part} a {kind}" for kind, part in parts.items())
+            raise CheckpointError(f"{self.config.init_from}: holds a {found}, the config's model is a {own}{besides}")
+        weights = {prefix + name: value for name, value in origin["model"].items()}
+        added = {
+            name: value
+            for name, value in model.state_dict().items()
+            if name not in weights and not (prefix and name.startswith(prefix))
+        }
+        log.info("init_from: of %s, %s start anew", own, ", ".join(added) or "no parameters")
+        return {**origin, "model": {**weights, **added}}
 
     def trainer(self, run_dir: Path | None, schedules: bool = True) -> BaseTrainer:
         """The trainer with everything it works with.
@@ -238,13 +251,19 @@ class Experiment:
         return optimizations
 
     def _load_moments(self, model: BaseModel, optimizations: dict[str, Optimization], origin: dict[str, Any]) -> None:
+        if not derives(self.config.model.type, _type_of(origin)):
+            raise ConfigError(
+                f"init_optimizers: {self.config.init_from} holds a part of the model; its moments do not fit"
+            )
         sections = {name: OptimizerSection.model_validate(s) for name, s in origin["config"]["optimizers"].items()}
+        full = {id(parameter): name for name, parameter in model.named_parameters()}
         for name, network in model.parameter_groups().items():
             if name not in sections or sections[name].type != self.config.optimizers[name].type:
                 raise ConfigError(f"init_optimizers: {self.config.init_from} has no {name!r} of the same type")
-            optimizations[name].load_moments_by_name(
-                origin["optimizations"][name], trained_names(network, sections[name])
-            )
+            # What a derived model has besides, that optimizer did not have.
+            names = trained_names(network, sections[name])
+            names = [one for one in names if full[id(network.get_parameter(one))] in origin["model"]]
+            optimizations[name].load_moments_by_name(origin["optimizations"][name], names)
 
     def _writers(self, run_dir: Path | None) -> MultiWriter:
         if run_dir is None:

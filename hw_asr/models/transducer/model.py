@@ -67,6 +67,7 @@ class Transducer(CTCModel):
     ) -> None:
         super().__init__()
         self.n_tokens = n_tokens
+        self._encoder_type = encoder.type
         self.encoder: CTCModel = build("encoder", encoder, MODELS, n_mels=n_mels, n_tokens=n_tokens)
         self.predictor: BasePredictor = build("predictor", predictor, PREDICTORS, n_tokens=n_tokens)
         try:
@@ -107,6 +108,10 @@ class Transducer(CTCModel):
                 outputs["predictor_states"] = self.predictor_projection(self.predictor(tokens))
             outputs |= {"joiner_weight": self.joiner.weight, "joiner_bias": self.joiner.bias}
         return outputs
+
+    def parts_by_type(self) -> dict[str, str]:
+        """The encoder: ``init_from`` may hold a CTC model of its kind."""
+        return {self._encoder_type: "encoder"}
 
     def output_lengths(self, length: Tensor) -> Tensor:
         """Frames of ``encoder_states`` and ``log_probs`` for frames of the spectrogram, (B,) -> (B,), int64."""
