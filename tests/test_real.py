@@ -3,36 +3,9 @@
 import json
 
 import pytest
-import torch
 
 from demo import real
-from hw_base.audio import io as audio
 from tests.conftest import ROOT
-
-WORDS = ["SEVEN", "DAYS", "AND", "TEN", "KEYS", "WERE", "HERE", "THEY", "SAW", "THE", "SEA"]
-
-
-@pytest.fixture
-def corpus(tmp_path):
-    """Tones with transcripts, in the layout and with the speakers that the configs name."""
-    generator = torch.Generator().manual_seed(0)
-    speakers = {"train-clean-100": ["19", "26", "27"], "dev-clean": ["2277", "777", "84"], "test-other": ["367"]}
-    for part, names in speakers.items():
-        for name in names:
-            folder, lines = tmp_path / "LibriSpeech" / part / name / "1", []
-            folder.mkdir(parents=True)
-            for i in range(21 if part == "train-clean-100" else 3):
-                identifier = f"{name}-1-{i:04d}"
-                pitch = 90 + 20 * int(torch.randint(0, 8, (), generator=generator))
-                time = torch.arange(24000) / 16000
-                waveform = sum(torch.sin(6.283 * pitch * k * time) / k for k in range(1, 8)) * 0.1
-                waveform = waveform * (0.6 + 0.4 * torch.sin(20 * time)) + 0.003 * torch.randn(
-                    24000, generator=generator
-                )
-                audio.save(folder / f"{identifier}.flac", waveform, 16000)
-                lines.append(f"{identifier} {' '.join(WORDS[i % 5 : i % 5 + 4])}")
-            (folder / f"{name}-1.trans.txt").write_text("\n".join(lines) + "\n")
-    return tmp_path
 
 
 def test_without_data_it_says_why_and_does_nothing(tmp_path, capsys, monkeypatch):
@@ -57,12 +30,12 @@ def test_what_make_looks_for_is_what_the_program_looks_for():
 
 
 @pytest.mark.slow
-def test_both_are_trained_tested_and_reported(corpus, capfd, monkeypatch):
+def test_both_are_trained_tested_and_reported(small_librispeech, capfd, monkeypatch):
     pytest.importorskip("plotly", reason="draws the report")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(corpus / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(small_librispeech / "cache"))
     small = ["trainer.log_every=1", "writers=[]"]
-    folder = corpus / "runs"
-    arguments = ["--data", str(corpus), "--run-dir", str(folder), "--asr-set", *small, "trainer.epochs=1"]
+    folder = small_librispeech / "runs"
+    arguments = ["--data", str(small_librispeech), "--run-dir", str(folder), "--asr-set", *small, "trainer.epochs=1"]
     arguments += ["model.args.n_hidden=16", "--tts-set", *small, "trainer.max_steps=2", "model.args.width=16"]
     assert real.main(arguments) == 0
     said = capfd.readouterr().out
