@@ -1,23 +1,24 @@
 """Monotonic alignment search: our engines against the widespread Cython loop, written in C and compiled here.
 
-    python -m benchmarks.alignment
+    python -m benchmarks.alignment [--repeats 9]
 
-One thread, all in one process, rounds interleaved, the fastest of them counts. Cython makes the same C of that loop;
-without a C compiler only our own engines are measured. Each side starts from a float32 tensor and ends with a path; the
-loop works in place, so that it needs a copy of the scores, as its users make one.
+Process time of one thread, the sides in turn, the least of the repeats. Cython makes the same C of that loop; without a
+C compiler only our own engines are measured. Each side starts from a float32 tensor and ends with a path; the loop
+works in place, so that it needs a copy of the scores, as its users make one.
 """
 
 import ctypes
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from benchmarks import measuring
+from benchmarks.measuring import Row
 from hw_tts.alignment.search import search_durations, search_path
 
 _LOOP = """
@@ -40,20 +41,20 @@ void search(int32_t *path, float *value, const int64_t *t_ys, const int64_t *t_x
   }
 }
 """
-ROUNDS = 9
 SHAPES = [(16, 500, 100), (32, 400, 150), (32, 800, 160), (32, 800, 300), (64, 800, 160)]
+PEER = "the Cython loop, as C, -O3"
 
 
 def main() -> None:
-    torch.set_num_threads(1)
+    arguments = measuring.parser(__doc__, repeats=9).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         loop = compile_loop(Path(folder))
-        for shape in SHAPES:
-            measure(shape, loop)
+        rows = [row for shape in SHAPES for row in measure(shape, loop, arguments.repeats)]
+    measuring.write(rows, "alignment", arguments.output)
 
 
-def measure(shape: tuple[int, int, int], loop: Callable[..., Tensor] | None) -> None:
-    """Time all sides on one batch, check that they agree, print a line."""
+def measure(shape: tuple[int, int, int], loop: Callable[..., Tensor] | None, repeats: int) -> list[Row]:
+    """Time all sides on one batch, and check that they agree."""
     B, T, L = shape
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn(shape, generator=generator)
@@ -61,32 +62,29 @@ def measure(shape: tuple[int, int, int], loop: Callable[..., Tensor] | None) -> 
     tokens = torch.randint(int(L * 0.6), L + 1, (B,), generator=generator)
     sides: dict[str, Callable[[], Tensor]] = {
         "numba": lambda: search_path(scores, frames, tokens, "numba"),
-        "numba, durations only": lambda: search_durations(scores, frames, tokens, "numba"),
+        "durations": lambda: search_durations(scores, frames, tokens, "numba"),
         "tensor": lambda: search_path(scores, frames, tokens, "tensor"),
     }
     if loop is not None:
         sides["C"] = lambda: loop(scores, frames, tokens)
-    seconds = dict.fromkeys(sides, float("inf"))
     paths = {name: side() for name, side in sides.items()}
-    for _ in range(ROUNDS):
-        for name, side in sides.items():
-            start = time.perf_counter()
-            side()
-            seconds[name] = min(seconds[name], time.perf_counter() - start)
     assert torch.equal(paths["numba"], paths["tensor"])
-    line = ", ".join(f"{name} {1000 * value:.2f} ms" for name, value in seconds.items())
-    if loop is not None:
-        assert torch.equal(paths["numba"], paths["C"].float()), "the paths differ"
-        line += f"; path {seconds['C'] / seconds['numba']:.2f}x, durations "
-        line += f"{seconds['C'] / seconds['numba, durations only']:.2f}x as fast as C, identical"
-    print(f"{B} x {T} x {L}: {line}")
+    assert loop is None or torch.equal(paths["numba"], paths["C"].float()), "the paths differ"
+    seconds = measuring.compare(sides, repeats)
+    work = f"alignment search, {B} x {T} x {L}"
+    if loop is None:
+        return [Row(work, PEER, "path", None, note=f"no C compiler; ours {1e3 * seconds['numba']:.2f} ms")]
+    return [
+        measuring.against(work, PEER, "path", seconds["C"], seconds["numba"], "the same path"),
+        measuring.against(work, PEER, "path : durations", seconds["C"], seconds["durations"]),
+        measuring.against(work, "our engine in tensors", "path", seconds["tensor"], seconds["numba"]),
+    ]
 
 
 def compile_loop(folder: Path) -> Callable[..., Tensor] | None:
     """The C loop as a function of tensors, or None where there is no compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        print("no C compiler: our engines only")
         return None
     (folder / "loop.c").write_text(_LOOP)
     library = folder / "loop.so"

@@ -1,17 +1,18 @@
 """Augmentations against torchaudio's, in one process on one thread: ``python -m benchmarks.augmentations``.
 
-Prints a table of CPU milliseconds for one utterance of 10 s: the least process time of several repeats, ours and
-torchaudio's in turn, so that a busy machine slows both.
+CPU milliseconds for one utterance of 10 s: the least process time of several repeats, ours and torchaudio's in turn,
+so that a busy machine slows both.
 """
 
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 import torchaudio
 
+from benchmarks import measuring
+from benchmarks.measuring import Row
 from hw_asr.augmentations import (
     BackgroundNoise,
     BandPass,
@@ -28,22 +29,21 @@ SECONDS = 10
 BATCH = 32
 
 
-def least_ms(calls: list[Callable[[], object]], repeats: int) -> list[float]:
-    best = [float("inf")] * len(calls)
-    for call in calls:
-        call()
-    for _ in range(repeats):
-        for i, call in enumerate(calls):
-            start = time.process_time_ns()
-            call()
-            best[i] = min(best[i], (time.process_time_ns() - start) / 1e6)
-    return best
-
-
-def row(name: str, ours: Callable[[], object], peer: Callable[[], object] | None, repeats: int, share: int = 1) -> str:
-    times = [ms / share for ms in least_ms([ours] if peer is None else [ours, peer], repeats)]
-    versus = f"{times[1]:.2f} | {times[1] / times[0]:.1f}x" if peer is not None else "| "
-    return f"| {name} | {times[0]:.3f} | {versus} |"
+def row(
+    name: str,
+    ours: Callable[[], object],
+    peer: Callable[[], object] | None,
+    repeats: int,
+    method: str = "",
+    share: int = 1,
+) -> Row:
+    """Of one augmentation; `method` is torchaudio's, `share` how many utterances a call has."""
+    seconds = measuring.compare({"ours": ours} | ({"peer": peer} if peer is not None else {}), repeats)
+    seconds = {side: value / share for side, value in seconds.items()}
+    name = f"{name} of {SECONDS} s"
+    if peer is None:
+        return Row(name, "-", "CPU time", None, note=f"{1e3 * seconds['ours']:.3f} ms")
+    return measuring.against(name, f"torchaudio, {method}", "CPU time", seconds["peer"], seconds["ours"])
 
 
 def torchaudio_masks() -> Callable[[torch.Tensor], torch.Tensor]:
@@ -52,7 +52,12 @@ def torchaudio_masks() -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def main() -> None:
-    torch.set_num_threads(1)
+    arguments = measuring.parser(__doc__, repeats=20).parse_args()
+    measuring.write(list(rows(arguments.repeats)), "augmentations", arguments.output)
+
+
+def rows(repeats: int) -> Iterator[Row]:
+    """Of what torchaudio has too, then of our own; what takes longer is repeated less often."""
     generator = torch.Generator().manual_seed(0)
     waveform = 0.1 * torch.randn(SECONDS * SAMPLE_RATE, generator=generator)
     n_response = SAMPLE_RATE // 2
@@ -70,48 +75,44 @@ def main() -> None:
     spectrogram = torch.randn(80, 100 * SECONDS, generator=generator)
     batch, length = spectrogram.repeat(BATCH, 1, 1), torch.full((BATCH,), 100 * SECONDS)
     masks, spec_augment, warp = torchaudio_masks(), SpecAugment(fill="zero"), SpecAugment(time_warp=40)
-    print("| augmentation of 10 s | ours, ms | torchaudio, ms | ratio |\n|---|---|---|---|")
-    print(
-        row(
-            "reverberation, response of 0.5 s (`fftconvolve`)",
-            lambda: reverberation(waveform, generator),
-            lambda: torchaudio.functional.fftconvolve(waveform, response)[: len(waveform)],
-            20,
-        )
+    yield row(
+        "reverberation, response of 0.5 s,",
+        lambda: reverberation(waveform, generator),
+        lambda: torchaudio.functional.fftconvolve(waveform, response)[: len(waveform)],
+        repeats,
+        "`fftconvolve`",
     )
-    print(
-        row(
-            "pitch, +2 semitones (`PitchShift`)",
-            lambda: pitch(waveform, generator),
-            lambda: peer_pitch(waveform),
-            8,
-        )
+    yield row(
+        "pitch, +2 semitones,",
+        lambda: pitch(waveform, generator),
+        lambda: peer_pitch(waveform),
+        -(-repeats // 3),
+        "`PitchShift`",
     )
-    print(
-        row(
-            "SpecAugment, 2 + 10 masks (`FrequencyMasking`, `TimeMasking`)",
-            lambda: spec_augment(spectrogram, generator),
-            lambda: masks(spectrogram),
-            200,
-        )
+    masking = "`FrequencyMasking`, `TimeMasking`"
+    yield row(
+        "SpecAugment, 2 + 10 masks,",
+        lambda: spec_augment(spectrogram, generator),
+        lambda: masks(spectrogram),
+        10 * repeats,
+        masking,
     )
-    print(
-        row(
-            f"the same, a batch of {BATCH} with masks of its own for each utterance",
-            lambda: spec_augment.batch(batch, length, generator),
-            lambda: [masks(item) for item in batch],
-            20,
-            BATCH,
-        )
+    yield row(
+        f"the same, a batch of {BATCH} with masks of its own for each utterance",
+        lambda: spec_augment.batch(batch, length, generator),
+        lambda: [masks(item) for item in batch],
+        repeats,
+        masking,
+        BATCH,
     )
-    print(row("speed 0.9 (`Speed`)", lambda: speed(waveform, generator), lambda: peer_speed(waveform), 20))
+    yield row("speed 0.9", lambda: speed(waveform, generator), lambda: peer_speed(waveform), repeats, "`Speed`")
     for name, call in (
         ("SpecAugment with time warp and mean fill", lambda: warp(spectrogram, generator)),
         ("colored noise", lambda: colored(waveform, generator)),
         ("background noise", lambda: background(waveform, generator)),
         ("band-pass", lambda: band(waveform, generator)),
     ):
-        print(row(name, call, None, 20))
+        yield row(name, call, None, repeats)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,8 @@ def main() -> None:
     print(f"{len(split.records)} recordings of {arguments.split}\n\n| | MB | WER | time |\n|---|---|---|---|")
     for name, posteriors in systems.items():
         wer = _wer(posteriors, split, decoder)
-        seconds = min(_seconds(posteriors, [split.waveform(i) for i in range(TIMED)]) for _ in range(3))
+        waveforms = [split.waveform(i) for i in range(min(TIMED, len(split.records)))]
+        seconds = min(_seconds(posteriors, waveforms) for _ in range(3))
         first = first or seconds
         print(f"| {name} | {sizes[name] / 1e6:.1f} | {wer:.4f} | {seconds / first:.2f} |", flush=True)
 

@@ -5,7 +5,8 @@ waiting for data; how often a step made the host wait for the device (`torch.cud
 the same compiled by `torch.compile`. Then beam search beside torchaudio's ``cuda_ctc_decoder``. Each part begins only
 if its estimated time is left, so that the whole ends in time; what was left out is said.
 
-``--toy`` runs all of it with the smallest models, on a CPU too: its figures mean nothing.
+``--toy`` runs all of it with the smallest models, on a CPU too: its figures mean nothing, and are written to a file
+only where ``-o`` names one.
 """
 
 import argparse
@@ -194,7 +195,10 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     with tempfile.TemporaryDirectory() as folder:
         rows = run(Path(folder), device, arguments)
-    measuring.write(rows, "gpu", arguments.output)
+    if arguments.toy and arguments.output is None:
+        print(measuring.table(rows))  # `python -m benchmarks` would put them among the results
+    else:
+        measuring.write(rows, "gpu", arguments.output)
     return 0
 
 

@@ -1,49 +1,54 @@
 """Mel spectrograms to audio without training: our GriffinLim against torchaudio's transforms and librosa's function.
 
-    python -m benchmarks.griffin_lim
+    python -m benchmarks.griffin_lim [--repeats 3]
 
-One thread, one process, rounds interleaved, the least CPU time of them counts; sentences of the embedded corpus at
+Process time of one thread, the sides in turn, the least of the repeats; sentences of the embedded corpus at
 22,050 Hz, each by itself, 32 iterations with momentum 0.99 on all sides. The error is the mean distance between the
 log-mel spectrogram that was given and that of the audio.
 """
 
-import time
 import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from benchmarks import measuring
 from hw_base.synthetic.corpus import SyntheticSpeech
 from hw_tts.features.acoustic import TTSFeatures
 from hw_tts.vocoders.loading import GriffinLim
 
 N_SENTENCES = 4
-ROUNDS = 3
 ITERATIONS = 32
 
 
 def main() -> None:
-    torch.set_num_threads(1)
+    arguments = measuring.parser(__doc__, repeats=3).parse_args()
     features = TTSFeatures()
     data = SyntheticSpeech(part="val", n_utterances=N_SENTENCES, sample_rate=22050)
     waveforms = [data.read(record)[0] for record in data.records]
     spectrograms = [features(waveform) for waveform in waveforms]
-    seconds = sum(map(len, waveforms)) / features.sample_rate
-    sides = {"ours": ours(features), "torchaudio": torchaudio_side(features), "librosa": librosa_side(features)}
-    best = dict.fromkeys(sides, float("inf"))
-    errors: dict[str, float] = {}
-    for _ in range(ROUNDS):
-        for name, side in sides.items():
-            started = time.process_time()
-            made = [side(spectrogram) for spectrogram in spectrograms]
-            best[name] = min(best[name], time.process_time() - started)
-            errors[name] = error(features, spectrograms, made)
-    for name in sides:
-        ratio = best[name] / best["ours"]
-        print(
-            f"{name:10s} real-time factor {best[name] / seconds:.4f}, {ratio:5.2f} x our time, error {errors[name]:.3f}"
+    audio = sum(map(len, waveforms)) / features.sample_rate
+    vocoders = {"ours": ours(features), "torchaudio": torchaudio_side(features), "librosa": librosa_side(features)}
+    made: dict[str, list[Tensor]] = {}
+
+    def work(name: str) -> Callable[[], None]:
+        return lambda: made.update({name: [vocoders[name](spectrogram) for spectrogram in spectrograms]})
+
+    seconds = measuring.compare({name: work(name) for name in vocoders}, arguments.repeats)
+    errors = {name: error(features, spectrograms, made[name]) for name in vocoders}
+    rows = [
+        measuring.against(
+            f"Griffin-Lim, {ITERATIONS} iterations, a second of audio",
+            peer,
+            "process time",
+            seconds[peer] / audio,
+            seconds["ours"] / audio,
+            f"log-mel errors {errors[peer]:.3f} : {errors['ours']:.3f}",
         )
+        for peer in ("torchaudio", "librosa")
+    ]
+    measuring.write(rows, "griffin_lim", arguments.output)
 
 
 def error(features: TTSFeatures, spectrograms: list[Tensor], made: list[Tensor]) -> float:
@@ -83,14 +88,16 @@ def librosa_side(features: TTSFeatures) -> Callable[[Tensor], Tensor]:
     def voice(spectrogram: Tensor) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            waveform = librosa.feature.inverse.mel_to_audio(
+            # As `mel_to_audio` does it, with a seed.
+            magnitudes = librosa.feature.inverse.mel_to_stft(
                 spectrogram.exp().numpy(),
                 sr=features.sample_rate,
                 n_fft=features.n_fft,
-                hop_length=features.hop_length,
                 power=1.0,
-                n_iter=ITERATIONS,
                 fmax=features.f_max,
+            )
+            waveform = librosa.griffinlim(
+                magnitudes, n_iter=ITERATIONS, hop_length=features.hop_length, n_fft=features.n_fft, random_state=0
             )
         return torch.from_numpy(waveform)
 

@@ -21,6 +21,7 @@ from hw_base import checkpoint, task_packages
 from hw_base.audio import io as audio
 from hw_base.config.resolve import as_dict, build, load
 from hw_base.registry import MODELS, TASKS
+from hw_base.runs import cli
 from hw_base.synthetic import sentences
 from hw_base.synthetic.corpus import SyntheticSpeech
 
@@ -64,13 +65,16 @@ def recognized(arguments: list[str]) -> tuple[float, float]:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("configs", nargs="+", metavar="CONFIG")
-    parser.add_argument("--minutes", type=float, default=60.0, help="length of the recording")
+    parser.add_argument("--minutes", type=cli.positive(float), default=60.0, help="length of the recording")
     parser.add_argument("--audio", type=Path, metavar="DIR", help="folder with the FLAC files that it is made of")
     arguments = parser.parse_args(argv)
     for path in (*map(Path, arguments.configs), *filter(None, [arguments.audio])):
         if not path.exists():
             print(f"error: {path}: no such file", file=sys.stderr)
             return 2
+    if arguments.audio and not next(arguments.audio.rglob("*.flac"), None):
+        print(f"error: {arguments.audio}: has no FLAC files", file=sys.stderr)
+        return 2
     task_packages.import_all()
     print(f"| config | parameters | minutes | peak GB | CPU s |\n|{'---|' * 5}", flush=True)
     with tempfile.TemporaryDirectory() as folder:

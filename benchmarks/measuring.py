@@ -1,6 +1,7 @@
 """What benchmarks against peers share: sides timed in turn on one thread, ratios beside goals, a table, a JSON file."""
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import math
@@ -8,6 +9,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -50,26 +52,43 @@ def compare(
     clock: Callable[[], float] = time.process_time,
     warm_up: bool = True,
 ) -> dict[str, float]:
-    """Seconds of each side: the least of several repeats, one thread, the sides in turn.
+    """Seconds of each side: the least of several repeats, one thread, the sides in turn, each with the same seed.
 
-    Before them one call of each side warms up, unless the caller has done so with less work.
+    Before them one call of each side warms up, unless the caller has done so with less work. The libraries below numpy
+    have threads of their own, so these are told to use one too.
     """
-    torch.set_num_threads(1)
     best = dict.fromkeys(sides, math.inf)
-    for repeat in range(not warm_up, repeats + 1):
-        for name, work in sides.items():
-            torch.manual_seed(0)
-            started = clock()
-            work()
-            if repeat:
-                best[name] = min(best[name], clock() - started)
+    with _one_thread():
+        for repeat in range(not warm_up, repeats + 1):
+            for name, work in sides.items():
+                torch.manual_seed(0)
+                started = clock()
+                work()
+                if repeat:
+                    best[name] = min(best[name], clock() - started)
     return best
 
 
-def missing(*modules: str) -> str:
-    """Why a peer cannot be measured, or nothing: which of its modules are not installed."""
+def _one_thread() -> AbstractContextManager[Any]:
+    torch.set_num_threads(1)
+    if importlib.util.find_spec("threadpoolctl") is None:
+        return contextlib.nullcontext()
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[Any] = threadpool_limits(1)
+    return limits
+
+
+def against(work: str, peer: str, kind: str, peer_seconds: float, our_seconds: float, note: str = "") -> Row:
+    """The row of two sides, with their milliseconds."""
+    shown = f"{1e3 * peer_seconds:.2f} : {1e3 * our_seconds:.2f} ms" + (f"; {note}" if note else "")
+    return Row(work, peer, kind, peer_seconds / our_seconds, note=shown)
+
+
+def missing(*modules: str, install: str = "-r requirements-bench.txt") -> str:
+    """Why a peer cannot be measured, or nothing: which of its modules are not installed, and how they are."""
     absent = [name for name in modules if importlib.util.find_spec(name) is None]
-    return f"not installed: {', '.join(absent)} (pip install -r requirements-bench.txt)" if absent else ""
+    return f"not installed: {', '.join(absent)} (pip install {install})" if absent else ""
 
 
 def has_bf16() -> bool:

@@ -1,22 +1,23 @@
 """CPU seconds for distortion, pitch and voicing of a pair of 3 s: ours, and the package pymcd where it is installed.
 
-    python -m benchmarks.metrics_of_synthesis
+    python -m benchmarks.metrics_of_synthesis [--repeats 5]
 
-Ours gives three figures of one analysis, by exact warping; pymcd gives the first of them, by an approximate one.
+Ours gives three figures of one analysis, by exact warping; pymcd gives the first of them, by an approximate one, and
+reads its two recordings from files, which takes it a few milliseconds.
 """
 
 import tempfile
-import time
 from pathlib import Path
 
 import torch
 
+from benchmarks import measuring
 from hw_base.audio import io as audio
 from hw_tts.metrics.base import Pair
 from hw_tts.metrics.cepstral import MCD
 from hw_tts.metrics.prosody import LogF0RMSE, VoicingError
 
-RATE, SECONDS, REPEATS = 22050, 3, 5
+RATE, SECONDS = 22050, 3
 
 
 def voices():
@@ -30,40 +31,35 @@ def voices():
     return waves
 
 
-def best(work):
-    """The least CPU time of several, which other programs disturb less."""
-    times = []
-    for _ in range(REPEATS):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return min(times)
-
-
 def main():
-    torch.set_num_threads(1)
+    arguments = measuring.parser(__doc__).parse_args()
     a, b = voices()
+    work, peer = f"MCD, log-F0 RMSE and voicing error of {SECONDS} s of speech", "pymcd, MCD alone"
 
     def ours():
         pair = Pair(a, b, RATE)
         for metric in (MCD(), LogF0RMSE(), VoicingError()):
             metric.update(pair)
 
-    ours()
-    seconds = best(ours)
-    print(f"ours: {seconds:.3f} s for MCD, log-F0 RMSE and voicing error of {SECONDS} s of speech")
-    try:
-        from pymcd.mcd import Calculate_MCD
-    except ImportError:
-        print("pymcd is not installed, so there is nothing to compare with")
-        return
+    if absent := measuring.missing("pymcd", install="pymcd"):
+        seconds = measuring.compare({"ours": ours}, arguments.repeats)["ours"]
+        rows = [measuring.Row(work, peer, "process time", None, note=f"{absent}; ours {1e3 * seconds:.0f} ms")]
+    else:
+        rows = [measuring.against(work, peer, "process time", *beside_pymcd(ours, a, b, arguments.repeats))]
+    measuring.write(rows, "metrics_of_synthesis", arguments.output)
+
+
+def beside_pymcd(ours, a, b, repeats):
+    """Seconds of the package, and ours."""
+    from pymcd.mcd import Calculate_MCD
+
     with tempfile.TemporaryDirectory() as folder:
         paths = [str(Path(folder) / f"{name}.wav") for name in "ab"]
         for path, wave in zip(paths, (a, b), strict=True):
             audio.save(path, wave, RATE)
         package = Calculate_MCD("dtw")
-        theirs = best(lambda: package.calculate_mcd(*paths))
-    print(f"pymcd: {theirs:.3f} s for MCD alone; ratio {theirs / seconds:.1f}")
+        seconds = measuring.compare({"pymcd": lambda: package.calculate_mcd(*paths), "ours": ours}, repeats)
+    return seconds["pymcd"], seconds["ours"]
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """The loss of transducers against torchaudio's on the whole batch's lattice: ``python -m benchmarks.transducer_loss``.
 
-Both compute loss and gradients of a batch whose utterances are of different lengths. Prints the processor seconds of
-each on one thread (the least of several repeats, the two in turn), their ratio, and the megabytes that a new process
-grows by at its peak, on Linux.
+Both compute loss and gradients of a batch whose utterances are of different lengths: processor time of each on one
+thread (the least of several repeats, the two in turn), and the megabytes that a new process grows by at its peak, on
+Linux.
 """
 
-import time
 from collections.abc import Callable
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchaudio.functional import rnnt_loss
 
+from benchmarks import measuring
 from benchmarks.decoding_memory import growth, in_new_process
 from hw_asr.losses.transducer import TransducerLoss
 
@@ -23,7 +23,7 @@ SIZES = {
     "128 pieces, LibriSpeech": (8, 400, 80, 128, 320),
     "1000 pieces, LibriSpeech": (4, 400, 60, 1000, 320),
 }
-REPEATS = 2
+PEER = "torchaudio's `rnnt_loss` on the whole batch"
 Loss = Callable[[dict[str, Tensor]], Tensor]
 
 
@@ -58,6 +58,8 @@ LOSSES: dict[str, Loss] = {"ours": ours, "whole": whole}
 
 
 def step(loss: Loss, b: dict[str, Tensor]) -> float:
+    for tensor in b.values():
+        tensor.grad = None
     value = loss(b)
     value.backward()
     return float(value.detach())
@@ -71,27 +73,23 @@ def memory(kind: str, name: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    print("| lattice | B x T x (L + 1) x V | ours, s | whole batch, s | ratio | ours, MB | whole batch, MB |")
-    print("|---|---|---|---|---|---|---|")
+    arguments = measuring.parser(__doc__, repeats=2).parse_args()
+    rows = []
     for name, (size, n_frames, n_tokens, vocabulary, _) in SIZES.items():
-        best = dict.fromkeys(LOSSES, float("inf"))
-        values = {}
-        for _ in range(REPEATS):
-            for kind, loss in LOSSES.items():
-                b = batch(name)
-                start = time.process_time()
-                values[kind] = step(loss, b)
-                best[kind] = min(best[kind], time.process_time() - start)
+        b = batch(name)
+        values: dict[str, float] = {}
+
+        def work(kind: str, b: dict[str, Tensor] = b, values: dict[str, float] = values) -> Callable[[], None]:
+            return lambda: values.update({kind: step(LOSSES[kind], b)})
+
+        seconds = measuring.compare({kind: work(kind) for kind in LOSSES}, arguments.repeats)
         assert abs(values["ours"] / values["whole"] - 1) < 1e-4, values
         peaks = {kind: in_new_process(memory, kind, name)[0] for kind in LOSSES}
-        cells = f"{size} x {n_frames} x {n_tokens + 1} x {vocabulary}"
-        ratio = best["whole"] / best["ours"]
-        print(
-            f"| {name} | {cells} | {best['ours']:.2f} | {best['whole']:.2f} | {ratio:.1f} | "
-            f"{peaks['ours']:.0f} | {peaks['whole']:.0f} |",
-            flush=True,
-        )
+        lattice = f"transducer loss, {name}, {size} x {n_frames} x {n_tokens + 1} x {vocabulary}"
+        rows.append(measuring.against(lattice, PEER, "process time", seconds["whole"], seconds["ours"]))
+        note = f"{peaks['whole']:.0f} : {peaks['ours']:.0f} MB"
+        rows.append(measuring.Row(lattice, PEER, "peak memory", peaks["whole"] / max(peaks["ours"], 1.0), note=note))
+    measuring.write(rows, "transducer_loss", arguments.output)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 """Real-time factors of VITS2 on one CPU core: as the public program computes, and as we do.
 
-    python benchmarks/vits2.py [--seconds 4] [--repeats 5]
+    python -m benchmarks.vits2 [--seconds 4] [--repeats 5]
 
 The public way: weight norm computed in every call, the filter bank designed anew in every call, masks everywhere, the
 alignment as a matrix, `torch.istft`. Ours: `VITS2.prepare_for_inference`, in float32 and, where the processor computes
-in it, in bfloat16. Weights are random; processor time is measured, so that other work on the machine counts little.
+in it, in bfloat16. Weights are random, the same on all sides; processor time is measured, the sides in turn, so that
+other work on the machine counts little.
 """
 
 import math
-import time
 
 import torch
 
@@ -85,16 +85,6 @@ def public_decoder(decoder, latent, speaker):
     )
 
 
-def seconds_of(work, repeats):
-    work()
-    best = math.inf
-    for _ in range(repeats):
-        started = time.process_time()
-        work()
-        best = min(best, time.process_time() - started)
-    return best
-
-
 def main():
     parser = measuring.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="of audio")
@@ -102,28 +92,32 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     n_tokens = round(arguments.seconds * RATE / HOP / FRAMES_PER_TOKEN)
-    given = (torch.randint(1, 205, (1, n_tokens)), torch.tensor([n_tokens]), torch.tensor([0]))
-    rows = []
-    for name in arguments.sizes:
-        model = speak_at_length(build(SIZES[name]))
-        torch.manual_seed(0)
-        expected = public_way(model, *given)
-        audio = expected.shape[1] / RATE
-        public = seconds_of(lambda model=model: public_way(model, *given), arguments.repeats)
-        print(f"{name}: {audio:.2f} s of audio; public way: real-time factor {public / audio:.3f}")
-        dtypes = [torch.float32] + [torch.bfloat16] * torch.cpu._is_avx512_bf16_supported()
-        for dtype in dtypes:
-            model.prepare_for_inference(dtype)
-            torch.manual_seed(0)
-            made = model.synthesize(*given)["waveform"]
-            noise = 10 * math.log10(float(expected.square().mean() / (made - expected).square().mean()))
-            ours = seconds_of(lambda model=model: model.synthesize(*given), arguments.repeats)
-            print(f"  ours, {dtype}: {ours / audio:.3f}, {public / ours:.2f}x as fast, difference {-noise:.0f} dB")
-            note = f"real-time factors {public / audio:.3f} : {ours / audio:.3f}, difference {-noise:.0f} dB"
-            kind = "fp32 : fp32" if dtype == torch.float32 else "fp32 : bf16"
-            goal = GOALS.get((name, kind))
-            rows.append(Row(f"VITS2 {name}, inference of {audio:.0f} s", PUBLIC, kind, public / ours, goal, note))
+    tokens = torch.randint(1, 205, (1, n_tokens), generator=torch.Generator().manual_seed(0))
+    given = (tokens, torch.tensor([n_tokens]), torch.tensor([0]))
+    rows = [row for name in arguments.sizes for row in rows_of(name, given, arguments.repeats)]
     measuring.write(rows, "vits2", arguments.output)
+
+
+def rows_of(name, given, repeats):
+    """A row for each precision that this processor computes in."""
+    public = speak_at_length(build(SIZES[name]))
+    sides = {"public": lambda: public_way(public, *given)}
+    for dtype in [torch.float32] + [torch.bfloat16] * measuring.has_bf16():
+        model = speak_at_length(build(SIZES[name]))
+        model.prepare_for_inference(dtype)
+        sides["fp32" if dtype == torch.float32 else "bf16"] = lambda model=model: model.synthesize(*given)["waveform"]
+    said = {}
+    for side, work in sides.items():
+        torch.manual_seed(0)
+        said[side] = work()
+    audio = said["public"].shape[1] / RATE
+    seconds = {side: value / audio for side, value in measuring.compare(sides, repeats).items()}
+    for side in list(sides)[1:]:
+        error = (said[side] - said["public"]).square().mean()
+        difference = -10 * math.log10(float(said["public"].square().mean() / error))
+        note = f"real-time factors {seconds['public']:.3f} : {seconds[side]:.3f}, difference {difference:.0f} dB"
+        kind, ratio = f"fp32 : {side}", seconds["public"] / seconds[side]
+        yield Row(f"VITS2 {name}, inference of {audio:.0f} s", PUBLIC, kind, ratio, GOALS.get((name, kind)), note)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ steps.
 """
 
 import math
-import time
 
 import torch
 
@@ -124,17 +123,12 @@ def ours(trainer, batch):
 
 def fastest(works, repeats):
     """Processor seconds of each side, and what it gave at its first step, before which all are alike."""
-    best = dict.fromkeys(works, math.inf)
     first = {}
-    for _ in range(repeats + 1):
-        for name, work in works.items():
-            torch.manual_seed(0)
-            started = time.process_time()
-            loss = work()
-            if name in first:  # the first step warms up
-                best[name] = min(best[name], time.process_time() - started)
-            first.setdefault(name, loss)
-    return best, first
+
+    def noting(name):
+        return lambda: first.setdefault(name, works[name]())
+
+    return measuring.compare({name: noting(name) for name in works}, repeats), first
 
 
 def main():
@@ -144,7 +138,7 @@ def main():
     torch.set_num_threads(1)
     rows = []
     for size in arguments.sizes:
-        amps = ["off"] + ["bf16"] * torch.cpu._is_avx512_bf16_supported()
+        amps = ["off"] + ["bf16"] * measuring.has_bf16()
         trainers = {amp: trainer_of(SIZES[size], amp) for amp in amps}
         public = {anomaly: PublicWay(trainer_of(SIZES[size], "off"), anomaly) for anomaly in (True, False)}
         batch = next(iter(trainers["off"].loader))

@@ -5,26 +5,15 @@ at every logged step (``trainer.log_every`` of the config), the search for lefto
 """
 
 import argparse
-import time
-from collections.abc import Callable
 
 import torch
 
+from benchmarks.measuring import compare
 from hw_base import task_packages
 from hw_base.config.resolve import read, resolve
 from hw_base.runs.experiment import Experiment
 from hw_base.training import watching
 from hw_base.training.trainer import BaseTrainer
-
-
-def least(work: Callable[[], object], repeats: int) -> float:
-    """Process time of the quickest of some calls, in seconds."""
-    times = []
-    for _ in range(repeats):
-        started = time.process_time()
-        work()
-        times.append(time.process_time() - started)
-    return min(times)
 
 
 def look(trainer: BaseTrainer) -> None:
@@ -47,9 +36,12 @@ def main() -> None:
     trainer = Experiment(config, torch.device("cpu")).trainer(None, schedules=False)
     batch = next(iter(trainer.loader))
     trainer.train_step(dict(batch))
-    step = least(lambda: trainer.train_step(dict(batch)), arguments.repeats)
-    seen = least(lambda: look(trainer), arguments.repeats)
-    left = least(lambda: watching.leftover(trainer.optimizations), arguments.repeats)
+    sides = {
+        "step": lambda: trainer.train_step(dict(batch)),
+        "look": lambda: look(trainer),
+        "leftover": lambda: watching.leftover(trainer.optimizations),
+    }
+    step, seen, left = compare(sides, arguments.repeats, warm_up=False).values()
     print(f"{arguments.config}: {trainer.model.n_parameters():,} parameters, batch of {len(batch['utterance_id'])}")
     print(f"a look / a step: {seen / step:.4f}")
     print(f"before each update / a step: {left / step:.5f}")

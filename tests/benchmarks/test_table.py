@@ -54,7 +54,7 @@ def test_only_the_marked_part_of_the_page_is_written(tmp_path):
 def test_the_page_of_results_has_the_marks_and_every_benchmark_is_there():
     text = driver.PAGE.read_text(encoding="utf-8")
     assert text.count(driver.BEGIN) == text.count(driver.END) == 1
-    for name, _, _ in driver.BENCHMARKS:
+    for name, _, _ in driver.BENCHMARKS + driver.IF_TIME_IS_LEFT:
         assert driver.PAGE.with_name(f"{name}.py").is_file()
     assert sum(seconds for _, _, seconds in driver.BENCHMARKS) <= 60 * driver.MINUTES
 
@@ -64,6 +64,18 @@ def test_a_benchmark_that_fails_or_takes_too_long_is_said(monkeypatch, capfd):
     assert driver.run("no_such_one", [], 60) == "failed with code 1"
     assert driver.run("measuring", [], 0.001) == "ended after 0 s"
     assert "No module named benchmarks.no_such_one" in capfd.readouterr().err
+
+
+def test_small_benchmarks_run_only_where_time_is_left(monkeypatch, capsys):
+    ran = []
+    monkeypatch.setattr(driver, "run", lambda name, options, seconds: ran.append((name, seconds)) or "")
+    names = [name for name, _, _ in driver.BENCHMARKS + driver.IF_TIME_IS_LEFT]
+    assert driver.run_all(names, driver.MINUTES) == {}
+    assert [name for name, _ in ran] == names
+    ran.clear()
+    assert driver.run_all(["vits2", "alignment"], 0.0) == {}
+    assert ran == [("vits2", 1.0)]
+    assert "alignment is left out: " in capsys.readouterr().out
 
 
 def test_rows_in_json_say_whether_their_goals_are_met(results):
