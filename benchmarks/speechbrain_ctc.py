@@ -133,7 +133,7 @@ class Recipe:
     n_fft: int
     width: int
     optimizer: Callable[..., torch.optim.Optimizer]
-    seconds: float = 50.0
+    seconds: float = 25.0
 
 
 ADAMW = partial(torch.optim.AdamW, lr=1e-3, betas=(0.9, 0.98), eps=1e-9, weight_decay=5e-4)

@@ -30,6 +30,7 @@ def test_without_data_it_says_so(tmp_path, capsys):
 
 
 @needs_it
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", peer.RECIPES)
 def test_an_ended_run_goes_on_and_its_test_split_is_scored(recipe, small_librispeech, capsys):
     run = small_librispeech / "run"
