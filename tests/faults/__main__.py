@@ -15,6 +15,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from hw_base.runs import cli
 from hw_base.runs.folder import git_commit
 from tests.faults import rows  # noqa: F401 - declares the rows
 from tests.faults.table import ROWS, Outcome, in_markdown, in_words, perform, restore, save
@@ -68,7 +69,8 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", metavar="N", help="only these")
     parser.add_argument("--quick", action="store_true", help="the few trials of the default tests")
-    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="rows at a time (default: 2)")
+    jobs = min(2, os.cpu_count() or 1)
+    parser.add_argument("--jobs", type=cli.positive(int), default=jobs, help="rows at a time (default: 2)")
     parser.add_argument("-o", "--output", type=Path, default=OUTPUT, help=f"results (default: {OUTPUT})")
     arguments = parser.parse_args(argv)
     numbers = arguments.rows or [n for n, one in sorted(ROWS.items()) if one.quick or not arguments.quick]

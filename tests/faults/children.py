@@ -105,6 +105,9 @@ def _be_child(work: Callable[[], Any], log: Path, read: int, write: int) -> None
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        # Whatever happens, a child never goes on with its parent's work.
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)

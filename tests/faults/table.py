@@ -170,7 +170,7 @@ def perform(one: Row, folder: Path, whole: bool) -> Outcome:
         one.inject(trials)
     except pytest.skip.Exception as reason:
         trials.skip(str(reason))
-    except Exception as error:
+    except (Exception, pytest.fail.Exception) as error:
         trials.miss("the row itself", error)
     trials.outcome.seconds = round(time.monotonic() - started, 1)
     return trials.outcome

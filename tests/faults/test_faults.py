@@ -4,11 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.faults import __main__ as faults_program
 from tests.faults import rows, table  # noqa: F401 - declares the rows
+from tests.faults.children import Child
+from tests.faults.mutations import __main__ as guards_program
 from tests.faults.mutations.guards import GUARDS
 
 QUICK = sorted(number for number, row in table.ROWS.items() if row.quick)
@@ -49,6 +53,37 @@ def test_a_trial_that_fails_is_a_miss_and_ends_nothing(tmp_path):
     assert outcome.misses[0].startswith("number 1: AssertionError: a wrong number")
     assert "(tests/faults/test_faults.py, line " in outcome.misses[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_that_fails_outside_of_its_trials_is_a_miss(tmp_path):
+    outcome = table.perform(
+        table.Row(99, "x", "y", lambda trials: pytest.fail("nothing to try"), True), tmp_path, False
+    )
+    assert (outcome.trials, outcome.survived) == (1, 0)
+    assert outcome.misses[0].startswith("the row itself: Failed: nothing to try")
+
+
+def test_a_child_ends_where_what_it_prints_finds_no_room():
+    log = Path("/dev/full")
+    if not log.exists():
+        pytest.skip("there is no /dev/full here")
+    ended = Child(lambda: print("lost", end=""), log)
+    assert os.waitstatus_to_exitcode(os.waitpid(ended.pid, 0)[1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "line"),
+    [
+        (faults_program, ["--jobs", "0"], "argument --jobs: "),
+        (faults_program, ["--rows", "99"], "no row 99; there are 1, 2, "),
+        (guards_program, ["--only", "no such guard"], "no guard's name has 'no such guard' in it"),
+    ],
+)
+def test_a_wrong_command_is_one_line(program, arguments, line, capsys):
+    with pytest.raises(SystemExit) as ended:
+        program.main(arguments)
+    assert ended.value.code == 2
+    assert line in capsys.readouterr().err
 
 
 def test_an_interrupted_run_resumes_and_a_complete_one_starts_anew(tmp_path):

@@ -83,6 +83,8 @@ def main(argv=None) -> int:
     parser.add_argument("--only", default="", help="part of a guard's name")
     arguments = parser.parse_args(argv)
     guards = [guard for guard in GUARDS if arguments.only in guard.name]
+    if not guards:
+        parser.error(f"no guard's name has {arguments.only!r} in it")
     folder = Path(tempfile.mkdtemp(prefix="mutations-"))
     survived = 0
     try:

@@ -53,7 +53,7 @@ def fuzz(trials, test, strategies, count):
 
 @row(
     10,
-    "80 bad configs and --set, and thousands of generated ones",
+    "114 bad configs and --set, and thousands of generated ones",
     "one line for each mistake with its place and exit code 2, or a checked config; never a traceback",
 )
 def bad_configs(trials):

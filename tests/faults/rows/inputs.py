@@ -142,7 +142,7 @@ def under_both_policies(trials, kinds, quick, line):
 
 @row(
     8,
-    "60 kinds of recordings: cut, flipped, lying headers, NaN, 1e20, devices, odd formats",
+    "70 kinds of recordings: cut, flipped, lying headers, NaN, 1e20, devices, odd formats",
     "used, or named and treated as `on_bad_data` says: one line and exit code 2, or skipped and counted",
 )
 def strange_audio(trials):
@@ -155,7 +155,7 @@ def strange_audio(trials):
 
 @row(
     9,
-    "30 kinds of transcripts: empty, foreign, endless, control characters, other types",
+    "34 kinds of transcripts: empty, foreign, endless, control characters, other types",
     "used, or named and treated as `on_bad_data` says",
 )
 def strange_text(trials):
