@@ -103,7 +103,7 @@ def long(table: Table) -> None:
     }
     if peer := pyctcdecode(task):
         sides["pyctcdecode"] = peer
-    table.show("The same, T = 4000", sides)
+    table.show("The same on ten joined utterances, T = 4000", sides)
 
 
 def threads(table: Table) -> None:
