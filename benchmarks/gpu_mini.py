@@ -142,7 +142,9 @@ def train(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]
         if device.type == "cuda":
             torch.cuda.empty_cache()
         left -= time.monotonic() - began
-        steps = max(1, int(SURE * measured * left))
+        steps = int(SURE * measured * left)
+        if steps < 1:
+            raise ConfigError(f"--minutes {arguments.minutes:g}: no time is left to train after the start")
     run: Path = arguments.output.resolve()
     length = [
         f"trainer.max_steps={steps}",
