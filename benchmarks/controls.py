@@ -6,10 +6,13 @@ control to that without; the right answer is the factor itself.
 
 import argparse
 import math
+import sys
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from hw_base.runs import cli
 from hw_tts.features.pitch import track
 from hw_tts.synthesizer import Synthesizer
 
@@ -35,10 +38,15 @@ def level(waveforms: list[Tensor]) -> float:
     return float(torch.cat(waveforms).square().mean().sqrt())
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure how far speech follows pitch and energy.")
     parser.add_argument("checkpoint")
-    synthesizer = Synthesizer.load(parser.parse_args().checkpoint)
+    arguments = parser.parse_args(argv)
+    return cli.run(lambda: measure(Synthesizer.load(arguments.checkpoint)))
+
+
+def measure(synthesizer: Synthesizer) -> int:
+    """Print a table; the exit code."""
     rate = synthesizer.sample_rate
     print("| control | asked | " + " | ".join(synthesizer.speakers or ["voice"]) + " |")
     for control in ("pitch", "energy"):
@@ -53,7 +61,8 @@ def main() -> None:
                 else:
                     ratios.append(level(changed) / level(plain))
             print(f"| {control} | {factor} | " + " | ".join(f"{ratio:.3f}" for ratio in ratios) + " |", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,8 +9,9 @@ skipped, the posteriors themselves not counted.
 import argparse
 import multiprocessing
 import os
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from hw_asr.language_models.cache import open_ngram
 from hw_asr.language_models.kneser_ney import estimate
 from hw_asr.text_encoders.characters import CharTextEncoder
 
+COUNTS = TEXTS / "librispeech_train_word_counts.txt"
 SENTENCE = 20  # words
 MEGABYTE = 1e6
 
@@ -63,7 +65,7 @@ def search(engine: str, B: int, K: int) -> tuple[float, float]:
 
 
 def model(n_grams: int) -> None:
-    lines = [line.split("\t")[:2] for line in (TEXTS / "librispeech_train_word_counts.txt").open()]
+    lines = [line.split("\t")[:2] for line in COUNTS.open()]
     counts = np.array([float(count) for _, count in lines])
     random, n = np.random.default_rng(0), 2 * n_grams // 3
     sentences = random.choice(len(lines), (n // SENTENCE, SENTENCE), p=counts / counts.sum()).tolist()
@@ -84,17 +86,21 @@ def model(n_grams: int) -> None:
     )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ngrams", type=int, default=1_000_000, help="about this many")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
+    if not COUNTS.is_file():
+        print(f"error: {COUNTS}: the counts of LibriSpeech's words are not there", file=sys.stderr)
+        return 2
     model(arguments.ngrams)
     for engine in ("tensor", "compiled"):
         print(f"\n| {engine}: B | beam | MB | kB for each of B x beam |\n|---|---|---|---|")
         for B, K in ((8, 50), (8, 100), (8, 200), (8, 400), (16, 200), (32, 200), (64, 200)):
             peak, _ = in_new_process(search, engine, B, K)
             print(f"| {B} | {K} | {peak:.1f} | {1e3 * peak / (B * K):.1f} |", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

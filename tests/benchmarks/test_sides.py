@@ -7,7 +7,7 @@ import pytest
 import soundfile
 import torch
 
-from benchmarks import alignment, long_audio, measuring, pitch, vits2_step
+from benchmarks import alignment, controls, decoding_memory, long_audio, measuring, pitch, vits2_step
 
 
 def test_every_side_has_one_thread_and_the_same_seed_after_one_call_that_warms_up():
@@ -77,3 +77,12 @@ def test_a_folder_without_recordings_is_one_line(program, extra, tmp_path, capsy
     config = ["configs/tiny/ds2.json"] if program is long_audio else []
     assert program.main([*config, *extra, str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path}: has no ")
+
+
+def test_what_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(decoding_memory, "COUNTS", tmp_path / "counts.txt")
+    assert decoding_memory.main([]) == 2
+    assert controls.main([str(tmp_path / "none.pth")]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == f"error: {tmp_path}/counts.txt: the counts of LibriSpeech's words are not there"
+    assert second == f"error: {tmp_path}/none.pth: no such file"
