@@ -159,6 +159,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=120.0, help="of processor time (default: 120)")
     parser.add_argument("--recipe", choices=RECIPES, default="crdnn")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--lr", type=float, help="highest learning rate (default: the recipe's, 0.001)")
+    parser.add_argument("--batch-seconds", type=float, help="of the recordings in a batch (default: 25)")
     parser.add_argument("--arpa", type=Path, help="n-gram model in lower case for the beam search")
     parser.add_argument("--greedy", action="store_true", help="no beam search, which takes minutes")
     parser.add_argument("--max-steps", type=int, help="end earlier, to see that everything runs")
@@ -185,7 +187,8 @@ def run(arguments: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(arguments.seed)
     budget = Budget(arguments.minutes, arguments.max_steps)
-    brain = speechbrain_ctc.Peer(speechbrain_ctc.RECIPES[arguments.recipe], encoder, budget, folder, error_rates)
+    recipe = speechbrain_ctc.RECIPES[arguments.recipe].changed(arguments.lr, arguments.batch_seconds)
+    brain = speechbrain_ctc.Peer(recipe, encoder, budget, folder, error_rates)
 
     def stop(*_: Any) -> None:
         brain.stopping = True
@@ -197,7 +200,8 @@ def run(arguments: argparse.Namespace) -> None:
         signal.signal(signal.SIGTERM, before)
     parameters = sum(p.numel() for p in brain.hparams.model.parameters())
     figures |= {"recipe": arguments.recipe, "seed": arguments.seed, "minutes": arguments.minutes}
-    figures |= {"parameters": parameters, "machine": measuring.machine()}
+    figures |= {"lr": brain.hparams.schedule.base_lr, "batch_seconds": recipe.seconds, "parameters": parameters}
+    figures |= {"machine": measuring.machine()}
     figures |= evaluate(brain, splits, folder, not arguments.greedy, arguments.arpa)
     (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=2))

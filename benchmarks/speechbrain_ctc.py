@@ -7,7 +7,7 @@ search are SpeechBrain's own, as its recipes have them; the learning rate follow
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -134,6 +134,11 @@ class Recipe:
     width: int
     optimizer: Callable[..., torch.optim.Optimizer]
     seconds: float = 25.0
+
+    def changed(self, rate: float | None, seconds: float | None) -> "Recipe":
+        """With another learning rate, other batches, or both."""
+        optimizer = self.optimizer if rate is None else partial(self.optimizer, lr=rate)
+        return replace(self, optimizer=optimizer, seconds=self.seconds if seconds is None else seconds)
 
 
 ADAMW = partial(torch.optim.AdamW, lr=1e-3, betas=(0.9, 0.98), eps=1e-9, weight_decay=5e-4)

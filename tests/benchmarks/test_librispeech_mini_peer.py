@@ -35,6 +35,7 @@ def test_without_data_it_says_so(tmp_path, capsys):
 def test_an_ended_run_goes_on_and_its_test_split_is_scored(recipe, small_librispeech, capsys):
     run = small_librispeech / "run"
     arguments = ["--data", str(small_librispeech), "-o", str(run), "--recipe", recipe, "--greedy", "--max-steps", "4"]
+    arguments += ["--lr", "0.002", "--batch-seconds", "12"]
     before = signal.getsignal(signal.SIGTERM)
 
     def end() -> None:
@@ -53,7 +54,7 @@ def test_an_ended_run_goes_on_and_its_test_split_is_scored(recipe, small_librisp
     assert "goes on at step 1," in capsys.readouterr().out
     figures = json.loads((run / "figures.json").read_text())
     assert figures["steps"] == 4
-    assert figures["recipe"] == recipe
+    assert (figures["recipe"], figures["lr"], figures["batch_seconds"]) == (recipe, 0.002, 12.0)
     rows = json.loads((run / "output.json").read_text())
     assert {row["split"]: row["ground_truth"] for row in rows}["test-other"].islower()
     for split in ("val", "test-other"):
@@ -64,6 +65,6 @@ def test_an_ended_run_goes_on_and_its_test_split_is_scored(recipe, small_librisp
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     # The last step was taken at three quarters of the budget, in the middle of the fall.
     assert lines[-1]["step"] == 4
-    assert lines[-1]["lr"] == pytest.approx(0.5e-3)
+    assert lines[-1]["lr"] == pytest.approx(1e-3)
     assert peer.main(arguments) == 0
     assert len((run / "log.jsonl").read_text().splitlines()) == len(lines)
