@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 NOW := $(shell date +%Y%m%d-%H%M%S)
 RUN := saved/ds2/demo-$(NOW)
 TTS_RUN := saved/fastspeech2/demo-$(NOW)
-# Measures how well the speech is understood; the one that `make demo` left last.
+# Measures how well the speech is understood, and begins `make real`; the one that `make demo` left last.
 RECOGNIZER ?= $(wildcard saved/ds2/demo/model_best.pth)
 # Where `make real` looks for LibriSpeech; without it, it does nothing.
 DATA ?= ../shared/data
@@ -41,7 +41,7 @@ demo-tts: $(READY) ## train FastSpeech2 on the embedded corpus (minutes on a CPU
 	@ln -sfn $(notdir $(TTS_RUN)) $(dir $(TTS_RUN))demo
 
 real: $(READY) ## train DeepSpeech2 and FastSpeech2 on real speech of LibriSpeech below DATA (45 minutes, two cores), measure both
-	$(BIN)/python -m demo.real --data $(DATA)
+	$(BIN)/python -m demo.real --data $(DATA) $(if $(RECOGNIZER),--recognizer $(RECOGNIZER))
 
 test: $(READY) ## run the tests (minutes, no GPU, no internet)
 	$(BIN)/python -m pytest
