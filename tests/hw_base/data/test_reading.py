@@ -165,7 +165,7 @@ def test_a_worker_that_dies_while_a_tensor_of_another_is_opened_leaves_no_half_o
         if event == "call" and frame.f_code is StorageWeakRef.__init__.__code__ and not delivered:
             process = batches._processes()[0]
             opening.set()
-            multiprocessing.connection.wait([process.sentinel], timeout=20)
+            process.join(20)
             delivered.append(process.exitcode)
 
     sys.setprofile(hook)
