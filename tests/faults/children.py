@@ -105,7 +105,7 @@ def _be_child(work: Callable[[], Any], log: Path, read: int, write: int) -> None
     except BaseException:
         traceback.print_exc()
     finally:
-        # Whatever happens, a child never goes on with its parent's work.
+        # Exit here whatever was raised: the child must not return into the parent's code.
         try:
             sys.stdout.flush()
             sys.stderr.flush()
