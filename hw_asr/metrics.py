@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from hw_base.metrics import EditRate
-from hw_base.normalizers import NormalizerName, normalizer
 from hw_base.registry import METRICS
+from hw_base.texts.normalizers import NormalizerName, normalizer
 
 
 class NormalizedEditRate(EditRate):
     """An error rate of texts that were normalized first, in a way that has a name and knows no vocabulary.
 
     Args:
-        normalizer: of the reference and the hypothesis, see `hw_base.normalizers`.
+        normalizer: of the reference and the hypothesis, see `hw_base.texts.normalizers`.
     """
 
     def __init__(self, normalizer: NormalizerName = "letters") -> None:

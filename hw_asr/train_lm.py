@@ -28,7 +28,7 @@ from hw_base.runs import cli
 from hw_base.runs.experiment import Experiment
 from hw_base.runs.parser import Parser
 from hw_base.text import BaseTextEncoder
-from hw_base.text_files import read_lines
+from hw_base.texts.files import read_lines
 
 # lmplz takes most of the memory of a machine unless it is given a limit.
 _LMPLZ_MEMORY = "1G"

@@ -19,9 +19,10 @@ from typing import Any
 
 import torch
 
-from hw_base import disk_space, published, storage
-from hw_base.checkpoint_checks import check_archive, check_state, check_values, misfit
+from hw_base import storage
 from hw_base.errors import CheckpointError, HwError
+from hw_base.files import disk_space, published
+from hw_base.files.checkpoint_checks import check_archive, check_state, check_values, misfit
 
 log = logging.getLogger(__name__)
 

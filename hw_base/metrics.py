@@ -186,7 +186,7 @@ def count_edits(reference: Sequence[str], hypothesis: Sequence[str]) -> Edits:
     right = [units.setdefault(unit, len(units)) for unit in hypothesis]
     cost = min(len(left), len(right)) + 1
     if len(left) * len(right) > _LARGE and importlib.util.find_spec("numba") is not None:
-        from hw_base.long_edits import weighted_distance
+        from hw_base.texts.long_edits import weighted_distance
 
         weighted = weighted_distance(np.array(left), np.array(right), Levenshtein.distance(left, right))
     else:

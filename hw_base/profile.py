@@ -16,7 +16,7 @@ import torch
 
 from hw_base import distributed, task_packages
 from hw_base.config.resolve import read, resolve
-from hw_base.disk_space import mib
+from hw_base.files.disk_space import mib
 from hw_base.profiling import advice
 from hw_base.profiling.advice import Profile
 from hw_base.runs import cli

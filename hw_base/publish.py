@@ -14,8 +14,9 @@ import torch
 import yaml
 from torch import Tensor
 
-from hw_base import checkpoint, published, trained
+from hw_base import checkpoint, trained
 from hw_base.errors import CheckpointError, ConfigError, DataError
+from hw_base.files import published
 from hw_base.reports.record import Run, read_runs
 from hw_base.runs import cli
 from hw_base.runs import folder as run_folder

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from hw_base import checkpoint, components, sources, task_packages
+from hw_base import checkpoint, sources, task_packages
+from hw_base.config import components
 from hw_base.config.paths import distrust
 from hw_base.config.resolve import build, resolve
 from hw_base.config.schema import Config

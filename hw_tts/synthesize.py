@@ -14,7 +14,7 @@ from hw_base.audio import io as audio
 from hw_base.errors import ConfigError, DataError
 from hw_base.runs import cli, outputs
 from hw_base.runs.parser import Parser
-from hw_base.text_files import read_lines, read_transcript, transcript_files
+from hw_base.texts.files import read_lines, read_transcript, transcript_files
 from hw_base.writers.media import png_bytes
 from hw_tts.evaluation.pictures import panel, speech_image
 from hw_tts.synthesizer import Speech, Synthesizer

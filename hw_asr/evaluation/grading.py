@@ -9,9 +9,9 @@ from hw_base.audio import io as audio
 from hw_base.errors import ConfigError
 from hw_base.grading.contract import Item, Prediction, Scores, TaskGrading
 from hw_base.grading.settings import Settings
-from hw_base.normalizers import NormalizerName, identity, normalizer
 from hw_base.registry import suggest
 from hw_base.storage import write_json
+from hw_base.texts.normalizers import NormalizerName, identity, normalizer
 from hw_base.trained import Given, load_recognizer
 
 # A hypothesis may have so many times the characters of its reference, and this many whatever the reference has.

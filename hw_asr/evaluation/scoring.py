@@ -11,8 +11,8 @@ import numpy as np
 from hw_asr.metrics import CER, WER
 from hw_base.errors import DataError
 from hw_base.metrics import EditRate, Edits, count_edits
-from hw_base.normalizers import NormalizerName, normalizer
-from hw_base.text_files import read_text, transcript_files
+from hw_base.texts.files import read_text, transcript_files
+from hw_base.texts.normalizers import NormalizerName, normalizer
 
 LONGEST_TEXT = 100_000  # characters; comparing two such texts takes about a second, four where they share nothing
 _LONGEST_ALIGNMENT = 4_000_000  # cells of the alignment table
@@ -209,7 +209,7 @@ def score(
     Args:
         references: utterance id -> transcript.
         hypotheses: utterance id -> prediction.
-        normalization: see `hw_base.normalizers`.
+        normalization: see `hw_base.texts.normalizers`.
         seed: of the bootstrap.
     """
     normalize = normalizer(normalization)

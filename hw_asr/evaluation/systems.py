@@ -9,8 +9,8 @@ from hw_asr.decoders import GREEDY
 from hw_asr.evaluation import scoring
 from hw_base.errors import DataError
 from hw_base.metrics import Edits
-from hw_base.normalizers import NormalizerName
 from hw_base.reports.record import Output, Run
+from hw_base.texts.normalizers import NormalizerName
 
 _ASKED_FOR = ("argmax", "beam_search")
 # What of one utterance is counted for a comparison: errors and units.

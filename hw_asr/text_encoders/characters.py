@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from hw_base.errors import CheckpointError, ConfigError, DataError
-from hw_base.normalizers import APOSTROPHES
 from hw_base.registry import TEXT_ENCODERS
 from hw_base.text import BaseTextEncoder
+from hw_base.texts.normalizers import APOSTROPHES
 
 ENGLISH = " 'abcdefghijklmnopqrstuvwxyz"
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hw_base import seeding
-from hw_base.components import unwritten
+from hw_base.config.components import unwritten
 from hw_base.config.resolve import build
 from hw_base.config.schema import Component
 from hw_base.errors import HwError, MissingPackageError

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from hw_base.data.dataset import Record
-from hw_base.disk_space import free_memory, free_on_disk, mib
 from hw_base.errors import DataError
+from hw_base.files.disk_space import free_memory, free_on_disk, mib
 from hw_base.storage import cache_folder
 
 log = logging.getLogger(__name__)

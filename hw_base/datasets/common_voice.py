@@ -8,7 +8,7 @@ from hw_base.data.dataset import BaseDataset, Record
 from hw_base.data.durations import with_durations
 from hw_base.errors import DataError
 from hw_base.registry import DATASETS
-from hw_base.text_files import read_lines
+from hw_base.texts.files import read_lines
 
 Part = Literal["train", "dev", "test", "validated", "invalidated", "other"]
 

@@ -14,7 +14,7 @@ from hw_base.datasets.names import ids_from_paths
 from hw_base.datasets.parts import Part, Share, SplitBy, choose_part
 from hw_base.errors import ConfigError, DataError
 from hw_base.registry import DATASETS
-from hw_base.text_files import TRANSCRIPT_EXTENSIONS, read_lines, read_transcript
+from hw_base.texts.files import TRANSCRIPT_EXTENSIONS, read_lines, read_transcript
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from hw_base.datasets.names import bad_lines, ids_from_paths
 from hw_base.datasets.parts import Part, Share, SplitBy, choose_part
 from hw_base.errors import DataError
 from hw_base.registry import DATASETS
-from hw_base.text_files import read_lines
+from hw_base.texts.files import read_lines
 
 
 @DATASETS.register()

@@ -14,7 +14,7 @@ from hw_base.datasets import archives, download
 from hw_base.errors import ConfigError, DataError
 from hw_base.registry import DATASETS
 from hw_base.storage import exclusive
-from hw_base.text_files import read_lines
+from hw_base.texts.files import read_lines
 
 log = logging.getLogger(__name__)
 

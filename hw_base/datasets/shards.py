@@ -23,7 +23,7 @@ from hw_base.datasets.names import bad_lines
 from hw_base.errors import DataError
 from hw_base.registry import DATASETS
 from hw_base.storage import replacing
-from hw_base.text_files import read_lines
+from hw_base.texts.files import read_lines
 
 INDEX = "index.jsonl"
 # Where audio lies in its shard, in `Record.extra`.

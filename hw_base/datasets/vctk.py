@@ -16,7 +16,7 @@ from hw_base.data.dataset import BaseDataset, Record
 from hw_base.data.durations import with_durations
 from hw_base.errors import ConfigError, DataError
 from hw_base.registry import DATASETS, suggest
-from hw_base.text_files import read_transcript
+from hw_base.texts.files import read_transcript
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from hw_base import registry
 from hw_base.config.resolve import build
-from hw_base.disk_space import free_memory, mib
 from hw_base.errors import HwError
 from hw_base.examinations.findings import Finding
+from hw_base.files.disk_space import free_memory, mib
 from hw_base.training.trainer import BaseTrainer
 
 # Of a parameter: itself, its gradient, two moments, and the copy from before the last update.

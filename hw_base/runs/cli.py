@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from hw_base import components, distributed, task_packages, trained
+from hw_base import distributed, task_packages, trained
+from hw_base.config import components
 from hw_base.config.resolve import as_dict, read
 from hw_base.config.schema import TEST_PREFIX, TRAIN_SPLIT
 from hw_base.errors import HwError

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from hw_base import checkpoint, components, disk_space, distributed, seeding
+from hw_base import checkpoint, distributed, seeding
+from hw_base.config import components
 from hw_base.config.resolve import as_dict
 from hw_base.config.schema import TRAIN_SPLIT
 from hw_base.errors import CheckpointError
+from hw_base.files import disk_space
 from hw_base.training.agreement import Agreement
 from hw_base.training.ema import EMA
 from hw_base.training.guard import Guard

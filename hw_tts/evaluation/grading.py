@@ -15,8 +15,8 @@ from hw_base.errors import ConfigError, DataError
 from hw_base.grading.contract import Item, Prediction, Scores, TaskGrading
 from hw_base.grading.settings import Settings
 from hw_base.metrics import count_edits
-from hw_base.normalizers import normalizer
 from hw_base.recognizer import Recognizer
+from hw_base.texts.normalizers import normalizer
 from hw_base.trained import load_recognizer
 from hw_tts.metrics.base import MeanMetric, Pair
 from hw_tts.metrics.cepstral import MCD

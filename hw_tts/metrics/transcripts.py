@@ -10,9 +10,9 @@ from torch import Tensor
 
 from hw_base.config.schema import PathText
 from hw_base.metrics import count_edits
-from hw_base.normalizers import NormalizerName, normalizer
 from hw_base.recognizer import Recognizer
 from hw_base.registry import METRICS
+from hw_base.texts.normalizers import NormalizerName, normalizer
 from hw_base.trained import load_recognizer
 from hw_tts.metrics.base import Pair, SynthesisMetric
 
@@ -29,7 +29,7 @@ class SynthesisErrorRate(SynthesisMetric):
         recognizer: path of a recognizer's checkpoint.
         audio: what is transcribed; ``reference`` gives the recognizer's own errors on the recordings.
         device: where the recognizer computes; ``auto`` is the GPU if there is one.
-        normalizer: of the text and the transcript, see `hw_base.normalizers`; it knows no vocabulary, so what the
+        normalizer: of the text and the transcript, see `hw_base.texts.normalizers`; it knows no vocabulary, so what the
             recognizer cannot write counts as errors.
 
     Raises:

@@ -10,7 +10,7 @@ import torch
 from hw_base.config.schema import PathText
 from hw_base.errors import CheckpointError, ConfigError, DataError
 from hw_base.registry import TEXT_ENCODERS
-from hw_base.text_files import read_lines
+from hw_base.texts.files import read_lines
 from hw_tts.text.base import BaseTextFrontEnd, shortened
 from hw_tts.text.cleaning import clean
 

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from hw_asr.checks.models import MODEL
-from hw_base import check, components, new, registry
+from hw_base import check, new, registry
+from hw_base.config import components
 from hw_base.errors import ConfigError, MissingPackageError
 from hw_base.registry import Registry
 from hw_base.runs.cli import train_main

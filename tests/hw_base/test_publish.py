@@ -10,9 +10,10 @@ import yaml
 import hw_asr
 import hw_tts
 import test as test_script
-from hw_base import checkpoint, publish, published, trained
+from hw_base import checkpoint, publish, trained
 from hw_base.audio import io as audio
 from hw_base.errors import CheckpointError
+from hw_base.files import published
 from hw_tts import synthesize
 from hw_tts.vocoders.loading import open_vocoder
 from tests.conftest import ROOT, same

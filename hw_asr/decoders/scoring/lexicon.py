@@ -12,7 +12,7 @@ from hw_asr.decoders.scoring.tokens import SEPARATOR, Tokens
 from hw_asr.language_models.pair_table import build_pair_table
 from hw_base.errors import ConfigError, DataError
 from hw_base.text import BaseTextEncoder
-from hw_base.text_files import read_lines
+from hw_base.texts.files import read_lines
 
 # Trees with fewer (node, token) cells than this are stored as a matrix (64 MiB), larger ones hashed.
 _DENSE_CELLS = 1 << 24

@@ -22,7 +22,7 @@ class Guard:
     test: str
 
 
-_CHECKPOINT, _CHECKS = "tests/hw_base/test_checkpoint.py", "tests/hw_base/test_checkpoint_checks.py"
+_CHECKPOINT, _CHECKS = "tests/hw_base/test_checkpoint.py", "tests/hw_base/files/test_checkpoint_checks.py"
 _STORAGE, _FOLDER = "tests/hw_base/test_storage.py", "tests/hw_base/runs/test_folder.py"
 _GOOD, _RESUME = "tests/hw_base/training/test_last_good.py", "tests/hw_base/training/test_resume.py"
 _GUARD, _SEVERAL = "tests/hw_base/training/test_monitor_and_guard.py", "tests/parity/test_several_processes.py"
@@ -73,28 +73,28 @@ GUARDS = [
     ),
     Guard(
         "compressed records are refused",
-        "hw_base/checkpoint_checks.py",
+        "hw_base/files/checkpoint_checks.py",
         "r.compress_type != zipfile.ZIP_STORED for r in records",
         "False for r in records",
         f"{_CHECKPOINT}::test_a_small_file_cannot_become_a_huge_tensor",
     ),
     Guard(
         "tensors larger than what is stored of them are refused",
-        "hw_base/checkpoint_checks.py",
+        "hw_base/files/checkpoint_checks.py",
         "    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():\n",
         "    if False:\n",
         f"{_CHECKPOINT}::test_a_small_file_cannot_become_a_huge_tensor",
     ),
     Guard(
         "containers without end are refused",
-        "hw_base/checkpoint_checks.py",
+        "hw_base/files/checkpoint_checks.py",
         "        if depth > MAX_DEPTH or seen > MAX_VALUES:\n",
         "        if seen > 5_000_000:\n",
         f"{_CHECKS}::test_containers_without_end_are_refused",
     ),
     Guard(
         "every part of a run's state is checked",
-        "hw_base/checkpoint_checks.py",
+        "hw_base/files/checkpoint_checks.py",
         "        _State.model_validate(dict(state))\n",
         "        pass\n",
         f"{_CHECKS}::test_malformed_states_are_one_line_or_harmless",
@@ -171,7 +171,7 @@ GUARDS = [
     ),
     Guard(
         "room on the disk is looked for before training",
-        "hw_base/disk_space.py",
+        "hw_base/files/disk_space.py",
         "    if free < 2 * one:\n",
         "    if False:\n",
         f"{_RESUME}::test_a_disk_without_room_for_a_checkpoint_is_found_before_training",

@@ -7,7 +7,7 @@ from hw_base import checkpoint
 from hw_base.errors import CheckpointError
 from tests.conftest import same
 from tests.faults.table import row
-from tests.hw_base.test_checkpoint_checks import trainer
+from tests.hw_base.files.test_checkpoint_checks import trainer
 
 PAGE = 4096
 

@@ -19,7 +19,7 @@ from hw_base.errors import HwError
 from tests.conftest import ROOT
 from tests.faults.children import in_child
 from tests.faults.table import row
-from tests.hw_base.test_checkpoint_checks import BAD, leaves, stored
+from tests.hw_base.files.test_checkpoint_checks import BAD, leaves, stored
 
 GOOD = ROOT / "tests" / "data" / "first_edition" / "ds2" / "checkpoint-00000008.pth"
 MEMORY = 1 << 30

@@ -7,8 +7,9 @@ import shutil
 import pytest
 import torch
 
-from hw_base import checkpoint, disk_space
+from hw_base import checkpoint
 from hw_base.errors import CheckpointError, DivergedError, InterruptedRun
+from hw_base.files import disk_space
 from hw_base.writers import JsonlWriter, MultiWriter
 from hw_base.writers.jsonl import read_rows
 from tests.hw_base.toys import Regressor, RegressorTrainer, batches, make

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hw_base import normalizers
+from hw_base.texts import normalizers
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 
 from hw_base.errors import DataError
-from hw_base.text_files import read_lines, read_text, read_transcript, transcript_files
+from hw_base.texts.files import read_lines, read_text, read_transcript, transcript_files
 
 SENTENCE = "before\u2028after\x0cform feed\x0bvertical tab\x85next line\x1cseparator"
 

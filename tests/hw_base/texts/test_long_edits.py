@@ -8,7 +8,7 @@ from rapidfuzz.distance import Levenshtein
 
 pytest.importorskip("numba")
 
-from hw_base.long_edits import weighted_distance
+from hw_base.texts.long_edits import weighted_distance
 
 units = st.lists(st.integers(0, 3), max_size=12)
 

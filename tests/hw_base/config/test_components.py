@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from hw_base.components import import_packages, packages_of, require
+from hw_base.config.components import import_packages, packages_of, require
 from hw_base.config.resolve import load
 from hw_base.errors import ConfigError
 from tests.conftest import ROOT

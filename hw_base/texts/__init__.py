@@ -1,0 +1,1 @@
+"""Texts: read from files as people have them, normalized, and compared."""
