@@ -163,8 +163,8 @@ def main() -> None:
             )
         )
         ratio = None if absent else speed[side] / speed["lhotse"]
-        told = absent or f"{note} against {speed['lhotse']:,.0f}"
-        rows.append(measuring.Row(name, "lhotse 1.33", "CPU time", ratio, goals[1], told))
+        note_of_both = absent or f"{note} against {speed['lhotse']:,.0f}"
+        rows.append(measuring.Row(name, "lhotse 1.33", "CPU time", ratio, goals[1], note_of_both))
     rows.append(measuring.Row(work, "2,400 audio-s per CPU-s", "speed", speed["ours"] / 2400, 1.0))
     measuring.write(rows, "data_path", arguments.output)
 

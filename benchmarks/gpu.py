@@ -3,7 +3,7 @@
 For each recipe: seconds of audio (or steps) per second of the whole loop, loading included; the share of it spent
 waiting for data; how often a step made the host wait for the device (`torch.cuda.set_sync_debug_mode`); peak memory;
 the same compiled by `torch.compile`. Then beam search beside torchaudio's ``cuda_ctc_decoder``. Each part begins only
-if its estimated time is left, so that the whole ends in time; what was left out is said.
+if its estimated time is left, so that the whole ends in time; what was left out is printed.
 
 ``--toy`` runs all of it with the smallest models, on a CPU too: its figures mean nothing, and are written to a file
 only where ``-o`` names one.

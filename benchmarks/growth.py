@@ -108,7 +108,7 @@ def cost(work: Callable[[Conformer, dict[str, Any]], None], size: Size, repeats:
         work(model, batch)
         best = min(best, time.process_time() - started)
     gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what earlier measurements left would be taken for nothing
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # memory that earlier measurements freed would not be counted
     return best, growth(lambda: work(model, batch))[0]
 
 

@@ -12,7 +12,7 @@ more than once. Batches of 25 s and AdamW were chosen by the training loss of th
 took twice as long to the same loss, and the Adadelta of ``TIMIT`` had a higher one after as many steps.
 
 The budget holds everything up to the end of training, start and validation included, and not the tests. A run that was
-ended goes on when it is started again; what was computed since its last checkpoint, of at most three minutes, does not
+ended is resumed by the same command; what was computed since its last checkpoint, of at most three minutes, does not
 count. The number of averaged checkpoints and the weights of a language model are chosen on val; test-other is looked at
 once.
 """
@@ -86,7 +86,7 @@ class Budget:
         Path(path).write_text(json.dumps(self.used()), encoding="utf-8")
 
     def load(self, path: str, end_of_epoch: bool = False) -> None:
-        """From the checkpoint that the run goes on from; what this process did before it counts on."""
+        """From the checkpoint that the run resumes from; the time of this process is added."""
         self.before = json.loads(Path(path).read_text(encoding="utf-8"))
 
 
@@ -100,7 +100,7 @@ def error_rates(references: dict[str, str], texts: dict[str, str]) -> dict[str, 
 
 
 def train(brain: Any, splits: dict[str, Split], folder: Path) -> dict[str, Any]:
-    """Train, or go on, or find that this is done: steps, epochs and minutes."""
+    """Train, or resume, or find that this is done: steps, epochs and minutes."""
     done = folder / "trained.json"
     if done.exists():
         brain.checkpointer.recover_if_possible()
@@ -155,7 +155,7 @@ def lm_weights(posteriors: dict[str, Tensor], brain: Any, arpa: Path) -> dict[st
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", default="../shared/data/LibriSpeech", help="LibriSpeech: holds the config's parts")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the run; goes on where it exists")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the run; resumed if it exists")
     parser.add_argument("--minutes", type=float, default=120.0, help="of processor time (default: 120)")
     parser.add_argument("--recipe", choices=RECIPES, default="crdnn")
     parser.add_argument("--seed", type=int, default=1)

@@ -55,7 +55,7 @@ def compare(
     """Seconds of each side: the least of several repeats, one thread, the sides in turn, each with the same seed.
 
     Before them one call of each side warms up, unless the caller has done so with less work. The libraries below numpy
-    have threads of their own, so these are told to use one too.
+    have threads of their own, so these are set to one too.
     """
     best = dict.fromkeys(sides, math.inf)
     with _one_thread():

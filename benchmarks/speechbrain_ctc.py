@@ -57,7 +57,7 @@ class Clock(Protocol):
         """Into a checkpoint."""
 
     def load(self, path: str, end_of_epoch: bool = False) -> None:
-        """From the checkpoint that the run goes on from."""
+        """From the checkpoint that the run resumes from."""
 
 
 class RecurrentNetwork(nn.Module):
@@ -179,7 +179,7 @@ class Peer(sb.Brain):
         recipe: one of `RECIPES`.
         encoder: of texts; its token 0 is the blank.
         clock: of the budget.
-        folder: where checkpoints and ``log.jsonl`` go; a run that is there goes on.
+        folder: where checkpoints and ``log.jsonl`` go; a run that is there is resumed.
         scores: error rates of references and texts by utterance; ``wer`` chooses checkpoints.
 
     Attributes:
@@ -213,7 +213,7 @@ class Peer(sb.Brain):
         self.stopping = False
 
     def train_on(self, training: Split, validation: Split) -> None:
-        """Train, or go on, until the budget is used."""
+        """Train, or resume, until the budget is used."""
         data = dataset_of(training, self.encoder)
         seed = torch.initial_seed()
         self.train_sampler = DynamicBatchSampler(data, self.recipe.seconds, num_buckets=40, shuffle=True, seed=seed)
@@ -260,7 +260,7 @@ class Peer(sb.Brain):
     def on_fit_start(self) -> None:
         super().on_fit_start()
         if self.optimizer_step:
-            print(f"goes on at step {self.optimizer_step}, {self.clock.used():.1f} minutes used", flush=True)
+            print(f"resumed at step {self.optimizer_step}, {self.clock.used():.1f} minutes used", flush=True)
             torch.manual_seed(torch.initial_seed() + self.optimizer_step)  # not the changes of its start again
 
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
@@ -297,7 +297,7 @@ class Peer(sb.Brain):
     def _save_intra_epoch_ckpt(self) -> None:
         super()._save_intra_epoch_ckpt()
         if self.stopping:
-            print(f"stopped at step {self.optimizer_step}; the same command goes on", flush=True)
+            print(f"stopped at step {self.optimizer_step}; the same command resumes", flush=True)
             raise SystemExit(REQUEUE_EXIT_CODE)
 
 

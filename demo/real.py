@@ -161,7 +161,7 @@ class Programs:
             ConfigError: its exit code is another one.
         """
         if self._ended:
-            raise ConfigError(f"{name}: not begun")
+            raise ConfigError(f"{name}: not started")
         print(f"{name}: python {' '.join(command)}", flush=True)
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(

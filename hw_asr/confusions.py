@@ -1,4 +1,4 @@
-"""Which letters are taken for which others: counted along the alignment of targets and predictions."""
+"""Which letters are confused with which others: counted along the alignment of targets and predictions."""
 
 from collections import Counter
 from collections.abc import Iterable

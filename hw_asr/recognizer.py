@@ -218,7 +218,7 @@ class CTCRecognizer(Recognizer):
         ]
 
     def _windows(self, read: Callable[[int, int], Tensor], n_samples: int) -> Iterator[Outputs]:
-        """Frames of a long recording; two windows are joined where they agree most that nothing is said.
+        """Frames of a long recording; two windows are joined where both are surest of a blank.
 
         Args:
             read: (first sample, the one behind the last) -> samples at the rate of the features, fewer at the end.
@@ -231,11 +231,11 @@ class CTCRecognizer(Recognizer):
             piece = read(start * stride, (start + window) * stride)
             frames = self._run([F.pad(piece, (0, max(0, self.features.min_samples - len(piece))))])[0]
             if start:
-                begun = start - (window - overlap)
-                shared = before[start - begun :][: len(frames)].log_probs
+                start_before = start - (window - overlap)
+                shared = before[start - start_before :][: len(frames)].log_probs
                 blank = (shared[:, 0] + frames.log_probs[: len(shared), 0])[len(shared) // 4 : 3 * len(shared) // 4 + 1]
                 after = start + len(shared) // 4 + int(blank.argmax())
-                yield before[cut - begun : after - begun]
+                yield before[cut - start_before : after - start_before]
                 cut = after
             before = frames
             if (start + window) * stride >= n_samples:
@@ -279,15 +279,15 @@ def _and_none(parts: Iterable[Outputs]) -> Iterator[Outputs | None]:
 
 
 def _pause(log_probs: Tensor) -> int:
-    """The middle of the longest stretch of frames (T, V) in which nothing is said."""
-    longest, start, begun = 0, 0, None
+    """The middle of the longest stretch of frames (T, V) of blanks."""
+    longest, start, first_silent = 0, 0, None
     for frame, silent in enumerate([*(log_probs.argmax(dim=1) == 0).tolist(), False]):
-        if silent and begun is None:
-            begun = frame
-        elif not silent and begun is not None:
-            if frame - begun > longest:
-                longest, start = frame - begun, begun
-            begun = None
+        if silent and first_silent is None:
+            first_silent = frame
+        elif not silent and first_silent is not None:
+            if frame - first_silent > longest:
+                longest, start = frame - first_silent, first_silent
+            first_silent = None
     return start + longest // 2 if longest else len(log_probs) // 2
 
 

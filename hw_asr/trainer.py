@@ -182,7 +182,7 @@ class CTCTrainer(BaseTrainer):
             writers.image(f"{name}/spectrogram", picture, self.step, text)
 
     def _show_confusions(self, split: str) -> None:
-        """Give the writers which letters were taken for which others, as a picture and as a table."""
+        """Give the writers which letters were confused with which others, as a picture and as a table."""
         confusions = self._confusions.gathered()
         if not confusions.counts or not distributed.is_main():
             return

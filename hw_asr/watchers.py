@@ -15,7 +15,7 @@ from hw_base.watch.diagnosis import NOT_LEARNING, Diagnosis, InARow, Seen, Watch
 BLANK_PHASE = 300
 # Utterances of a batch that a transducer decodes to be watched.
 _DECODED = 4
-# No letter is said in so many frames by a model that uses blanks.
+# A model that uses blanks gives no letter in this many frames.
 LETTER_FRACTION = 0.4
 
 

@@ -108,7 +108,9 @@ def main(argv: Sequence[str] | None = None, command: Sequence[str] = tuple(TRAIN
     )
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="JSON or YAML config")
     parser.add_argument("--search", metavar="FILE", required=True, help="JSON or YAML: what is tried for which key")
-    parser.add_argument("-o", "--output", metavar="DIR", type=Path, required=True, help="of the sweep, new or begun")
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", type=Path, required=True, help="of the sweep; one that is there is resumed"
+    )
     parser.add_argument("--trials", type=cli.positive(int), default=20, metavar="N", help="in all (default: 20)")
     parser.add_argument("--monitor", metavar="RULE", help='"min val/wer"; by default trainer.monitor of the config')
     parser.add_argument("--seed", type=int, default=0, help="of the search (default: 0)")

@@ -117,7 +117,7 @@ def load_recognizer(path: str | Path, device: str | torch.device = "cpu", given:
 
 
 def config_of(
-    raw: Mapping[str, Any], path: str | Path, given: Given = NOTHING, told: Sequence[str] | None = None
+    raw: Mapping[str, Any], path: str | Path, given: Given = NOTHING, reported: Sequence[str] | None = None
 ) -> Config:
     """The config of a checkpoint, checked, with what is laid over it.
 
@@ -128,7 +128,7 @@ def config_of(
         raw: what the checkpoint holds.
         path: of the checkpoint, for messages.
         given: laid over it.
-        told: sections that the line reports; None is all.
+        reported: sections that the line reports; None is all.
 
     Raises:
         ConfigError: it is not accepted.
@@ -137,7 +137,7 @@ def config_of(
     tree = copy.deepcopy({**raw, **given.sections})
     if not given.trust:
         left_out = distrust(tree, [*given.sections, *(text.partition("=")[0] for text in given.overrides)])
-        left_out = [place for place in left_out if told is None or place.split(".")[0] in told]
+        left_out = [place for place in left_out if reported is None or place.split(".")[0] in reported]
         if left_out:
             reason = "its config names files or downloads, which are not opened unless -c or --set gives them"
             log.warning("%s: %s: %s", path, reason, ", ".join(left_out))

@@ -180,7 +180,7 @@ class Synthesizer:
         return [self._joined([next(said) for _ in one]) for one in pieces]
 
     def _speak(self, pieces: Sequence[list[int]], speaker_id: int, controls: Mapping[str, Any]) -> list[Speech]:
-        """One batch of token ids; what is said of each."""
+        """One batch of token ids; the description of each."""
         tokens, length = pad_stack([torch.tensor(piece, dtype=torch.int64) for piece in pieces])
         ids = torch.full((len(pieces),), speaker_id, dtype=torch.int64)
         given: dict[str, Any] = {

@@ -33,7 +33,7 @@ def test_a_program_that_fails_ends_the_others_and_is_named():
     assert real.Programs().run("stopped", stopped, allowed=(0, 75), said=True) == "said\n"
     ended = real.Programs()
     ended.end()
-    with pytest.raises(real.ConfigError, match="late: not begun"):
+    with pytest.raises(real.ConfigError, match="late: not started"):
         ended.run("late", ["-c", ""])
 
 

@@ -97,7 +97,7 @@ def silence_and_single_samples_stay_finite(candidate: Candidate) -> None:
     expect(nothing.shape[-1] == 0, "nothing to stay nothing", tuple(nothing.shape))
 
 
-@AUGMENTATION.property("decibels taken for a factor, or a filter with gain")
+@AUGMENTATION.property("decibels used as a factor, or a filter with gain")
 def the_level_is_bounded(candidate: Candidate) -> None:
     augmentation = _augmentation(candidate)
     for seed in range(_N_DRAWS):

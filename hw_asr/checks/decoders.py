@@ -125,9 +125,9 @@ def expect_most_probable(candidate: Candidate, cases: Iterable[tuple[list[Hypoth
         raise NotClaimedError("it says that it approximates (exact is False)")
     for found, truth in cases:
         best, tokens = max(truth, key=lambda text: truth[text]), found[0].tokens
-        told = truth.get(tokens, -math.inf)
+        score = truth.get(tokens, -math.inf)
         expect(
-            told >= truth[best] - TOLERANCE, f"{best} with log-probability {truth[best]:.4f}", f"{tokens}: {told:.4f}"
+            score >= truth[best] - TOLERANCE, f"{best} with log-probability {truth[best]:.4f}", f"{tokens}: {score:.4f}"
         )
 
 
@@ -135,10 +135,10 @@ def expect_true_scores(candidate: Candidate, cases: Iterable[tuple[list[Hypothes
     """Expect of each case the log-probabilities of the texts as scores; of what approximates, none above them."""
     for found, truth in cases:
         for one in found:
-            real, told = truth.get(one.tokens, -math.inf), one.acoustic_score
-            expect(told <= real + TOLERANCE, f"{one.tokens}: at most {real:.4f}, of all alignments", f"{told:.4f}")
+            real, score = truth.get(one.tokens, -math.inf), one.acoustic_score
+            expect(score <= real + TOLERANCE, f"{one.tokens}: at most {real:.4f}, of all alignments", f"{score:.4f}")
             if candidate.target.exact:  # type: ignore[attr-defined]
-                expect(told >= real - TOLERANCE, f"{one.tokens}: {real:.4f}, of all alignments", f"{told:.4f}")
+                expect(score >= real - TOLERANCE, f"{one.tokens}: {real:.4f}, of all alignments", f"{score:.4f}")
 
 
 def expect_empty_texts(decoder: BaseDecoder, frames: Tensor) -> None:
@@ -264,7 +264,7 @@ def a_language_model_without_weight_changes_nothing(candidate: Candidate) -> Non
     expect([h[0].tokens for h in weighed] != expected, "other texts with weight 3", "the same")
 
 
-@DECODER.property("logits are taken for log-probabilities without a word")
+@DECODER.property("logits are read as log-probabilities without an error")
 def unnormalized_input_is_refused_or_normalized(candidate: Candidate) -> None:
     decoder = decoder_of(candidate, 4)
     log_probs = _inputs(4, 6)[:6]

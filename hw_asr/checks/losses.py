@@ -54,7 +54,7 @@ def _posteriors(logits: torch.Tensor) -> torch.Tensor:
     return logits.log_softmax(-1)
 
 
-@POSTERIOR_LOSS.property("another token than 0 is taken for the blank, or targets are shifted by one")
+@POSTERIOR_LOSS.property("another token than 0 is used as the blank, or targets are shifted by one")
 def the_blank_is_token_0(candidate: Candidate) -> None:
     inputs = _inputs(candidate)
     key = inputs.predicted[0]
@@ -69,9 +69,9 @@ def the_blank_is_token_0(candidate: Candidate) -> None:
 @POSTERIOR_LOSS.property("utterances without a transcript count as empty ones and teach silence")
 def an_utterance_without_transcript_has_no_part(candidate: Candidate) -> None:
     inputs = _inputs(candidate)
-    told = as_sum_and_count(inputs.loss(**{**inputs.batch, "text": ["x", None, "z"]}))
+    partial = as_sum_and_count(inputs.loss(**{**inputs.batch, "text": ["x", None, "z"]}))
     whole = as_sum_and_count(inputs.loss(**inputs.batch))
-    expect(float(told.count) < float(whole.count), "fewer utterances to count", f"{float(told.count):g}")
+    expect(float(partial.count) < float(whole.count), "fewer utterances to count", f"{float(partial.count):g}")
 
 
 def check_consistency(candidate: Candidate) -> list[Outcome]:
@@ -107,7 +107,7 @@ def check_transducer(candidate: Candidate) -> list[Outcome]:
             "predictor_states": (torch.arange(5) > batch["tokens_length"][:, None])[..., None],
             "tokens": torch.arange(4) >= batch["tokens_length"][:, None],
         }
-        # A blank that is certain, whatever was said, costs nothing where nothing is said.
+        # A blank that is certain, whatever came before, costs nothing where nothing is said.
         sure = torch.full((_V,), -50.0)
         sure[0] = 50.0
         silent = {"joiner_bias": sure, "tokens_length": torch.zeros(3, dtype=torch.int64)}

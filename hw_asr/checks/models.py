@@ -97,9 +97,9 @@ def output_lengths_equal_the_real_ones(candidate: Candidate) -> None:
     for n_frames in [*range(1, 34), 49, 50, 51, 99, 100, 101, 102]:
         out = model(**_batch([n_frames]))
         claimed = model.output_lengths(torch.tensor([n_frames]))
-        real, told = out["log_probs"].shape[1], int(out["log_probs_length"])
-        found = f"output_lengths {int(claimed)}, log_probs_length {told}"
-        expect(int(claimed) == told == real, f"{real} frames for {n_frames}", found)
+        real, length = out["log_probs"].shape[1], int(out["log_probs_length"])
+        found = f"output_lengths {int(claimed)}, log_probs_length {length}"
+        expect(int(claimed) == length == real, f"{real} frames for {n_frames}", found)
     expect(int(model.output_lengths(torch.tensor([0]))) == 0, "0 frames for 0", "more")
 
 

@@ -166,8 +166,8 @@ class BeamSearch(BaseDecoder):
         unit = max(0.0, weights.word_score) + max(0.0, weights.unknown_score)
         if self.fusion.units == TOKEN_UNITS:
             return unit + hot_bonus, unit + hot_bonus
-        begun = max(0.0, float(ahead.max())) + hot_bonus
-        return begun, begun + unit - min(0.0, float(ahead.min()))
+        started = max(0.0, float(ahead.max())) + hot_bonus
+        return started, started + unit - min(0.0, float(ahead.min()))
 
     def _hypothesis(self, found: Found) -> Hypothesis:
         text = self.text_encoder.decode(found.tokens)

@@ -214,7 +214,7 @@ def _rate(counts: Sequence[tuple[float, float]]) -> float:
 
 
 def _confusions(runs: Sequence[Run], page: Page) -> Section:
-    """Which letters are taken for which others, at the last evaluation of each split."""
+    """Which letters are confused with which others, at the last evaluation of each split."""
     say = page.say
     blocks: list[Block] = []
     for run in runs:

@@ -212,9 +212,7 @@ def verdict(points: Iterable[Point], greedy: Point, split: str) -> str:
             "search on more or harder utterances (--split)"
         )
     if best(points).wer >= without:
-        return (
-            f"the language model brings nothing on {split}: WER {best(points).wer:.4f} with it, {without:.4f} without"
-        )
+        return f"the language model does not help on {split}: WER {best(points).wer:.4f} with it, {without:.4f} without"
     return ""
 
 

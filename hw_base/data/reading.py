@@ -246,8 +246,8 @@ def describe_failure(workers: Sequence[Any], activity: Activity, split: Split, w
         if at is not None and seconds >= 0.5 * waited:
             hangs.append(f"worker {i} has hung for {seconds:.0f} s {at}")
             worker.kill()  # it might heed no other signal, and the program would wait for it at its end
-    told = "; ".join(hangs) or "a worker hangs"
-    return f"{split.name}: no batch within {waited:.0f} s: {told}, or the disk is too slow"
+    described = "; ".join(hangs) or "a worker hangs"
+    return f"{split.name}: no batch within {waited:.0f} s: {described}, or the disk is too slow"
 
 
 def describe_early_death(activity: Activity, split: Split, cause: str) -> str:

@@ -51,7 +51,7 @@ def fetch(
         known_as: a name of the file that stays where its address changes from call to call.
         attempts: connections in a row that bring nothing new before the download is given up.
         timeout: seconds without a byte after which a connection counts as lost.
-        pause: seconds before a second connection, doubled for each further one that brings nothing new.
+        pause: seconds before a second connection, doubled for each further one without new data.
 
     Returns:
         Path: of the file.

@@ -39,9 +39,9 @@ def bad_lines(source: str, problems: Sequence[tuple[int, str]]) -> str:
         source: names the list.
         problems: number of the line, and what is wrong with it.
     """
-    told = [f"{source}, line {number}: {fault}" for number, fault in sorted(problems)[:_MAX_REPORTED]]
+    reported = [f"{source}, line {number}: {fault}" for number, fault in sorted(problems)[:_MAX_REPORTED]]
     more = len(problems) - _MAX_REPORTED
-    return "\n".join(told + ([f"{source}: {more} more bad lines"] if more > 0 else []))
+    return "\n".join(reported + ([f"{source}: {more} more bad lines"] if more > 0 else []))
 
 
 def _below(path: str, root: Path) -> PurePath:

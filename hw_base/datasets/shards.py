@@ -90,7 +90,7 @@ def write_index(folder: Path) -> int:
         Number of utterances.
 
     Raises:
-        DataError: there are no shards, one is damaged, or what is said of an utterance is.
+        DataError: there are no shards, one is damaged, or the metadata of an utterance are.
     """
     shards = sorted(folder.glob("*.tar"))
     if not shards:

@@ -91,11 +91,11 @@ def _sample_rate(split: Split, heard: list[tuple[Record, Tensor]]) -> Iterator[F
         what = f"{split.name}: durations of the index are not those of the audio"
         yield Finding("error", what, evidence, causes, "compare the sample rates of files and index; make it anew")
     elif speed > _FASTEST:
-        causes = ["audio of 8 kHz is taken for 16 kHz", "transcripts hold more than what is said"]
+        causes = ["audio of 8 kHz is read as 16 kHz", "transcripts hold more than what is said"]
         what = f"{split.name}: speech is implausibly fast"
         yield Finding("error", what, evidence, causes, "listen to an utterance; correct the sample rate in its header")
     elif speed < _SLOWEST and empty:
-        causes = ["audio of 16 kHz is taken for 8 kHz", "single words with long pauses, recorded by telephone"]
+        causes = ["audio of 16 kHz is read as 8 kHz", "single words with long pauses, recorded by telephone"]
         what = f"{split.name}: slow speech without anything above {rate / 4:g} Hz"
         yield Finding("error", what, evidence, causes, "listen to an utterance; correct the sample rate in its header")
     elif speed < _PARTIAL:

@@ -18,7 +18,7 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Graph:
-    """A network to be exported, and all that is said of it.
+    """A network to be exported, and its description.
 
     Attributes:
         network: called with the inputs in their order; gives the outputs in theirs.

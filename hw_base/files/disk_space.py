@@ -77,7 +77,7 @@ def check(folder: Path, one: int, count: int, there: int = 0) -> None:
         there: bytes of those that are there already and will be replaced.
 
     Raises:
-        CheckpointError: there is not even room for one and its successor; less than all is said.
+        CheckpointError: there is not even room for one and its successor; less than what all need is a warning.
     """
     free = shutil.disk_usage(folder).free + there
     needed = f"{count} checkpoints of {mib(one)} need {mib(count * one)}, {mib(free)} are free"

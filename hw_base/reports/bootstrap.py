@@ -64,8 +64,8 @@ class Comparison:
             else "{better} has the better {figure}: {good} against {bad} of {worse}, a difference of {points} "
             "(95 % interval {low} to {high})."
         )
-        told = say(sentence, **names, figure=figure, **dict(zip(keys, shown_numbers, strict=True)))
-        sentences = [told, verdict(self.p_value, say)]
+        shown = say(sentence, **names, figure=figure, **dict(zip(keys, shown_numbers, strict=True)))
+        sentences = [shown, verdict(self.p_value, say)]
         if self.utterances < _FEW:
             sentences.append(say("{n} utterances are few; compare on more.", n=self.utterances))
         return " ".join(sentences)

@@ -207,7 +207,7 @@ class Experiment:
         if config.trainer.amp == "measured" and self.device.type == "cpu":
             self._measure_precision(trainer)
         self.config = setup.config
-        setup.writers = self._writers(run_dir if distributed.is_main() else None)  # which are told the final config
+        setup.writers = self._writers(run_dir if distributed.is_main() else None)  # which record the final config
         return trainer
 
     def _with_known_precision(self, config: Config) -> Config:

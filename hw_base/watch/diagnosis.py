@@ -139,11 +139,11 @@ class Seen:
 class Watcher(ABC):
     """Looks at what the loop shows at logged steps and says what it finds wrong.
 
-    It may remember, draws no random numbers and changes nothing. A finding is said once in a run.
+    It may remember, draws no random numbers and changes nothing. A finding is reported once in a run.
 
     Attributes:
         follows: name of a finding of its own -> names of others that it follows from: after one of these it is not
-            said, so that a cause is not buried under what it brings about.
+            said, so that a cause is not buried under its consequences.
     """
 
     follows: ClassVar[Mapping[str, frozenset[str]]] = {}

@@ -47,7 +47,7 @@ def a_longer_sequence_begins_like_a_shorter_one(candidate: Candidate) -> None:
     expect_close(_encodings(candidate, _N_POSITIONS)[:11], _encodings(candidate, 11), "the first 11 positions", 1e-6)
 
 
-@POSITIONS.property("positions are multiplied, or the input is scaled, normalized or taken for an index")
+@POSITIONS.property("positions are multiplied, or the input is scaled, normalized or used as an index")
 def positions_are_added_to_the_input(candidate: Candidate) -> None:
     module = candidate.build(width=8, n_positions=_N_POSITIONS)
     x = torch.randn(3, 12, 8)

@@ -11,7 +11,7 @@ from hw_base.reports.common import kind_of
 from hw_base.reports.language import Language
 from hw_base.reports.record import Output, Run, finite
 
-# Metrics whose comparison is said in words; the first that there is ranks the utterances.
+# Metrics whose comparison is put in words; the first that there is ranks the utterances.
 SAID = ("cer", "wer", "mcd", "log_mel_l1", "mel", "stoi")
 _MOST_SAID = 2
 
@@ -100,7 +100,7 @@ def comparisons(systems: Sequence[System], say: Language) -> Section:
         if one is None:
             continue
         names = [name for name in one.metrics() if name in other.metrics()]
-        told = [name for name in SAID if name in names][:_MOST_SAID] or names[:_MOST_SAID]
+        compared = [name for name in SAID if name in names][:_MOST_SAID] or names[:_MOST_SAID]
         for name in names:
             left, right = one.measured(name), other.measured(name)
             ids = [utterance for utterance in left if utterance in right]
@@ -108,7 +108,7 @@ def comparisons(systems: Sequence[System], say: Language) -> Section:
                 continue
             first, second = ([(v * w, w) for v, w in (side[u] for u in ids)] for side in (left, right))
             result = compare(first, second)
-            if name in told:
+            if name in compared:
                 where = say("Split {split}, {n} utterances:", split=one.split, n=len(ids))
                 words = result.words(one.name, other.name, name, say, rate=False, higher=one.higher_is_better(name))
                 blocks.append(Paragraph(f"{where} {words}", strong=True))

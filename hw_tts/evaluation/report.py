@@ -184,11 +184,11 @@ def _ranked(systems: Sequence[measured.System], page: Page) -> list[Section]:
     for split in dict.fromkeys(system.split for system in systems):
         here = [system for system in systems if system.split == split]
         order = measured.ranked(here[0])
-        told = Paragraph(say("Ranked by {metric}.", metric=measured.ranking(here[0])))
+        ranking = Paragraph(say("Ranked by {metric}.", metric=measured.ranking(here[0])))
         bad = order[::-1][: page.most]
         good = [utterance for utterance in order if utterance not in bad][: page.most]
         for blocks, ids in ((worst, bad), (best, good)):
-            blocks += [told] if ids else []
+            blocks += [ranking] if ids else []
             for utterance in ids:
                 examples = [_spoken(s.output, s.rows[utterance], page, s.name) for s in here if utterance in s.rows]
                 blocks.append(Stages(f"{split}: {utterance}", examples))

@@ -34,7 +34,7 @@ class Recipe(NamedTuple):
         n_fft: of the envelope; None is WORLD's own choice for the rate.
         order: of the last coefficient.
         alpha: of the warping; None is nearest to mel at the rate.
-        squared: the power is taken for an amplitude, so that all coefficients are doubled; 1e-8 is added to its square.
+        squared: the power is used as an amplitude, so that all coefficients are doubled; 1e-8 is added to its square.
     """
 
     sample_rate: int | None

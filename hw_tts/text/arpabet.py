@@ -77,7 +77,7 @@ class ArpabetFrontEnd(BaseTextFrontEnd):
         self.unknown_words = unknown_words
         self.word_boundaries = word_boundaries
         self.lexicon = lexicon
-        # None until the first word is looked up: a checkpoint brings the words along, and needs no file.
+        # None until the first word is looked up: a checkpoint holds the words and needs no file.
         self._known: dict[str, str] | None = None
 
     @property

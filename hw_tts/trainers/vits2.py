@@ -28,7 +28,7 @@ class VITS2Trainer(SynthesisTrainer):
 
     Losses by name: ``mel``, ``kl`` and ``duration`` of the variational autoencoder; ``subband_stft`` of multi-band
     decoders; ``adversarial`` and ``feature_matching``, which bring in the discriminator; ``adversarial_duration``,
-    which brings in the duration discriminator. A discriminator's own loss is logged under the adversarial one's name in
+    which adds the duration discriminator. A discriminator's own loss is logged under the adversarial one's name in
     its own group.
     """
 

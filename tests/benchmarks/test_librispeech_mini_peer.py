@@ -51,7 +51,7 @@ def test_an_ended_run_goes_on_and_its_test_split_is_scored(recipe, small_librisp
     assert ended.value.code == REQUEUE_EXIT_CODE
     assert "stopped at step 1;" in capsys.readouterr().out
     assert peer.main(arguments) == 0
-    assert "goes on at step 1," in capsys.readouterr().out
+    assert "resumed at step 1," in capsys.readouterr().out
     figures = json.loads((run / "figures.json").read_text())
     assert figures["steps"] == 4
     assert (figures["recipe"], figures["lr"], figures["batch_seconds"]) == (recipe, 0.002, 12.0)

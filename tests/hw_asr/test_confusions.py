@@ -1,4 +1,4 @@
-"""Which letters are taken for which others."""
+"""Which letters are confused with which others."""
 
 import pytest
 import torch

@@ -110,8 +110,8 @@ def test_of_equal_points_the_middle_of_the_plateau_is_chosen():
     [
         ((0.0, 0.0), 0.1, "val is recognized without a mistake by the acoustics alone"),
         ((0.2, 0.0), 0.0, "val is recognized without a mistake by the acoustics alone"),
-        ((0.2, 0.2), 0.3, "the language model brings nothing on val: WER 0.2000 with it, 0.2000 without"),
-        ((0.2, 0.25), 0.15, "the language model brings nothing on val: WER 0.2000 with it, 0.1500 without"),
+        ((0.2, 0.2), 0.3, "the language model does not help on val: WER 0.2000 with it, 0.2000 without"),
+        ((0.2, 0.25), 0.15, "the language model does not help on val: WER 0.2000 with it, 0.1500 without"),
         ((0.2, 0.1), 0.3, ""),
     ],
 )

@@ -27,7 +27,7 @@ class BasePredictor(nn.Module):
     n_outputs: int
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """What is said after nothing, after the first token, ..., after all: (B, L), int64 -> (B, L + 1, D)."""
+        """States after no token, after the first, ..., after all: (B, L), int64 -> (B, L + 1, D)."""
         raise NotImplementedError
 
     def start(self, n_texts: int, device: torch.device) -> State:

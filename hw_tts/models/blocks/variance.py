@@ -113,7 +113,7 @@ class ContinuousEmbedding(nn.Conv1d):
 class FourierEmbedding(nn.Conv1d):
     """A convolution over the values, and over sines and cosines of them.
 
-    A spectrogram's harmonics come and go many times over the range of F0, and a network that is told F0 as one number
+    A spectrogram's harmonics come and go many times over the range of F0, and a network that is given F0 as one number
     learns such functions late (Tancik et al. 2020, "Fourier Features Let Networks Learn High Frequency Functions in Low
     Dimensional Domains"). The waves are 8, 4, 2, ... deviations long.
 
