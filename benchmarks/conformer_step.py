@@ -85,39 +85,15 @@ class SpeechBrainCTC(nn.Module):
 
     def __init__(self):
         super().__init__()
-        from speechbrain.lobes.models.convolution import ConvolutionFrontEnd
-        from speechbrain.lobes.models.transformer.TransformerASR import TransformerASR
+        from benchmarks.speechbrain_ctc import ConformerNetwork
 
-        self.front = ConvolutionFrontEnd(
-            input_shape=(8, 10, N_MELS),
-            num_blocks=2,
-            num_layers_per_block=1,
-            out_channels=(64, 32),
-            kernel_sizes=(3, 3),
-            strides=(2, 2),
-            residuals=(False, False),
-        )
-        self.encoder = TransformerASR(
-            input_size=640,
-            tgt_vocab=N_TOKENS,
-            d_model=256,
-            nhead=4,
-            num_encoder_layers=18,
-            num_decoder_layers=0,
-            d_ffn=1024,
-            dropout=0.1,
-            activation=nn.GELU,
-            encoder_module="conformer",
-            attention_type="RelPosMHAXL",
-            normalize_before=True,
-            causal=False,
-        )
+        self.network = ConformerNetwork(N_MELS, 256, n_layers=18)
         self.head = nn.Linear(256, N_TOKENS)
 
     def loss(self, batch):
         length = batch["spectrogram_length"]
         relative = length / length.max()
-        x = self.encoder.encode(self.front(batch["spectrogram"].transpose(1, 2)), relative)
+        x = self.network(batch["spectrogram"].transpose(1, 2), relative)
         log_probs = self.head(x).float().log_softmax(-1).transpose(0, 1)
         frames = (relative * len(log_probs)).round().long()
         return F.ctc_loss(log_probs, batch["tokens"], frames, batch["tokens_length"], zero_infinity=True)

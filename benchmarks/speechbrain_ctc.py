@@ -84,7 +84,7 @@ class RecurrentNetwork(nn.Module):
 class ConformerNetwork(nn.Module):
     """Two convolutions, to frames of 40 ms, and a Conformer."""
 
-    def __init__(self, n_mels: int, width: int) -> None:
+    def __init__(self, n_mels: int, width: int, n_layers: int = 8) -> None:
         super().__init__()
         self.front = ConvolutionFrontEnd(
             input_shape=(8, 10, n_mels),
@@ -100,7 +100,7 @@ class ConformerNetwork(nn.Module):
             tgt_vocab=2,
             d_model=width,
             nhead=4,
-            num_encoder_layers=8,
+            num_encoder_layers=n_layers,
             num_decoder_layers=0,
             d_ffn=4 * width,
             dropout=0.1,
