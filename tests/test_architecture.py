@@ -61,7 +61,7 @@ FLOORS = {
         "recognizer trainer",
         "evaluation trainers checks",
         "task",
-        "recognize score show_augmentations train_lm train_tokenizer tune_decoder",
+        "recognize score segment show_augmentations train_lm train_tokenizer tune_decoder",
     ),
     "hw_tts": (
         "alignment features text metrics watchers",

@@ -33,7 +33,8 @@ class _Plain(logging.Formatter):
 
 def _ours(record: logging.LogRecord) -> bool:
     """This project's packages all begin with ``hw_``; of others only warnings are shown."""
-    return record.levelno >= logging.WARNING or record.name.startswith("hw_")
+    # A module that `python -m` runs is called `__main__`.
+    return record.levelno >= logging.WARNING or record.name.startswith(("hw_", "__main__"))
 
 
 def start() -> None:

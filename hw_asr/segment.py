@@ -1,0 +1,143 @@
+# PYTHON_ARGCOMPLETE_OK
+"""Cut long utterances at pauses between words: ``python -m hw_asr.segment -c CONFIG -a ALIGNMENTS -o FOLDER``.
+
+A batch of short utterances takes fewer steps of a recurrence for as much speech, and CTC learns sooner where less is to
+be aligned. The alignments are those of ``hw_tts.align``, of characters.
+"""
+
+import argparse
+import itertools
+import json
+import logging
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hw_base import storage
+from hw_base.audio import io as audio
+from hw_base.audio.silence import pauses
+from hw_base.config import resolve as config
+from hw_base.config.schema import TRAIN_SPLIT
+from hw_base.errors import ConfigError, DataError
+from hw_base.runs import cli, outputs
+from hw_base.runs.experiment import Experiment
+from hw_base.runs.parser import Parser
+from hw_base.texts.files import read_text
+from hw_base.training.progress import Progress
+
+MANIFEST = "manifest.jsonl"
+# A recognizer may miss a pause by so many seconds.
+REACH = 0.1
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    parser = Parser(
+        "python -m hw_asr.segment",
+        "Cut long utterances at pauses between words, so that training has shorter ones.",
+        ["-c configs/librispeech_mini/ds2_from_demo.json -a alignments -o segments"],
+        epilog=f"writes <id>_<number>.flac and {MANIFEST}, which the dataset `Manifest` reads.",
+    )
+    parser.add_argument("-c", "--config", metavar="FILE", required=True, help="JSON or YAML config whose data is cut")
+    parser.add_argument("--split", default=TRAIN_SPLIT, help=f"of the config; default: {TRAIN_SPLIT}")
+    parser.add_argument("-a", "--alignments", metavar="FOLDER", required=True, help="what hw_tts.align wrote")
+    parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="where the segments go")
+    parser.add_argument(
+        "--min-seconds", type=cli.positive(float), default=2.0, help="no segment is shorter; default: 2"
+    )
+    parser.add_argument(
+        "--pause", type=cli.positive(float), default=0.1, help="seconds that a pause takes at least; default: 0.1"
+    )
+    cli.add_set(parser)
+    cli.add_import(parser)
+    arguments = parser.parse_args(argv)
+    return cli.run(lambda: _segment(arguments), arguments.imports)
+
+
+def _segment(arguments: argparse.Namespace) -> int:
+    experiment = Experiment(config.load(arguments.config, arguments.set), torch.device("cpu"))
+    if arguments.split not in experiment.config.data:
+        raise ConfigError(f"--split {arguments.split}: {arguments.config} has {', '.join(experiment.config.data)}")
+    split = experiment.split(arguments.split, evaluation=True)
+    folder, rate = Path(arguments.output), split.sample_rate
+    rows: list[dict[str, Any]] = []
+    why: Counter[str] = Counter()
+    with Progress(0, len(split)) as progress:
+        for i, record in enumerate(split.records):
+            progress.advance()
+            words = (record.text or "").split()
+            try:
+                gaps = word_gaps(Path(arguments.alignments), record.utterance_id, len(words))
+            except DataError as error:
+                why[str(error)] += 1
+                continue
+            waveform = split.waveform(i)
+            quiet = pauses(waveform, rate, arguments.pause)
+            for number, (start, end, first, last) in enumerate(
+                segments(gaps, quiet, len(waveform) / rate, arguments.min_seconds)
+            ):
+                name = outputs.file_name(f"{record.utterance_id}_{number}", ".flac")
+                audio.save(folder / name, waveform[round(start * rate) : round(end * rate)], rate)
+                text = " ".join(words[first:last])
+                rows.append({"audio_path": name, "text": text, "speaker": record.speaker})
+    if not rows:
+        raise DataError(f"--alignments {arguments.alignments}: none fits an utterance: {why.most_common(1)[0][0]}")
+    storage.write_text(folder / MANIFEST, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    for reason, count in why.most_common():
+        log.warning("%d are left out: %s", count, reason)
+    n = len(split) - why.total()
+    log.info("%d utterance%s cut into %d, in %s", n, "" if n == 1 else "s", len(rows), folder / MANIFEST)
+    return 0
+
+
+def word_gaps(folder: Path, utterance_id: str, n_words: int) -> list[tuple[float, float]]:
+    """When one word has ended and the next has not begun, by an alignment of characters: ``n_words - 1`` times, in s.
+
+    Raises:
+        DataError: there is no alignment, it is none, or it is of other words; without the utterance's name.
+    """
+    path = folder / outputs.file_name(utterance_id, ".json")
+    if not path.is_file():
+        raise DataError("there is no alignment")
+    try:
+        gaps = [(float(start), float(end)) for symbol, start, end in json.loads(read_text(path)) if symbol == " "]
+    except (TypeError, ValueError) as error:
+        raise DataError("the alignment is not a list of [symbol, start, end]") from error
+    if len(gaps) != n_words - 1:
+        raise DataError("the alignment's spaces are not those between the words of the text")
+    return gaps
+
+
+def segments(
+    gaps: Sequence[tuple[float, float]], quiet: Sequence[tuple[float, float]], duration: float, shortest: float
+) -> Iterator[tuple[float, float, int, int]]:
+    """Stretches of an utterance, each as ``(start, end)`` in seconds and the range of its words.
+
+    Every pause near the gap between two words is a place to cut, in its middle; those that would leave a shorter
+    segment are passed over.
+
+    Args:
+        gaps: between word i and word i + 1, seconds.
+        quiet: pauses, seconds.
+        duration: of the utterance.
+        shortest: segment, in seconds; an utterance that is shorter is one segment.
+    """
+    cuts = [(0.0, 0)]
+    for word, (start, end) in enumerate(gaps, start=1):
+        near = [(b - a, (a + b) / 2) for a, b in quiet if a < end + REACH and b > start - REACH]
+        middle = max(near)[1] if near else 0.0
+        if middle - cuts[-1][0] >= shortest and duration - middle >= shortest:
+            cuts.append((middle, word))
+    cuts.append((duration, len(gaps) + 1))
+    for (start, first), (end, last) in itertools.pairwise(cuts):
+        yield start, end, first, last
+
+
+if __name__ == "__main__":
+    sys.exit(main())
