@@ -15,6 +15,7 @@ from hw_base.config.resolve import build
 from hw_base.config.schema import OptimizerSection
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.registry import OPTIMIZERS, SCHEDULERS
+from hw_base.training import muon  # noqa: F401 - registers itself
 from hw_base.training.freezing import plan
 from hw_base.training.gradient_sync import GradientSync
 
@@ -208,8 +209,18 @@ class Optimization:
 
     def moments_size(self) -> int:
         """About how many bytes the moments take once every parameter was updated."""
-        copies = sum(dimensions > 0 for dimensions in _moments_of(self.optimizer).values())
-        return copies * sum(p.numel() * p.element_size() for p in self.parameters)
+        return sum(
+            p.numel() * p.element_size() * sum(dimensions > 0 for dimensions in moments.values())
+            for p, moments in zip(self.parameters, self._moments(), strict=True)
+        )
+
+    def _moments(self) -> list[dict[str, int]]:
+        """What state the optimizer keeps of each parameter: name -> dimensions, 0 for a number."""
+        known: dict[torch.Size, dict[str, int]] = {}
+        for parameter in self.parameters:
+            if parameter.shape not in known:
+                known[parameter.shape] = _moments_of(self.optimizer, parameter.shape)
+        return [known[parameter.shape] for parameter in self.parameters]
 
     def load_moments_by_name(self, state: dict[str, Any], names: list[str]) -> None:
         """Take the moments of another optimizer of the same type, by names of parameters.
@@ -256,6 +267,9 @@ class Optimization:
             self.optimizer.load_state_dict(state["optimizer"])
         except ValueError as error:
             raise CheckpointError(f"optimizer {self.name!r}: {error}") from None
+        except KeyError as error:  # which torch's Adam looks up
+            kind = type(self.optimizer).__name__
+            raise CheckpointError(f"optimizer {self.name!r}: the checkpoint has no {error}, {kind} needs it") from None
         for group, own in zip(self.optimizer.param_groups, configured, strict=True):
             group.update({key: value for key, value in own.items() if key not in scheduled or key not in group})
             if "lr" in scheduled and state["lr"] != self.base_lr:
@@ -272,8 +286,8 @@ class Optimization:
 
     def _check_moments(self) -> None:
         """Whether every parameter has what an update of this optimizer reads: another type's moments are other ones."""
-        wanted = _moments_of(self.optimizer)
-        for parameter, moments in self.optimizer.state.items():
+        for parameter, wanted in zip(self.parameters, self._moments(), strict=True):
+            moments = self.optimizer.state.get(parameter, {})
             found = {str(key): value for key, value in moments.items() if value is not None}
             if not moments:  # never updated
                 continue
@@ -299,10 +313,10 @@ class Optimization:
             self.scheduler.step()
 
 
-def _moments_of(optimizer: torch.optim.Optimizer) -> dict[str, int]:
-    """What state an optimizer keeps of a vector, found by one update of one: name -> dimensions."""
-    probe = nn.Parameter(torch.zeros(1))
-    probe.grad = torch.zeros(1)
+def _moments_of(optimizer: torch.optim.Optimizer, shape: torch.Size) -> dict[str, int]:
+    """What state an optimizer keeps of a parameter of this shape, found by one update of one: name -> dimensions."""
+    probe = nn.Parameter(torch.zeros(shape))
+    probe.grad = torch.zeros(shape)
     names = inspect.signature(type(optimizer)).parameters
     trial = type(optimizer)([probe], **{k: v for k, v in optimizer.defaults.items() if k in names})
     trial.step()
