@@ -17,6 +17,10 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 # Liu et al. 2025, section 2.2: an orthogonal update of this scale is about as large as AdamW's at the same rate.
 _SCALE = 0.2
 
+# A matrix with more rows, or taller than wide, is cut into pieces of equal height: beside the products of a batch of
+# thousands of frames those of a piece are few.
+_ROWS = 256
+
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -94,10 +98,11 @@ class Muon(torch.optim.Optimizer):
             average = state["exp_avg"].lerp_(gradient, 1 - group["momentum"])
             updates.append(gradient.lerp(average, group["momentum"]).view(shape))
         rows, columns = shape
-        # Gates of a recurrence stand one above the other; and what is taller than wide costs less in pieces.
-        pieces = next(k for k in range(1, rows + 1) if rows % k == 0 and rows // k <= columns)
+        # The cost grows with the square of a piece's rows. The gates of a recurrence stand one above the other anyway.
+        pieces = next(k for k in range(1, rows + 1) if rows % k == 0 and rows // k <= min(columns, _ROWS))
+        pieces = pieces if rows // pieces >= group["smallest"] else 1
         stacked = torch.stack(updates).view(-1, rows // pieces, columns)
-        step = _SCALE * columns**0.5 * group["lr"]
+        step = _SCALE * max(rows // pieces, columns) ** 0.5 * group["lr"]
         for parameter, update in zip(matrices, orthogonal(stacked, group["iterations"]).split(pieces), strict=True):
             parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update.reshape(parameter.shape), alpha=step)
 

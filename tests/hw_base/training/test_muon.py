@@ -42,6 +42,17 @@ def test_what_is_taller_than_wide_is_updated_in_pieces():
     torch.testing.assert_close(stacked.weight, torch.cat([gate.weight for gate in gates]), atol=1e-6, rtol=0)
 
 
+def test_a_matrix_that_no_pieces_fit_is_updated_whole():
+    """251 rows are a prime number; torch's Muon knows no pieces."""
+    ours, theirs = nn.Linear(32, 251, bias=False), nn.Linear(32, 251, bias=False)
+    theirs.load_state_dict(ours.state_dict())
+    before = ours.weight.detach().clone()
+    reference = torch.optim.Muon(theirs.parameters(), 0.01, adjust_lr_fn="match_rms_adamw", weight_decay=0.01)
+    expected, moved = train(theirs, reference)[0] - before, train(ours, Muon(ours.parameters(), 0.01))[0] - before
+    assert nn.functional.cosine_similarity(moved.flatten(), expected.flatten(), dim=0) > 0.96
+    assert moved.norm() / expected.norm() == pytest.approx(1.0, abs=0.1)
+
+
 def train(network, optimizer, steps=3):
     for i in range(steps):
         optimizer.zero_grad()
