@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("train-clean-100", "dev-clean", "test-other")
 CONFIGS = {"asr": "configs/librispeech_mini/ds2_from_demo.json", "tts": "configs/librispeech_mini/fastspeech2.json"}
 FIRST = "configs/ds2.json"
-# What is measured, and set to what fits.
-LENGTHS = {"asr": ("trainer.epochs", 10), "tts": ("trainer.max_steps", 1000)}
+# Steps of a measurement; the training has as many as fit.
+STEPS = 1000
 # Minutes of the total that are left for the tests and the report.
 REST = 5.0
 # Share of the time that is left which a training shall take: a measurement of a few steps is not exact.
@@ -97,7 +97,6 @@ def run(
 
     def learn(programs: Programs, task: str, more: Sequence[str] = ()) -> None:
         sets = ["--set", place, *more]
-        key, number = LENGTHS[task]
         measured = programs.run(
             f"{task}: measures",
             [
@@ -110,13 +109,13 @@ def run(
                 "--json",
                 *sets,
                 *changes[task],
-                f"{key}={number}",
+                f"trainer.max_steps={STEPS}",
             ],
             said=True,
         )
         left = max(end - time.monotonic(), LEAST)
-        fits = max(1, int(number * SAFE * left / json.loads(measured)["training"]))
-        sets += [f"{key}={fits}", f"trainer.max_hours={left / 3600:.4f}", *changes[task]]
+        fits = max(1, int(STEPS * SAFE * left / json.loads(measured)["training"]))
+        sets += [f"trainer.max_steps={fits}", f"trainer.max_hours={left / 3600:.4f}", *changes[task]]
         command = ["train.py", "-c", CONFIGS[task], "-d", "cpu", "--run-dir", str(folder / task), *sets]
         programs.run(task, command, allowed=(0, REQUEUE_EXIT_CODE))
 

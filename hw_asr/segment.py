@@ -1,8 +1,8 @@
 # PYTHON_ARGCOMPLETE_OK
 """Cut long utterances at pauses between words: ``python -m hw_asr.segment -c CONFIG -a ALIGNMENTS -o FOLDER``.
 
-A batch of short utterances takes fewer steps of a recurrence for as much speech, and CTC learns sooner where less is to
-be aligned. The alignments are those of ``hw_tts.align``, of characters.
+What is too long for a batch becomes fit for training, and a recurrence takes fewer steps for as much speech. The
+alignments are those of ``hw_tts.align``, of characters.
 """
 
 import argparse
