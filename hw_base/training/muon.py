@@ -60,7 +60,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, defaults | {"smallest": smallest, "iterations": iterations})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update.
 
         Args:
@@ -103,8 +103,9 @@ class Muon(torch.optim.Optimizer):
         pieces = pieces if rows // pieces >= group["smallest"] else 1
         stacked = torch.stack(updates).view(-1, rows // pieces, columns)
         step = _SCALE * max(rows // pieces, columns) ** 0.5 * group["lr"]
-        for parameter, update in zip(matrices, orthogonal(stacked, group["iterations"]).split(pieces), strict=True):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update.reshape(parameter.shape), alpha=step)
+        whole = orthogonal(stacked, group["iterations"]).reshape(-1, rows, columns)
+        for parameter, update in zip(matrices, whole, strict=True):
+            parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update.view_as(parameter), alpha=step)
 
     def _adam(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
         """Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization" (arXiv 1711.05101), algorithm 2."""
