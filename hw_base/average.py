@@ -17,9 +17,9 @@ import torch
 from hw_base import checkpoint, task_packages
 from hw_base.config.resolve import as_dict, read, resolve
 from hw_base.errors import CheckpointError, ConfigError
+from hw_base.files.sources import local
 from hw_base.runs import cli
 from hw_base.runs.parser import Parser
-from hw_base.sources import local
 from hw_base.writers.jsonl import read_rows
 
 log = logging.getLogger(__name__)

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from hw_base import checkpoint, sources, task_packages
+from hw_base import checkpoint, task_packages
 from hw_base.config import components
 from hw_base.config.paths import distrust
 from hw_base.config.resolve import build, resolve
 from hw_base.config.schema import Config
 from hw_base.errors import CheckpointError, ConfigError
+from hw_base.files import sources
 from hw_base.nn.model import BaseModel
 from hw_base.recognizer import Recognizer
 from hw_base.registry import MODELS, TASKS
@@ -76,7 +77,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", given: Given = NO
 
     Args:
         path: checkpoint, as a training run, an import, the averaging of checkpoints or `hw_base.publish` wrote it, or
-            the address of one, see `hw_base.sources`.
+            the address of one, see `hw_base.files.sources`.
         device: where it computes.
         given: laid over its config.
 

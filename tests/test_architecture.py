@@ -47,7 +47,7 @@ FLOORS = {
         "audio",
         "data",
         "synthetic datasets",
-        "task checks sources",
+        "task checks",
         "trained",
         "training grading",
         "examinations reports demos profiling exports",

@@ -10,8 +10,8 @@ from hw_base.audio.io import EXTENSIONS
 from hw_base.config.schema import PathText
 from hw_base.data.dataset import BaseDataset, Record
 from hw_base.data.durations import with_durations
-from hw_base.datasets import archives, download
 from hw_base.errors import ConfigError, DataError
+from hw_base.files import archives, download
 from hw_base.registry import DATASETS
 from hw_base.storage import exclusive
 from hw_base.texts.files import read_lines

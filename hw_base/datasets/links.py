@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from hw_base.audio.io import EXTENSIONS
-from hw_base.datasets import archives, download
 from hw_base.errors import DataError
+from hw_base.files import archives, download
 
 log = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""Files of a model: what a checkpoint must be, the published format, and the space on disk that they need."""
+"""Files as such: where they come from, archives, the published format, what a checkpoint must be, and space on disk."""

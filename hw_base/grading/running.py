@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hw_base.audio import io as audio
-from hw_base.datasets import archives
 from hw_base.errors import DataError
+from hw_base.files import archives
 from hw_base.grading import prompts, sandbox
 from hw_base.grading.contract import Prediction
 from hw_base.grading.outcome import ExitCode, SubmissionError

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hw_base.datasets.download import sha256_of
 from hw_base.errors import DataError, HwError
+from hw_base.files.download import sha256_of
 from hw_base.grading import checks, prompts, running
 from hw_base.grading.contract import Item, Prediction, Scores
 from hw_base.grading.outcome import ExitCode, SubmissionError

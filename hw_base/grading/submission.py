@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from hw_base import checkpoint
-from hw_base.datasets import archives
 from hw_base.errors import CheckpointError, ConfigError, DataError
+from hw_base.files import archives
 from hw_base.grading.limits import Limits
 from hw_base.grading.outcome import ExitCode, SubmissionError
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from hw_base import checkpoint, sources
+from hw_base import checkpoint
 from hw_base.errors import CheckpointError, ConfigError
+from hw_base.files import sources
 from hw_base.storage import lock, write_json
 from hw_base.writers.base import without_home
 
@@ -107,7 +108,7 @@ def best_checkpoint(path: str | Path) -> Path:
     """The checkpoint to evaluate: the file itself, or of a run folder the best one, else the newest that can be read.
 
     Args:
-        path: of either, of a published folder, or an address, see `hw_base.sources`.
+        path: of either, of a published folder, or an address, see `hw_base.files.sources`.
 
     Raises:
         CheckpointError: a folder without a checkpoint that can be read.

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from hw_base import checkpoint, distributed, sources, trained
+from hw_base import checkpoint, distributed, trained
 from hw_base.config.resolve import as_dict, read, resolve
 from hw_base.config.schema import TRAIN_SPLIT, Config
 from hw_base.errors import ConfigError
 from hw_base.examinations.examine import preflight
+from hw_base.files import sources
 from hw_base.nn.dropout import without_dropout
 from hw_base.runs import folder as run_folder
 from hw_base.runs import logs

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hw_base import checkpoint, sources, trained
+from hw_base import checkpoint, trained
 from hw_base.audio.mel import LogMelSpectrogram
 from hw_base.errors import CheckpointError, ConfigError
-from hw_base.files import published
+from hw_base.files import published, sources
 from hw_tts.models.blocks.weight_norm import fold_weight_norm
 from hw_tts.models.hifigan.generator import Generator, GeneratorSizes
 from hw_tts.models.hifigan.model import HiFiGAN

@@ -26,7 +26,7 @@ _CHECKPOINT, _CHECKS = "tests/hw_base/test_checkpoint.py", "tests/hw_base/files/
 _STORAGE, _FOLDER = "tests/hw_base/test_storage.py", "tests/hw_base/runs/test_folder.py"
 _GOOD, _RESUME = "tests/hw_base/training/test_last_good.py", "tests/hw_base/training/test_resume.py"
 _GUARD, _SEVERAL = "tests/hw_base/training/test_monitor_and_guard.py", "tests/parity/test_several_processes.py"
-_WRITERS, _ARCHIVES = "tests/hw_base/writers/test_writers.py", "tests/hw_base/datasets/test_archives.py"
+_WRITERS, _ARCHIVES = "tests/hw_base/writers/test_writers.py", "tests/hw_base/files/test_archives.py"
 
 GUARDS = [
     Guard(
@@ -199,24 +199,24 @@ GUARDS = [
     ),
     Guard(
         "members of archives stay inside",
-        "hw_base/datasets/archives.py",
+        "hw_base/files/archives.py",
         'or ".." in parts ',
         "",
         f"{_ARCHIVES}::test_no_member_escapes",
     ),
     Guard(
         "archives are unpacked up to a quota",
-        "hw_base/datasets/archives.py",
+        "hw_base/files/archives.py",
         "        if self.n_bytes > self.max_bytes:\n",
         "        if False:\n",
         f"{_ARCHIVES}::test_quota",
     ),
     Guard(
         "downloads are compared with their checksums",
-        "hw_base/datasets/download.py",
+        "hw_base/files/download.py",
         "        if found != wanted.lower():\n",
         "        if False:\n",
-        "tests/hw_base/datasets/test_download.py::test_a_wrong_file_that_is_there_already_is_removed",
+        "tests/hw_base/files/test_download.py::test_a_wrong_file_that_is_there_already_is_removed",
     ),
     Guard(
         "entries of the feature cache are compared with their checksums",
@@ -255,17 +255,17 @@ GUARDS = [
     ),
     Guard(
         "a checkpoint from elsewhere is what its checksum says",
-        "hw_base/sources.py",
+        "hw_base/files/sources.py",
         "return fetch(address, path, sha256=sha256)",
         "return fetch(address, path)",
-        "tests/hw_base/test_sources.py::test_another_file_than_the_checksum_says_is_not_kept",
+        "tests/hw_base/files/test_sources.py::test_another_file_than_the_checksum_says_is_not_kept",
     ),
     Guard(
         "a checkpoint comes by https",
-        "hw_base/sources.py",
+        "hw_base/files/sources.py",
         "parts.hostname not in _OWN_MACHINE",
         "False",
-        "tests/hw_base/test_sources.py::test_a_malformed_address_is_one_line",
+        "tests/hw_base/files/test_sources.py::test_a_malformed_address_is_one_line",
     ),
     Guard(
         "what is published tells no home folder",

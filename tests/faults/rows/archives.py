@@ -5,12 +5,12 @@ import itertools
 import random
 import warnings
 
-from hw_base.datasets.archives import extract
 from hw_base.errors import DataError
+from hw_base.files.archives import extract
 from tests.faults.table import row
 from tests.hostile_server import hostile_server
-from tests.hw_base.datasets import test_archives as known
 from tests.hw_base.datasets.test_download import DATA, MD5, SHA256, get
+from tests.hw_base.files import test_archives as known
 
 # Of these every bit is covered by a checksum of the format.
 CHECKED = ("w:gz", "w:bz2", "w:xz", "zip")

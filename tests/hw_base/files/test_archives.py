@@ -9,8 +9,8 @@ import zipfile
 
 import pytest
 
-from hw_base.datasets.archives import extract
 from hw_base.errors import DataError
+from hw_base.files.archives import extract
 
 TREE = {"top/README": b"read me", "top/part/a/1.flac": b"\x00\x01" * 5000, "top/part/b/2.txt": "текст".encode()}
 

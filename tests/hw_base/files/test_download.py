@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from hw_base.datasets.download import fetch
 from hw_base.errors import DataError
+from hw_base.files.download import fetch
 from hw_base.storage import exclusive
 from tests.hostile_server import hostile_server
 

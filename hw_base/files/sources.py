@@ -9,9 +9,9 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from hw_base.datasets.download import fetch, sha256_of
 from hw_base.errors import ConfigError, DataError, MissingPackageError
 from hw_base.files import published
+from hw_base.files.download import fetch, sha256_of
 from hw_base.storage import cache_folder, exclusive
 
 log = logging.getLogger(__name__)

@@ -19,8 +19,9 @@ import pytest
 
 import test as test_script
 import train as train_script
-from hw_base import checkpoint, sources, trained
+from hw_base import checkpoint, trained
 from hw_base.errors import CheckpointError, ConfigError, DataError, MissingPackageError
+from hw_base.files import sources
 from tests.conftest import ROOT
 from tests.hostile_server import hostile_server
 
@@ -80,7 +81,7 @@ def test_a_connection_that_is_cut_is_resumed(server, monkeypatch):
 def test_without_a_checksum_one_line_says_what_it_is(server, caplog):
     with caplog.at_level(logging.WARNING):
         sources.local(server.url)
-    (record,) = [record for record in caplog.records if record.name == "hw_base.sources"]
+    (record,) = [record for record in caplog.records if record.name == "hw_base.files.sources"]
     assert record.getMessage().endswith(f"to be sure of it, write {server.url}{PIN}")
 
 
@@ -198,7 +199,7 @@ def test_a_file_on_the_hub_is_loaded_and_verified(tmp_path):
     made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     code = f"""
-from hw_base import sources
+from hw_base.files import sources
 from hw_base.errors import DataError
 print(sources.local("hf://owner/repo/model.pth{PIN}"))
 for address in ("hf://owner/repo/model.pth#sha256={64 * "0"}", "hf://owner/repo/other.pth"):
