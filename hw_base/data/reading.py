@@ -170,8 +170,8 @@ class DeathWatch:
     """Lets the death of a worker interrupt the wait for a batch, and nothing else.
 
     PyTorch's own handler raises wherever the main process is just then: within an update, or while a checkpoint is
-    written. While a tensor from a worker is being opened it would leave half an object, whose end is a second error:
-    the signal is sent again a moment later.
+    written. While a tensor from a worker is being opened it would leave half an object, whose end is a second error;
+    and what is raised while an object ends is lost. There the signal is sent again a moment later.
     """
 
     def __init__(self) -> None:
@@ -197,7 +197,7 @@ class DeathWatch:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if not self._waiting or self._inner is None:
             return
-        if _opens_a_tensor(frame):
+        if _cannot_raise(frame):
             again = threading.Timer(_LATER_SECONDS, os.kill, (os.getpid(), number))
             again.daemon = True
             again.start()
@@ -205,10 +205,10 @@ class DeathWatch:
             self._inner(number, frame)
 
 
-def _opens_a_tensor(frame: FrameType | None) -> bool:
-    """Whether code of PyTorch that rebuilds tensors in shared memory is running."""
+def _cannot_raise(frame: FrameType | None) -> bool:
+    """Whether PyTorch's code that rebuilds tensors in shared memory is running, or the end of an object."""
     while frame is not None:
-        if frame.f_code.co_filename == reductions.__file__:
+        if frame.f_code.co_filename == reductions.__file__ or frame.f_code.co_name == "__del__":
             return True
         frame = frame.f_back
     return False

@@ -11,6 +11,7 @@ import time
 import pytest
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from hw_base.data.collate import PadCollate
 from hw_base.data.dataset import BaseDataset, Record
@@ -148,6 +149,38 @@ def test_a_worker_that_dies_while_the_main_process_is_busy_interrupts_nothing():
     torch.rand(10).sum()
     with pytest.raises(DataError, match=r"worker 0 died .*\(it was killed"):
         list(iterator)
+
+
+def test_a_worker_that_dies_while_another_object_ends_is_noticed_at_once():
+    """What is raised within `__del__` is printed and lost; garbage is collected at any time, other loaders too."""
+    ending = multiprocessing.get_context("fork").Event()
+    ended = []
+
+    def harm():
+        ending.wait(20)
+        crashed()
+
+    class Garbage:
+        def __del__(self):
+            ending.set()
+            # Not joined: whoever asks for its exit code takes it away from PyTorch's handler.
+            ended.extend(multiprocessing.connection.wait([batches._processes()[0].sentinel], 20))
+
+    batches = loader(harm, workers=2, timeout=60, start_method="fork")
+
+    def hook(frame, event, _):
+        if event == "call" and frame.f_code is _MultiProcessingDataLoaderIter._try_get_data.__code__ and not ended:
+            Garbage()  # which ends at once
+
+    started = time.monotonic()
+    sys.setprofile(hook)
+    try:
+        with pytest.raises(DataError, match=r"worker 0 died while it read utterance 'bad' \(a library crashed\)"):
+            list(batches)
+    finally:
+        sys.setprofile(None)
+    assert ended
+    assert time.monotonic() - started < 40
 
 
 def test_a_worker_that_dies_while_a_tensor_of_another_is_opened_leaves_no_half_object():
