@@ -7,14 +7,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hw_base import registry
 from hw_base.config import resolve as config
 from hw_base.config.schema import TRAIN_SPLIT
 from hw_base.data.dataset import BaseDataset, Record
 from hw_base.datasets import shards
 from hw_base.errors import ConfigError, DataError, MissingPackageError
-from hw_base.registry import suggest
 from hw_base.runs import cli
+from hw_base.runs.experiment import datasets_of
 from hw_base.runs.parser import Parser
 
 
@@ -48,13 +47,7 @@ def _work(arguments: argparse.Namespace) -> int:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"-o {folder}: exists already; choose another, or delete it")
     loaded = config.load(arguments.config, arguments.set)
-    if arguments.split not in loaded.data:
-        raise ConfigError(
-            f"--split {arguments.split}: not in the config. {suggest(arguments.split, list(loaded.data))}"
-        )
-    where = f"data.{arguments.split}.datasets"
-    sections = loaded.data[arguments.split].datasets
-    datasets = [config.build(f"{where}.{i}", d, registry.DATASETS) for i, d in enumerate(sections)]
+    datasets = datasets_of(loaded, arguments.split)
     try:
         count = shards.pack(_utterances(datasets), folder, arguments.shard_mb << 20)
     except ImportError as error:

@@ -19,6 +19,7 @@ from hw_base.errors import ConfigError, DataError
 from hw_base.recognizer import Recognizer
 from hw_base.registry import DATASETS
 from hw_base.runs import cli, outputs
+from hw_base.runs.experiment import datasets_of
 from hw_base.runs.parser import Parser
 from hw_base.trained import load_recognizer
 from hw_base.training.progress import Progress
@@ -139,14 +140,9 @@ def _datasets(arguments: argparse.Namespace) -> list[BaseDataset]:
         args: dict[str, Any] = {"root": str(folder)}
         if not (folder / "audio").is_dir():
             args = {"audio_dir": str(folder), "transcription_dir": str(folder)}
-        sections = {"--audio": Component(type="CustomDir", args=args)}
+        datasets = [config.build("--audio", Component(type="CustomDir", args=args), DATASETS)]
     else:
-        checked = config.load(arguments.config, arguments.set)
-        if arguments.split not in checked.data:
-            raise ConfigError(f"--split {arguments.split}: {arguments.config} has {', '.join(checked.data)}")
-        where = f"data.{arguments.split}.datasets"
-        sections = {f"{where}.{i}": part for i, part in enumerate(checked.data[arguments.split].datasets)}
-    datasets: list[BaseDataset] = [config.build(where, section, DATASETS) for where, section in sections.items()]
+        datasets = datasets_of(config.load(arguments.config, arguments.set), arguments.split)
     records = [record for dataset in datasets for record in dataset.records]
     silent = [record.utterance_id for record in records if not (record.text or "").strip()]
     if silent:

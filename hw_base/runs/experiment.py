@@ -10,6 +10,7 @@ from hw_base import checkpoint, distributed, registry, seeding, trained
 from hw_base.config.resolve import as_dict, build
 from hw_base.config.schema import TEST_PREFIX, TRAIN_SPLIT, Config, OptimizerSection
 from hw_base.data.cache import Room
+from hw_base.data.dataset import BaseDataset
 from hw_base.data.loader import Loader, build_loader
 from hw_base.data.split import Limits, Split, report_shared
 from hw_base.errors import CheckpointError, ConfigError
@@ -26,6 +27,19 @@ log = logging.getLogger(__name__)
 
 # Of what `trainer.amp` may be, what is no rule.
 _CHOICES = ("off", "bf16", "fp16")
+
+
+def datasets_of(config: Config, split: str) -> list[BaseDataset]:
+    """The datasets of a split, built.
+
+    Raises:
+        ConfigError: there is no such split, or a dataset refuses its arguments.
+    """
+    if split not in config.data:
+        raise ConfigError(f"--split {split}: the config has no such split. {suggest(split, list(config.data))}")
+    where = f"data.{split}.datasets"
+    sections = config.data[split].datasets
+    return [build(f"{where}.{i}", section, registry.DATASETS) for i, section in enumerate(sections)]
 
 
 class Experiment:
@@ -59,9 +73,8 @@ class Experiment:
 
     def split(self, name: str, evaluation: bool, needs_text: bool = True) -> Split:
         """One split, read from its datasets, filtered, reported."""
+        datasets = datasets_of(self.config, name)
         section = self.config.data[name]
-        where = f"data.{name}.datasets"
-        datasets = [build(f"{where}.{i}", d, registry.DATASETS) for i, d in enumerate(section.datasets)]
         limits = Limits(section.min_seconds, section.max_seconds, section.max_text_length, section.limit)
         split = Split(
             name,
@@ -84,9 +97,7 @@ class Experiment:
         Raises:
             ConfigError: there is no such split, or it is kept for the test.
         """
-        if name not in self.config.data:
-            raise ConfigError(f"--split {name}: the config has no such split. {suggest(name, list(self.config.data))}")
-        if name.startswith(TEST_PREFIX):
+        if name.startswith(TEST_PREFIX) and name in self.config.data:
             raise ConfigError(f"--split {name}: is kept for the test; what is trained on it would make it worthless")
         return [record.text for record in self.split(name, evaluation=name != TRAIN_SPLIT).records if record.text]
 
