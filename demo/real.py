@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("train-clean-100", "dev-clean", "test-other")
 CONFIGS = {"asr": "configs/librispeech_mini/ds2_from_demo.json", "tts": "configs/librispeech_mini/fastspeech2.json"}
 FIRST = "configs/ds2.json"
-# Steps of a measurement; the training has as many as fit.
+# The time of so many steps is estimated; the training gets as many as fit.
 STEPS = 1000
 # Minutes of the total that are left for the tests and the report.
 REST = 5.0

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import math
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -211,9 +212,10 @@ class Optimization:
         """About how many bytes the moments take once every parameter was updated."""
         return sum(
             p.numel() * p.element_size() * sum(dimensions > 0 for dimensions in moments.values())
-            for p, moments in zip(self.parameters, self._moments(), strict=True)
+            for p, moments in zip(self.parameters, self._moments, strict=True)
         )
 
+    @cached_property
     def _moments(self) -> list[dict[str, int]]:
         """What state the optimizer keeps of each parameter: name -> dimensions, 0 for a number."""
         known: dict[torch.Size, dict[str, int]] = {}
@@ -286,7 +288,7 @@ class Optimization:
 
     def _check_moments(self) -> None:
         """Whether every parameter has what an update of this optimizer reads: another type's moments are other ones."""
-        for parameter, wanted in zip(self.parameters, self._moments(), strict=True):
+        for parameter, wanted in zip(self.parameters, self._moments, strict=True):
             moments = self.optimizer.state.get(parameter, {})
             found = {str(key): value for key, value in moments.items() if value is not None}
             if not moments:  # never updated
