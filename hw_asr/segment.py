@@ -2,7 +2,7 @@
 """Cut long utterances at pauses between words: ``python -m hw_asr.segment -c CONFIG -a ALIGNMENTS -o FOLDER``.
 
 What is too long for a batch becomes fit for training, and a recurrence takes fewer steps for as much speech. The
-alignments are those of ``hw_tts.align``, of characters.
+alignments are of characters, spaces included, in the format of `hw_base.texts.alignments`.
 """
 
 import argparse
@@ -22,11 +22,11 @@ from hw_base.audio import io as audio
 from hw_base.audio.silence import pauses
 from hw_base.config import resolve as config
 from hw_base.config.schema import TRAIN_SPLIT
-from hw_base.errors import ConfigError, DataError
+from hw_base.errors import DataError
 from hw_base.runs import cli, outputs
 from hw_base.runs.experiment import Experiment
 from hw_base.runs.parser import Parser
-from hw_base.texts.files import read_text
+from hw_base.texts.alignments import read_alignment
 from hw_base.training.progress import Progress
 
 MANIFEST = "manifest.jsonl"
@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("-c", "--config", metavar="FILE", required=True, help="JSON or YAML config whose data is cut")
     parser.add_argument("--split", default=TRAIN_SPLIT, help=f"of the config; default: {TRAIN_SPLIT}")
-    parser.add_argument("-a", "--alignments", metavar="FOLDER", required=True, help="what hw_tts.align wrote")
+    parser.add_argument(
+        "-a", "--alignments", metavar="FOLDER", required=True, help="<id>.json of each utterance: its characters' times"
+    )
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="where the segments go")
     parser.add_argument(
         "--min-seconds", type=cli.positive(float), default=2.0, help="no segment is shorter; default: 2"
@@ -62,8 +64,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _segment(arguments: argparse.Namespace) -> int:
     experiment = Experiment(config.load(arguments.config, arguments.set), torch.device("cpu"))
-    if arguments.split not in experiment.config.data:
-        raise ConfigError(f"--split {arguments.split}: {arguments.config} has {', '.join(experiment.config.data)}")
     split = experiment.split(arguments.split, evaluation=True)
     folder, rate = Path(arguments.output), split.sample_rate
     rows: list[dict[str, Any]] = []
@@ -71,11 +71,14 @@ def _segment(arguments: argparse.Namespace) -> int:
     with Progress(0, len(split)) as progress:
         for i, record in enumerate(split.records):
             progress.advance()
+            path = Path(arguments.alignments) / outputs.file_name(record.utterance_id, ".json", "--alignments")
+            if not path.is_file():
+                why["they have no alignment"] += 1
+                continue
             words = (record.text or "").split()
-            try:
-                gaps = word_gaps(Path(arguments.alignments), record.utterance_id, len(words))
-            except DataError as error:
-                why[str(error)] += 1
+            gaps = [(start, end) for symbol, start, end in read_alignment(path, record.utterance_id) if symbol == " "]
+            if len(gaps) != len(words) - 1:
+                why["the spaces of their alignments are not those of their texts"] += 1
                 continue
             waveform = split.waveform(i)
             quiet = pauses(waveform, rate, arguments.pause)
@@ -87,37 +90,19 @@ def _segment(arguments: argparse.Namespace) -> int:
                 text = " ".join(words[first:last])
                 rows.append({"audio_path": name, "text": text, "speaker": record.speaker})
     if not rows:
-        raise DataError(f"--alignments {arguments.alignments}: none fits an utterance: {why.most_common(1)[0][0]}")
+        reason = why.most_common(1)[0][0]
+        raise DataError(f"--alignments {arguments.alignments}: nothing can be cut: of {len(split)} utterances {reason}")
     storage.write_text(folder / MANIFEST, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     for reason, count in why.most_common():
-        log.warning("%d are left out: %s", count, reason)
-    n = len(split) - why.total()
-    log.info("%d utterance%s cut into %d, in %s", n, "" if n == 1 else "s", len(rows), folder / MANIFEST)
+        log.warning("%d of %d utterances are left out: %s", count, len(split), reason)
+    log.info("%d segments in %s", len(rows), folder / MANIFEST)
     return 0
-
-
-def word_gaps(folder: Path, utterance_id: str, n_words: int) -> list[tuple[float, float]]:
-    """When one word has ended and the next has not begun, by an alignment of characters: ``n_words - 1`` times, in s.
-
-    Raises:
-        DataError: there is no alignment, it is none, or it is of other words; without the utterance's name.
-    """
-    path = folder / outputs.file_name(utterance_id, ".json")
-    if not path.is_file():
-        raise DataError("there is no alignment")
-    try:
-        gaps = [(float(start), float(end)) for symbol, start, end in json.loads(read_text(path)) if symbol == " "]
-    except (TypeError, ValueError) as error:
-        raise DataError("the alignment is not a list of [symbol, start, end]") from error
-    if len(gaps) != n_words - 1:
-        raise DataError("the alignment's spaces are not those between the words of the text")
-    return gaps
 
 
 def segments(
     gaps: Sequence[tuple[float, float]], quiet: Sequence[tuple[float, float]], duration: float, shortest: float
 ) -> Iterator[tuple[float, float, int, int]]:
-    """Stretches of an utterance, each as ``(start, end)`` in seconds and the range of its words.
+    """Stretches of an utterance between pauses.
 
     Every pause near the gap between two words is a place to cut, in its middle; those that would leave a shorter
     segment are passed over.
@@ -127,6 +112,9 @@ def segments(
         quiet: pauses, seconds.
         duration: of the utterance.
         shortest: segment, in seconds; an utterance that is shorter is one segment.
+
+    Yields:
+        start, end, index of the first word, index behind the last one; together they are the whole utterance.
     """
     cuts = [(0.0, 0)]
     for word, (start, end) in enumerate(gaps, start=1):

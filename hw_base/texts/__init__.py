@@ -1,1 +1,1 @@
-"""Texts: read from files as people have them, normalized, and compared."""
+"""Texts: read from files as people have them, normalized, compared, and aligned with time."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hw_base.errors import DataError, MissingPackageError
 from hw_base.recognizer import Recognizer
-from hw_tts.alignment.intervals import SILENCE
+from hw_base.texts.alignments import SILENCE
 
 # A pause at either end of an utterance is a symbol of its own from this length on, in seconds.
 _SHORTEST_SILENCE = 0.03

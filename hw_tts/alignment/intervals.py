@@ -1,6 +1,5 @@
-"""The one format of alignments, ``[[symbol, start_s, end_s], ...]``, and frames made of it."""
+"""Alignments, ``[[symbol, start_s, end_s], ...]``, made of frames and frames made of them."""
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -8,10 +7,7 @@ import torch
 from torch import Tensor
 
 from hw_base.errors import DataError
-
-SILENCE = "sil"
-# Seconds by which neighbors may miss each other: files round their times, to milliseconds at the coarsest.
-_SLACK = 2e-3
+from hw_base.texts.alignments import SILENCE, SLACK, check_phones
 
 
 def durations_from_phones(
@@ -80,45 +76,12 @@ def fill_gaps(phones: Iterable[Sequence[Any]], duration: float, silence: str = S
     tiled: list[list[Any]] = []
     now = 0.0
     for symbol, start, end in phones:
-        if start > now + _SLACK:
+        if start > now + SLACK:
             tiled.append([silence, now, start])
-        tiled.append([symbol, now if abs(start - now) <= _SLACK else start, end])
+        tiled.append([symbol, now if abs(start - now) <= SLACK else start, end])
         now = end
-    if duration > now + _SLACK:
+    if duration > now + SLACK:
         tiled.append([silence, now, duration])
     elif tiled:
         tiled[-1][2] = max(duration, tiled[-1][1])
     return tiled
-
-
-def check_phones(phones: Any, utterance_id: str) -> None:
-    """Refuse what is not an alignment.
-
-    Raises:
-        DataError: not a list of ``[symbol, start_s, end_s]``, empty, not starting at 0, with gaps, overlaps or
-            backwards; the message names the utterance and the interval.
-    """
-    where = f"utterance {utterance_id!r}: alignment"
-    if not isinstance(phones, list | tuple) or not phones:
-        found = "nothing" if phones in (None, [], ()) else f"{phones!r:.60}"
-        raise DataError(f"{where}: expected [[symbol, start, end], ...], found {found}")
-    before = 0.0
-    for i, row in enumerate(phones):
-        if not _is_interval(row):
-            raise DataError(f"{where}: interval {i}: expected [symbol, start, end] in seconds, found {row!r:.80}")
-        symbol, start, end = row
-        if abs(start - before) > _SLACK:
-            what = "starts at" if i else "the first one starts at"
-            raise DataError(
-                f"{where}: interval {i} ({symbol!r}) {what} {start:g} s instead of {before:g} s; intervals may leave "
-                "no gaps and may not overlap"
-            )
-        if end < start:
-            raise DataError(f"{where}: interval {i} ({symbol!r}) ends at {end:g} s, before its start at {start:g} s")
-        before = end
-
-
-def _is_interval(row: Any) -> bool:
-    if not isinstance(row, list | tuple) or len(row) != 3 or not isinstance(row[0], str):
-        return False
-    return all(isinstance(t, int | float) and not isinstance(t, bool) and math.isfinite(t) for t in row[1:])

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hw_base.errors import DataError
-from hw_tts.alignment.intervals import SILENCE, check_phones, fill_gaps
+from hw_base.texts.alignments import SILENCE, check_phones
+from hw_tts.alignment.intervals import fill_gaps
 
 # What aligners write where nothing is spoken: all become one symbol.
 SILENCES = frozenset({"", "sil", "sp", "spn", "<eps>", "<sil>", "<p:>", "#", "_"})

@@ -1,10 +1,9 @@
 """Any dataset together with a folder of alignments."""
 
 import dataclasses
-import json
 import logging
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
@@ -15,7 +14,7 @@ from hw_base.config.schema import Component, Of, PathText
 from hw_base.data.dataset import BaseDataset, Record
 from hw_base.errors import DataError
 from hw_base.registry import DATASETS
-from hw_tts.alignment.intervals import SILENCE, check_phones
+from hw_base.texts.alignments import SILENCE, read_alignment
 from hw_tts.alignment.textgrid import phones_from_textgrid
 
 log = logging.getLogger(__name__)
@@ -68,7 +67,10 @@ class Aligned(BaseDataset):
             if path is None:
                 missing.append(record.utterance_id)
                 continue
-            phones = read_alignment(path, record.utterance_id, tier, silence)
+            if path.suffix == ".json":
+                phones = read_alignment(path, record.utterance_id)
+            else:
+                phones = phones_from_textgrid(path, tier, silence)
             found.append(dataclasses.replace(record, extra={**record.extra, "phones": phones}))
         if missing:
             _report(missing, len(self._dataset), folder, on_missing)
@@ -77,37 +79,6 @@ class Aligned(BaseDataset):
     def read(self, record: Record) -> tuple[Tensor, int]:
         """As the other dataset reads it."""
         return self._dataset.read(record)
-
-
-def read_alignment(path: Path, utterance_id: str, tier: str = "phones", silence: str = SILENCE) -> list[list[Any]]:
-    """The alignment in a file.
-
-    Args:
-        path: ``.TextGrid`` or ``.json``.
-        utterance_id: for messages.
-        tier: of a TextGrid.
-        silence: what pauses are called in a TextGrid.
-
-    Returns:
-        phones: ``[[symbol, start_s, end_s], ...]``.
-
-    Raises:
-        DataError: it cannot be read, or it is not an alignment; the message names the file.
-    """
-    if path.suffix != ".json":
-        return phones_from_textgrid(path, tier, silence)
-    try:
-        phones = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}") from None
-    try:
-        check_phones(phones, utterance_id)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    checked: list[list[Any]] = phones
-    return checked
 
 
 def _find(folder: Path, record: Record) -> Path | None:

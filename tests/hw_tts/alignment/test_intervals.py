@@ -8,7 +8,8 @@ import torch
 
 from hw_base.errors import DataError
 from hw_base.synthetic.corpus import SyntheticSpeech
-from hw_tts.alignment.intervals import check_phones, durations_from_phones, fill_gaps, phones_from_durations
+from hw_base.texts.alignments import check_phones
+from hw_tts.alignment.intervals import durations_from_phones, fill_gaps, phones_from_durations
 
 RATE, HOP = 22050, 256
 

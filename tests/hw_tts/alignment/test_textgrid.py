@@ -6,7 +6,8 @@ import pytest
 
 from hw_base.audio.io import load
 from hw_base.errors import DataError
-from hw_tts.alignment.intervals import check_phones, durations_from_phones
+from hw_base.texts.alignments import check_phones
+from hw_tts.alignment.intervals import durations_from_phones
 from hw_tts.alignment.textgrid import phones_from_textgrid, read_textgrid
 
 LONG = """File type = "ooTextFile"
