@@ -151,63 +151,54 @@ def test_a_worker_that_dies_while_the_main_process_is_busy_interrupts_nothing():
         list(iterator)
 
 
-def test_a_worker_that_dies_while_another_object_ends_is_noticed_at_once():
-    """What is raised within `__del__` is printed and lost; garbage is collected at any time, other loaders too."""
-    ending = multiprocessing.get_context("fork").Event()
-    ended = []
+def crash_within(code, meet, timeout):
+    """Read batches whose worker 0 crashes as soon as `meet(crash)`, at the first call of `code`, calls `crash()`.
+
+    `crash` waits until the worker is dead, and leaves its exit code to PyTorch's handler.
+    """
+    crashing = multiprocessing.get_context("fork").Event()
+    met = []
 
     def harm():
-        ending.wait(20)
+        crashing.wait(20)
         crashed()
 
-    class Garbage:
-        def __del__(self):
-            ending.set()
-            # Not joined: whoever asks for its exit code takes it away from PyTorch's handler.
-            ended.extend(multiprocessing.connection.wait([batches._processes()[0].sentinel], 20))
-
-    batches = loader(harm, workers=2, timeout=60, start_method="fork")
+    def crash():
+        crashing.set()
+        met.append(os.waitid(os.P_PID, batches._processes()[0].pid, os.WEXITED | os.WNOWAIT))
 
     def hook(frame, event, _):
-        if event == "call" and frame.f_code is _MultiProcessingDataLoaderIter._try_get_data.__code__ and not ended:
-            Garbage()  # which ends at once
+        if event == "call" and frame.f_code is code and not crashing.is_set():
+            meet(crash)
 
-    started = time.monotonic()
+    batches = loader(harm, workers=2, timeout=timeout, start_method="fork")
     sys.setprofile(hook)
     try:
         with pytest.raises(DataError, match=r"worker 0 died while it read utterance 'bad' \(a library crashed\)"):
             list(batches)
     finally:
         sys.setprofile(None)
-    assert ended
+    assert met
+
+
+def test_a_worker_that_dies_while_another_object_ends_is_noticed_at_once():
+    """What is raised within `__del__` is printed and lost; garbage is collected at any time, other loaders too."""
+
+    class Garbage:
+        def __init__(self, end):
+            self._end = end
+
+        def __del__(self):
+            self._end()
+
+    started = time.monotonic()
+    crash_within(_MultiProcessingDataLoaderIter._try_get_data.__code__, Garbage, timeout=60)
     assert time.monotonic() - started < 40
 
 
 def test_a_worker_that_dies_while_a_tensor_of_another_is_opened_leaves_no_half_object():
     """Raised within `StorageWeakRef.__init__`, where the signal comes, its `__del__` would fail and say so."""
-    opening = multiprocessing.get_context("fork").Event()
-    delivered = []
-
-    def harm():
-        opening.wait(20)
-        crashed()
-
-    batches = loader(harm, workers=2, timeout=30, start_method="fork")
-
-    def hook(frame, event, _):
-        if event == "call" and frame.f_code is StorageWeakRef.__init__.__code__ and not delivered:
-            process = batches._processes()[0]
-            opening.set()
-            process.join(20)
-            delivered.append(process.exitcode)
-
-    sys.setprofile(hook)
-    try:
-        with pytest.raises(DataError, match=r"worker 0 died while it read utterance 'bad' \(a library crashed\)"):
-            list(batches)
-    finally:
-        sys.setprofile(None)
-    assert delivered == [-signal.SIGSEGV]
+    crash_within(StorageWeakRef.__init__.__code__, lambda crash: crash(), timeout=30)
 
 
 def test_an_interrupted_epoch_of_slow_workers_is_taken_up_again():
