@@ -17,6 +17,7 @@ from hw_base.errors import ConfigError, HwError
 from hw_base.registry import suggest
 from hw_base.runs import cli
 from hw_base.runs.parser import Parser
+from hw_base.texts.files import from_json
 
 ALL = "all"
 
@@ -132,9 +133,9 @@ def _given(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"--args: not JSON: {error.msg} at column {error.colno}") from error
+        value = from_json(text)
+    except ValueError as error:
+        raise ConfigError(f"--args: not JSON: {error}") from error
     if not isinstance(value, dict):
         raise ConfigError(f"--args: expected an object in braces, found {text}")
     return value

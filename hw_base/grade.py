@@ -2,7 +2,6 @@
 """Grade a submission or a class: ``python -m hw_base.grade --submission DIR --task asr --data DIR -o report.json``."""
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from hw_base.grading.outcome import ExitCode
 from hw_base.grading.request import Request
 from hw_base.grading.single import grade
 from hw_base.runs.parser import Parser
+from hw_base.texts.files import from_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -119,7 +119,7 @@ def _adjustments(path: Path | None, config: settings.Settings) -> Mapping[str, M
     if path is None:
         return {}
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"--adjustments {path}: {error}") from None
     if not isinstance(content, dict) or not all(isinstance(given, dict) for given in content.values()):

@@ -2,7 +2,6 @@
 """Send any run to a tracker, whole, from its record: ``python -m hw_base.upload RUN --to comet|wandb|tensorboard``."""
 
 import argparse
-import json
 import logging
 import sys
 import wave
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from hw_base.errors import ConfigError, DataError, HwError, MissingPackageError
 from hw_base.runs import cli
 from hw_base.runs.parser import Parser
+from hw_base.texts.files import from_json
 from hw_base.writers import CometWriter, TensorBoardWriter, WandbWriter, Writer, read_rows
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def _writer(arguments: argparse.Namespace, folder: Path) -> Writer:
 def _config(path: Path) -> dict[str, Any]:
     """The run's config; without one the parameters are left out."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         log.warning("%s: cannot be read, so the parameters are left out: %s", path, error)
         return {}

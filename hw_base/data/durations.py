@@ -14,6 +14,7 @@ from hw_base.audio import io as audio
 from hw_base.data.dataset import Record
 from hw_base.errors import DataError
 from hw_base.storage import cache_folder, replacing
+from hw_base.texts.files import from_json
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def _measure(path: str, known: list[float] | None) -> list[float] | str:
 
 def _read(cache: Path) -> dict[str, list[float]]:
     try:
-        content: Any = json.loads(cache.read_text(encoding="utf-8"))
+        content: Any = from_json(cache.read_text(encoding="utf-8"))
         if content["format"] != _FORMAT:
             return {}
         if content["digest"] != _digest(content["files"]):

@@ -3,7 +3,6 @@
 import hashlib
 import html.parser
 import http.client
-import json
 import logging
 import os
 import re
@@ -18,6 +17,7 @@ from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlspli
 from hw_base.audio.io import EXTENSIONS
 from hw_base.errors import DataError
 from hw_base.files import archives, download
+from hw_base.texts.files import from_json
 
 log = logging.getLogger(__name__)
 
@@ -224,7 +224,7 @@ def _yandex(link: str, sites: Sites) -> _File:
 def _json(url: str, link: str) -> dict[str, Any]:
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
-            content = json.loads(response.read(_LONGEST_PAGE))
+            content = from_json(response.read(_LONGEST_PAGE))
     except urllib.error.HTTPError as error:
         with error:
             reason = "there is no such public file or folder" if error.code == 404 else f"{error.code} {error.reason}"

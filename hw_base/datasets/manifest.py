@@ -14,7 +14,7 @@ from hw_base.datasets.names import bad_lines, ids_from_paths
 from hw_base.datasets.parts import Part, Share, SplitBy, choose_part
 from hw_base.errors import DataError
 from hw_base.registry import DATASETS
-from hw_base.texts.files import read_lines
+from hw_base.texts.files import from_json, read_lines
 
 
 @DATASETS.register()
@@ -95,7 +95,7 @@ def _segment(record: Record) -> Record:
 def _record(line: str) -> Record:
     """A record, with the duration NaN where the line has none; a ValueError says what is wrong."""
     try:
-        entry: Any = json.loads(line)
+        entry: Any = from_json(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from error
     if not isinstance(entry, dict):

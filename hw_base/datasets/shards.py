@@ -23,7 +23,7 @@ from hw_base.datasets.names import bad_lines
 from hw_base.errors import DataError
 from hw_base.registry import DATASETS
 from hw_base.storage import replacing
-from hw_base.texts.files import read_lines
+from hw_base.texts.files import from_json, read_lines
 
 INDEX = "index.jsonl"
 # Where audio lies in its shard, in `Record.extra`.
@@ -54,7 +54,7 @@ class Shards(BaseDataset):
             if not line.strip():
                 continue
             try:
-                record = _record(json.loads(line), folder)
+                record = _record(from_json(line), folder)
             except (ValueError, TypeError, KeyError) as error:
                 problems.append((number, f"not an entry of an index: {error}"))
                 continue

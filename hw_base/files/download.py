@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from hw_base import storage
 from hw_base.errors import DataError
+from hw_base.texts.files import from_json
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ class _Part:
 
     def _read_note(self) -> dict[str, Any]:
         try:
-            known = json.loads(self.note.read_text(encoding="utf-8"))
+            known = from_json(self.note.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return known if isinstance(known, dict) else {}

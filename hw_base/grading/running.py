@@ -20,6 +20,7 @@ from hw_base.grading.request import Request
 from hw_base.grading.submission import Submission
 from hw_base.grading.texts import clean
 from hw_base.grading.watch import Outcome
+from hw_base.texts.files import from_json
 
 _PRINTED_SHOWN = 4_000
 _MOST_OUTPUT_FILES = 100_000
@@ -149,7 +150,7 @@ def _printed(outcome: Outcome) -> dict[str, Any]:
 def _read_model(path: Path) -> dict[str, Any]:
     """What the sandbox says of the model; untrusted code may have written it."""
     try:
-        about_model = json.loads(path.read_text(encoding="utf-8"))
+        about_model = from_json(path.read_text(encoding="utf-8"))
         return {"name": clean(str(about_model["model"]), 100), "parameters": int(about_model["parameters"])}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):  # the last one of 1e999
         return {}

@@ -1,6 +1,5 @@
 """Reading what a run left in its folder. Nothing there is trusted: what cannot be used is left out."""
 
-import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hw_base.errors import DataError
+from hw_base.texts.files import from_json
 from hw_base.writers.jsonl import read_rows
 
 log = logging.getLogger(__name__)
@@ -193,7 +193,7 @@ def _findings(path: Path) -> list[Row]:
     found: list[Row] = []
     for line in lines:
         try:
-            row = json.loads(line)
+            row = from_json(line)
         except ValueError:  # half a line of a killed run
             continue
         if isinstance(row, dict):
@@ -208,8 +208,8 @@ def _json(path: Path, kind: type) -> Any:
     try:
         if path.stat().st_size > _LARGEST:
             raise ValueError(f"larger than {_LARGEST} bytes")
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = from_json(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
         log.warning("%s is left out: %s", path, error)
         return None
     if not isinstance(content, kind):

@@ -1,7 +1,6 @@
 """Files that the programs leave for people and scripts."""
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 from hw_base import distributed, storage
 from hw_base.data.split import Split
 from hw_base.errors import ConfigError
+from hw_base.texts.files import from_json
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def add_metrics(output: Path, about: Mapping[str, Any], splits: Mapping[str, Map
 def _read_metrics(path: Path) -> dict[str, Any]:
     """What earlier runs left; a file of another kind is moved aside."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

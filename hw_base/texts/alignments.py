@@ -1,11 +1,11 @@
 """The one format of alignments: ``[[symbol, start_s, end_s], ...]``, what is said when; SILENCE is a pause."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from hw_base.errors import DataError
+from hw_base.texts.files import from_json
 
 SILENCE = "sil"
 # Seconds by which neighbors may miss each other: files round their times, to milliseconds at the coarsest.
@@ -26,7 +26,7 @@ def read_alignment(path: Path, utterance_id: str) -> list[list[Any]]:
         DataError: it cannot be read, or it is not an alignment; the message names the file.
     """
     try:
-        phones = json.loads(path.read_text(encoding="utf-8"))
+        phones = from_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:

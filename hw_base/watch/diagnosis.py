@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hw_base import distributed
+from hw_base.texts.files import from_json
 
 log = logging.getLogger(__name__)
 
@@ -243,7 +244,7 @@ def _names_in(path: Path | None) -> Iterator[str]:
         return
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            row = json.loads(line)
+            row = from_json(line)
         except ValueError:  # the last line of a run that was killed
             continue
         if isinstance(row, dict):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hw_base.errors import MissingPackageError
 from hw_base.storage import replacing
+from hw_base.texts.files import from_json
 from hw_base.writers.base import Cell, Writer
 from hw_base.writers.media import png_bytes, wav_bytes
 
@@ -142,7 +143,7 @@ def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
         row = None
         if line.endswith(b"\n"):
             try:
-                row = json.loads(line)
+                row = from_json(line)
             except ValueError:
                 log.warning("%s:%d is not JSON and is left out", path, number)
         yield line, row if isinstance(row, dict) else None

@@ -14,6 +14,7 @@ from hw_base.config.resolve import as_dict, build, resolve
 from hw_base.config.schema import Config
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.registry import MODELS, TEXT_ENCODERS
+from hw_base.texts.files import from_json
 from hw_tts.models.vits2 import VITS2
 from hw_tts.models.vits2.sizes import complete
 from hw_tts.public import vits2_config as public_config
@@ -207,7 +208,7 @@ def read_symbols(path: Path) -> list[str]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        symbols = json.loads(text) if text.lstrip().startswith("[") else text.removesuffix("\n").split("\n")
+        symbols = from_json(text) if text.lstrip().startswith("[") else text.removesuffix("\n").split("\n")
     except (OSError, ValueError) as error:
         raise ConfigError(f"--symbols {path}: cannot be read: {error}") from None
     if not isinstance(symbols, list) or not all(isinstance(symbol, str) and symbol for symbol in symbols):

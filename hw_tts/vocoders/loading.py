@@ -1,6 +1,5 @@
 """Waveforms of log-mel spectrograms: what is there, and how it is loaded."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from hw_base import checkpoint, trained
 from hw_base.audio.mel import LogMelSpectrogram
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.files import published, sources
+from hw_base.texts.files import from_json
 from hw_tts.models.blocks.weight_norm import fold_weight_norm
 from hw_tts.models.hifigan.generator import Generator, GeneratorSizes
 from hw_tts.models.hifigan.model import HiFiGAN
@@ -116,7 +116,7 @@ def read_public(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], Ge
     state = checkpoint.load_untrusted(path)
     described = Path(path).with_name("config.json")
     try:
-        config = json.loads(described.read_text(encoding="utf-8"))
+        config = from_json(described.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: needs its config.json beside it: {error}") from None
     if not isinstance(state, dict) or not isinstance(config, dict):

@@ -94,6 +94,11 @@ def _tar(folder, name, kind=None, link=""):
     return path
 
 
+def _deep(folder):
+    (folder / "output.json").write_text("[" * 100_000 + "]" * 100_000)
+    return folder
+
+
 def _link(folder):
     (folder / "output.json").symlink_to("/etc/passwd")
     return folder
@@ -254,6 +259,13 @@ ATTACKS = [
         "control_characters",
         "escaped in every report",
         make=_predictions(_texts(lambda k: f"\x1b[2J{k}\u202e")),
+    ),
+    Attack(
+        "lists in lists, 100,000 deep",
+        3,
+        "nested too deeply",
+        "what cannot be read is refused",
+        make=_deep,
     ),
     Attack(
         "absurdly long texts",

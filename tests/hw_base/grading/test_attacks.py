@@ -6,6 +6,7 @@ import pytest
 
 from hw_base.grading import report as reports
 from hw_base.grading import sandbox
+from hw_base.grading.running import _read_model
 from tests.conftest import ROOT
 from tests.hw_base.grading.attacks import ATTACKS, HEAD, MARK, needs_sandbox, perform, says, survivors
 from tests.hw_base.grading.cases import SECRET
@@ -30,6 +31,12 @@ def test_attack(attack, tmp_path):
         assert on_disk["grade"]["score"] == 0
         predictions = [row["prediction"] for row in on_disk["utterances"]]
         assert not [text for text in predictions if SECRET in text]
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"model": "a", "parameters": 1e999}', "[]", '{"model": 1}', "\0"])
+def test_a_description_of_a_model_that_cannot_be_read_is_left_out(content, tmp_path):
+    (tmp_path / "model.json").write_text(content)
+    assert _read_model(tmp_path / "model.json") == {}
 
 
 def test_the_documentation_quotes_the_table():

@@ -1,7 +1,7 @@
 import pytest
 
 from hw_base.errors import DataError
-from hw_base.texts.files import read_lines, read_text, read_transcript, transcript_files
+from hw_base.texts.files import from_json, read_lines, read_text, read_transcript, transcript_files
 
 SENTENCE = "before\u2028after\x0cform feed\x0bvertical tab\x85next line\x1cseparator"
 
@@ -59,3 +59,9 @@ def test_transcripts_are_txt_or_lab(tmp_path):
 def test_a_few_bytes_of_another_encoding_can_be_replaced(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"caf\xe9\nb\n")
     assert read_text(tmp_path / "a.txt", errors="replace") == "caf\ufffd\nb\n"
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "[1", b"\xff"])
+def test_json_that_cannot_be_read_is_one_kind_of_error(text):
+    with pytest.raises(ValueError, match=r"nested too deeply|line 1 column 3|decode byte 0xff"):
+        from_json(text)
