@@ -67,8 +67,11 @@ class Schedule(Watcher):
 
     def __init__(self) -> None:
         self.highest: dict[str, float] = {}
+        self.first_step: int | None = None
 
     def look(self, seen: Seen) -> Iterator[Diagnosis]:
+        if self.first_step is None:
+            self.first_step = seen.step
         for name, one in seen.optimizers.items():
             highest = self.highest[name] = max(self.highest.get(name, 0.0), one.lr)
             if one.every is None or one.base_lr <= 0 or seen.step < 20:
@@ -76,7 +79,9 @@ class Schedule(Watcher):
             fraction = seen.step / max(seen.last_step, 1)
             evidence = {"lr": one.lr, "highest": highest, "configured": one.base_lr, "stepped every": one.every}
             advice = "look at optimizers.*.scheduler.every and at its lengths"
-            if fraction >= 0.3 and highest < 0.2 * one.base_lr:
+            # A run that is resumed late may have seen the configured rate before.
+            saw_the_warmup = self.first_step < 0.3 * seen.last_step
+            if fraction >= 0.3 and saw_the_warmup and highest < 0.2 * one.base_lr:
                 causes = ["a warm-up in steps that is stepped once an epoch", "a warm-up longer than the run"]
                 sentence = f"after {fraction:.0%} of the run the learning rate was never near the configured one"
                 yield Diagnosis("schedule_too_slow", sentence, evidence, causes, advice)

@@ -42,6 +42,11 @@ def test_a_schedule_that_never_arrives_or_ends_too_soon_is_named():
     assert names(Schedule(), optimizers=[replace(ADAM, lr=1e-3 * (1 - i / 20)) for i in range(20)]) == set()
 
 
+def test_the_end_of_a_schedule_is_not_taken_for_a_slow_one_where_a_run_is_resumed():
+    watcher, small = Schedule(), {"model": replace(ADAM, lr=1e-5)}
+    assert not [found for step in range(160, 200, 10) for found in watcher.look(Seen(step, 200, {}, {}, {}, (), small))]
+
+
 def test_a_loss_scale_that_sinks_is_named():
     scales = [replace(ADAM, loss_scale=65536.0 / 4**i) for i in range(8)]
     assert names(LossScale(), optimizers=scales) == {"loss_scale_sinks"}
