@@ -9,8 +9,8 @@ from hw_base.errors import DataError
 from hw_base.files.archives import extract
 from tests.faults.table import row
 from tests.hostile_server import hostile_server
-from tests.hw_base.files.test_download import DATA, MD5, SHA256, get
 from tests.hw_base.files import test_archives as known
+from tests.hw_base.files.test_download import DATA, MD5, SHA256, get
 
 # Of these every bit is covered by a checksum of the format.
 CHECKED = ("w:gz", "w:bz2", "w:xz", "zip")
