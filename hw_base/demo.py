@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hw_base import distributed, task_packages, trained
-from hw_base.demos import Limits, TaskDemo, demo_of
+from hw_base.demos.contract import Limits, TaskDemo, demo_of
 from hw_base.errors import ConfigError, MissingPackageError
 from hw_base.runs import cli
 from hw_base.runs.folder import best_checkpoint

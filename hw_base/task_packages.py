@@ -12,7 +12,7 @@ GRADING = {"asr": "hw_asr.evaluation.grading", "tts": "hw_tts.evaluation.grading
 # Where each task says what a report shows of its runs, see `hw_base.reports.contract`.
 REPORTS = {"asr": "hw_asr.evaluation.report", "tts": "hw_tts.evaluation.report", "vocoder": "hw_tts.evaluation.report"}
 
-# Where each task says what the demo shows of its checkpoints, see `hw_base.demos`.
+# Where each task says what the demo shows of its checkpoints, see `hw_base.demos.contract`.
 DEMOS = {"asr": "hw_asr.evaluation.demo", "tts": "hw_tts.evaluation.demo"}
 
 # Where each task says what graphs are made of its checkpoints, see `hw_base.exports.contract`.

@@ -19,7 +19,7 @@ from hw_asr.evaluation.grading import GRADING
 from hw_asr.language_models.arpa import write_arpa
 from hw_asr.language_models.kneser_ney import estimate
 from hw_base import checkpoint, demo, doctor, trained
-from hw_base.demos import Limits
+from hw_base.demos.contract import Limits
 from hw_base.errors import CheckpointError, ConfigError
 from hw_tts import show_alignments, synthesize
 from hw_tts.metrics.transcripts import SynthesisCER

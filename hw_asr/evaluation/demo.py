@@ -9,7 +9,7 @@ from hw_asr.decoders import GreedyDecoder
 from hw_asr.recognizer import CTCRecognizer, load
 from hw_base.audio import io as audio
 from hw_base.config.resolve import build
-from hw_base.demos import Limits, TaskDemo, heading
+from hw_base.demos.contract import Limits, TaskDemo, heading
 from hw_base.errors import DataError, HwError
 from hw_base.registry import DECODERS
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hw_base import distributed
-from hw_base.demos import Limits, TaskDemo, heading
+from hw_base.demos.contract import Limits, TaskDemo, heading
 from hw_base.errors import DataError, HwError
 from hw_base.writers.plots import Image
 from hw_tts.evaluation.pictures import alignment_image, hard_weights, panel, speech_image

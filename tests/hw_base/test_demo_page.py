@@ -4,7 +4,7 @@ import pytest
 
 from hw_base import demo
 from hw_base.audio import io as audio
-from hw_base.demos import Limits
+from hw_base.demos.contract import Limits
 from hw_base.errors import ConfigError, DataError
 from tests.browser import chromium, look, wait_for
 from tests.conftest import ROOT
