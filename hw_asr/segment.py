@@ -91,11 +91,16 @@ def _segment(arguments: argparse.Namespace) -> int:
                 rows.append({"audio_path": name, "text": text, "speaker": record.speaker})
     if not rows:
         reason = why.most_common(1)[0][0]
-        raise DataError(f"--alignments {arguments.alignments}: nothing can be cut: of {len(split)} utterances {reason}")
+        raise DataError(
+            f"--alignments {arguments.alignments}: none of {len(split)} utterances can be cut: {reason}; align them by "
+            "characters first, see docs/data.md"
+        )
     storage.write_text(folder / MANIFEST, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     for reason, count in why.most_common():
         log.warning("%d of %d utterances are left out: %s", count, len(split), reason)
-    log.info("%d segments in %s", len(rows), folder / MANIFEST)
+    log.info(
+        "%d of %d utterances: %d segments in %s", len(split) - why.total(), len(split), len(rows), folder / MANIFEST
+    )
     return 0
 
 

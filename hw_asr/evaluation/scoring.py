@@ -10,7 +10,7 @@ import numpy as np
 from hw_asr.metrics import CER, WER
 from hw_base.errors import DataError
 from hw_base.metrics import EditRate, Edits, count_edits
-from hw_base.texts.files import from_json, read_text, transcript_files
+from hw_base.texts.files import read_json, read_text, transcript_files
 from hw_base.texts.normalizers import NormalizerName, normalizer
 
 LONGEST_TEXT = 100_000  # characters; comparing two such texts takes about a second, four where they share nothing
@@ -109,12 +109,7 @@ def _read_text(path: Path) -> str:
 
 def _read_output(path: Path, split: str | None = None) -> dict[str, dict[str, Any]]:
     """Utterance id -> row of an ``output.json``, of one split where that is asked for."""
-    try:
-        rows = from_json(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}") from None
+    rows = read_json(path)
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{path}: expected a list with one object for each utterance")
     found: dict[str, dict[str, Any]] = {}

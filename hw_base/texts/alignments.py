@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hw_base.errors import DataError
-from hw_base.texts.files import from_json
+from hw_base.texts.files import read_json
 
 SILENCE = "sil"
 # Seconds by which neighbors may miss each other: files round their times, to milliseconds at the coarsest.
@@ -25,18 +25,12 @@ def read_alignment(path: Path, utterance_id: str) -> list[list[Any]]:
     Raises:
         DataError: it cannot be read, or it is not an alignment; the message names the file.
     """
-    try:
-        phones = from_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}") from None
+    phones: list[list[Any]] = read_json(path)
     try:
         check_phones(phones, utterance_id)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    checked: list[list[Any]] = phones
-    return checked
+    return phones
 
 
 def check_phones(phones: Any, utterance_id: str) -> None:

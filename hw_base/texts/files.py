@@ -70,6 +70,19 @@ def from_json(text: str | bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """What a JSON file says, its text as `read_text` reads it.
+
+    Raises:
+        DataError: it cannot be read, or is no JSON; the message names the file.
+    """
+    text = read_text(path)
+    try:
+        return from_json(text)
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON: {error}") from None
+
+
 def read_transcript(path: str | os.PathLike[str]) -> str:
     """What is said in one recording: the whole file as one line."""
     return " ".join(read_text(path).split())

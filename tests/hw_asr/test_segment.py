@@ -73,7 +73,7 @@ def arguments(corpus, *more):
 def test_the_manifest_holds_all_words_and_all_samples(corpus):
     command = [sys.executable, "-m", "hw_asr.segment", *arguments(corpus, "--min-seconds", "0.5")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "6 segments in " in done.stderr
+    assert "3 of 3 utterances: 6 segments in " in done.stderr
     dataset = Manifest(str(corpus / "segments" / "manifest.jsonl"))
     assert [record.text for record in dataset.records] == ["YES", "NO"] * 3
     first, second = (dataset.read(record)[0] for record in dataset.records[:2])
@@ -89,13 +89,16 @@ def test_utterances_without_a_fitting_alignment_are_left_out_and_counted(corpus,
     said = "".join(capsys.readouterr())
     assert "1 of 3 utterances are left out: they have no alignment" in said
     assert "1 of 3 utterances are left out: the spaces of their alignments are not those of their texts" in said
-    assert "1 segments in " in said
+    assert "1 of 3 utterances: 1 segments in " in said
     (corpus / "alignments" / "c.json").write_text('{"c": 1}')
     assert main(arguments(corpus)) == 2
     assert "c.json: utterance 'c': alignment: expected [[symbol, start, end], ...]" in capsys.readouterr().err
     (corpus / "alignments" / "c.json").unlink()
     (corpus / "alignments" / "b.json").unlink()
     assert main(arguments(corpus)) == 2
-    assert "nothing can be cut: of 3 utterances they have no alignment" in capsys.readouterr().err
+    assert (
+        "none of 3 utterances can be cut: they have no alignment; align them by characters first"
+        in capsys.readouterr().err
+    )
     assert main(arguments(corpus, "--split", "vall")) == 2
     assert "--split vall: " in capsys.readouterr().err
