@@ -281,7 +281,10 @@ def bad_inputs():
 
     good = {"id": "a", "ground_truth": "one", "pred_text_argmax": "one"}
     return [
-        (lambda tmp_path: [tmp_path / "nowhere", folder(tmp_path)], "nowhere: cannot be read: No such file or directory"),
+        (
+            lambda tmp_path: [tmp_path / "nowhere", folder(tmp_path)],
+            "nowhere: cannot be read: No such file or directory",
+        ),
         (lambda tmp_path: [folder(tmp_path)], "needs a second argument"),
         (lambda tmp_path: [folder(tmp_path), tmp_path / "good", "--decoder", "argmax"], "this is a folder"),
         (lambda tmp_path: [folder(tmp_path), tmp_path / "good", "--seed", -1], "must not be negative"),
