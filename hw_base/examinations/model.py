@@ -6,7 +6,8 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from hw_base import registry
 from hw_base.config.resolve import build
@@ -20,6 +21,7 @@ from hw_base.watch import origin
 # Large models get fewer updates.
 _SECONDS = 20.0
 _PASSES = 4  # layers that are skipped at random run in one of them
+_MOST_DROPOUT = 0.7  # published recipes have 0.5 at most
 
 
 def features(batch: dict[str, Any], where: str) -> Generator[Finding, None, bool]:
@@ -63,6 +65,12 @@ def first_losses(trainer: BaseTrainer, batch: dict[str, Any]) -> Generator[Findi
     """
     missing: set[str] = set()
     values: dict[str, float] = {}
+    norms: dict[str, tuple[Any, Tensor]] = {
+        name: (module, module.running_mean.clone())
+        for network in trainer.networks.values()
+        for name, module in network.named_modules()
+        if isinstance(getattr(module, "running_mean", None), Tensor)
+    }
     with trainer.without_trace():
         trainer.model.train()
         for _ in range(_PASSES):
@@ -81,6 +89,12 @@ def first_losses(trainer: BaseTrainer, batch: dict[str, Any]) -> Generator[Findi
             }
             if not missing:
                 break
+        # Norms that are frozen, or evaluated on purpose, keep theirs.
+        stuck = [
+            name
+            for name, (module, before) in norms.items()
+            if module.training and _has_gradient(module) and torch.equal(module.running_mean, before)
+        ]
     shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
     finite = all(map(math.isfinite, values.values()))
     if not finite:
@@ -94,7 +108,30 @@ def first_losses(trainer: BaseTrainer, batch: dict[str, Any]) -> Generator[Findi
         yield Finding("error", "parameters without a gradient", evidence, causes, advice)
     else:
         yield Finding("ok", "a gradient reaches every parameter that is trained")
+    if stuck:
+        causes = ["a momentum of 0", "forward does not write to running_mean and running_var"]
+        evidence = f"{len(stuck)}: {listed(stuck)}; in evaluation they normalize by values that fit nothing"
+        yield Finding("error", "running statistics never change", evidence, causes, "a momentum of 0.1 is usual")
+    yield from _dropout(trainer)
     return finite
+
+
+def _has_gradient(module: nn.Module) -> bool:
+    parameters = list(module.parameters(recurse=False))
+    return not parameters or any(parameter.grad is not None for parameter in parameters)
+
+
+def _dropout(trainer: BaseTrainer) -> Iterator[Finding]:
+    high = {
+        name or type(module).__name__: module.p
+        for network in trainer.networks.values()
+        for name, module in network.named_modules()
+        if isinstance(module, _DropoutNd) and module.p > _MOST_DROPOUT
+    }
+    if high:
+        causes = ["the share that is kept was given in place of the one that is dropped"]
+        evidence = f"{max(high.values()):g} in {listed(list(high))}"
+        yield Finding("warning", "dropout hides nearly everything", evidence, causes, "0.1 to 0.3 are usual")
 
 
 def _not_finite(trainer: BaseTrainer, batch: dict[str, Any], values: dict[str, float], shown: str) -> Finding:

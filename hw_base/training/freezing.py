@@ -68,6 +68,11 @@ def _matching(where: str, names: list[str], globs: Iterable[str]) -> set[str]:
         matched = {name for name in names if fnmatchcase(name, glob)}
         if not matched:
             parts = sorted({name.split(".")[0] for name in names})
-            raise ConfigError(f"{where}: {glob!r} matches no parameter. {suggest(glob.split('.')[0], parts)}")
+            within = f"{glob.rstrip('.')}.*"
+            if any(fnmatchcase(name, within) for name in names):
+                advice = f"Whole names are matched; did you mean {within!r}?"
+            else:
+                advice = suggest(glob.split(".")[0], parts)
+            raise ConfigError(f"{where}: {glob!r} matches no parameter. {advice}")
         found |= matched
     return found

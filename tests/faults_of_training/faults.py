@@ -233,6 +233,19 @@ FAULTS = (
         ("lr_too_low",),
         changed(RECOGNITION, optimizers__model__type="SGD", optimizers__model__args={"lr": 1e-4}),
     ),
+    Fault("running statistics stand still", ("running statistics never change",), change=plants.statistics_stand_still),
+    Fault(
+        "output reversed in time",
+        ("the output does not follow the input in time",),
+        patch=with_log_probs(lambda x: x.flip(1)),
+    ),
+    Fault(
+        "backward recurrence not turned back",
+        ("the output does not follow the input in time",),
+        changed(RECOGNITION, model__args__combine="concat"),
+        around(BiRNN, "forward", plants.backward_not_turned_back),
+    ),
+    Fault("dropout 0.95", ("dropout hides nearly everything",), changed(RECOGNITION, model__args__dropout=0.95)),
 )
 
 HEALTHY = {

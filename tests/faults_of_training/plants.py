@@ -19,7 +19,7 @@ from hw_base.audio import io as audio
 from hw_base.audio.mel import LogMelSpectrogram
 from hw_base.data.dataset import BaseDataset, Record
 from hw_base.data.split import Split
-from hw_base.nn.layers import BiRNN
+from hw_base.nn.layers import BiRNN, MaskedBatchNorm
 from hw_base.synthetic.corpus import SyntheticSpeech
 from hw_base.training.trainer import BaseTrainer
 from hw_tts.features.acoustic import TTSFeatures
@@ -144,6 +144,17 @@ def freeze_convolutions(original: Any, self: DeepSpeech2, *args: Any, **kwargs: 
 
 def all_lengths_equal(original: Any, self: BiRNN, x: Tensor, length: Tensor) -> Tensor:
     return original(self, x, torch.full_like(length, x.shape[1]))
+
+
+def backward_not_turned_back(original: Any, self: BiRNN, x: Tensor, length: Tensor) -> Tensor:
+    y = original(self, x, length)
+    return torch.cat([y[..., : y.shape[-1] // 2], y[..., y.shape[-1] // 2 :].flip(1)], dim=-1)
+
+
+def statistics_stand_still(trainer: BaseTrainer) -> None:
+    for module in trainer.model.modules():
+        if isinstance(module, MaskedBatchNorm):
+            module.momentum = 0.0
 
 
 def over_the_batch(original: Any, self: BiRNN, x: Tensor, length: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from hw_base.config.resolve import resolve
 from hw_base.examinations import data, model, page
 from hw_base.examinations.examine import examine, preflight
 from hw_base.examinations.findings import Finding
+from hw_base.nn.layers import MaskedBatchNorm
 from hw_base.runs.experiment import Experiment
 from tests.conftest import ROOT, same
 from tests.recognizers import save_random
@@ -122,6 +123,53 @@ def test_a_loss_with_its_sign_turned_is_found():
     forward = ctc.forward
     ctc.forward = lambda **batch: dataclasses.replace(loss := forward(**batch), total=-loss.total)
     assert levels(preflight(trainer))["a loss is negative"] == "error"
+
+
+def still(trainer):
+    for module in trainer.model.modules():
+        if isinstance(module, MaskedBatchNorm):
+            module.momentum = 0.0
+
+
+def test_running_statistics_that_never_change_are_found():
+    trainer = trainer_of("ds2")
+    still(trainer)
+    found = {finding.what: finding for finding in preflight(trainer)}["running statistics never change"]
+    assert found.level == "error"
+    assert found.evidence.startswith("3: convs.0.norm, convs.1.norm, norms.0; ")
+
+
+def test_running_statistics_of_a_frozen_norm_may_stand_still():
+    trainer = trainer_of("ds2", "optimizers.model.freeze=[convs.*,norms.*]")
+    still(trainer)
+    assert "running statistics never change" not in levels(preflight(trainer))
+
+
+def test_a_dropout_of_nearly_everything_is_found():
+    assert "dropout hides nearly everything" not in levels(preflight(trainer_of("ds2", "model.args.dropout=0.5")))
+    found = levels(preflight(trainer_of("ds2", "model.args.dropout=0.9")))
+    assert found["dropout hides nearly everything"] == "warning"
+
+
+def in_time(trainer):
+    return levels(preflight(trainer)).get("the output does not follow the input in time")
+
+
+def test_an_output_that_is_reversed_in_time_is_found():
+    trainer = trainer_of("ds2")
+    forward = trainer.model.forward
+    trainer.model.forward = lambda **batch: (out := forward(**batch)) | {"log_probs": out["log_probs"].flip(1)}
+    assert in_time(trainer) == "error"
+
+
+def test_one_direction_that_is_not_turned_back_is_found():
+    trainer = trainer_of("ds2", "model.args.combine=concat")
+    rnn = trainer.model.rnns[0]
+    forward = rnn.forward
+    rnn.forward = lambda *args: torch.cat(
+        [(y := forward(*args))[..., : rnn.n_outputs // 2], y[..., rnn.n_outputs // 2 :].flip(1)], -1
+    )
+    assert in_time(trainer) == "warning"
 
 
 def heard_as(split, change, rate=1.0):

@@ -106,6 +106,7 @@ def test_a_schedule_keeps_the_shares():
             {"freeze": ["encoders.*"]},
             "optimizers.model.freeze: 'encoders.*' matches no parameter. Did you mean 'encoder'",
         ),
+        ({"freeze": ["encoder"]}, "Whole names are matched; did you mean 'encoder.*'?"),
         ({"train": ["nothing"]}, "optimizers.model.train: 'nothing' matches no parameter"),
         ({"thaw": {"table.*": 1}}, "names parameters that are not frozen: 'table.weight'"),
         ({"freeze": ["*"]}, "every parameter of this group is frozen"),
