@@ -67,12 +67,13 @@ def _matching(where: str, names: list[str], globs: Iterable[str]) -> set[str]:
     for glob in globs:
         matched = {name for name in names if fnmatchcase(name, glob)}
         if not matched:
-            parts = sorted({name.split(".")[0] for name in names})
-            within = f"{glob.rstrip('.')}.*"
-            if any(fnmatchcase(name, within) for name in names):
-                advice = f"Whole names are matched; did you mean {within!r}?"
-            else:
-                advice = suggest(glob.split(".")[0], parts)
+            advice = suggest(glob, sorted({_up_to(name, max(glob.count("."), 1)) for name in names}))
             raise ConfigError(f"{where}: {glob!r} matches no parameter. {advice}")
         found |= matched
     return found
+
+
+def _up_to(name: str, depth: int) -> str:
+    """The glob of the module that holds a parameter, of ``depth`` parts at most, or the parameter's own name."""
+    parts = name.split(".")
+    return name if len(parts) <= depth else ".".join([*parts[:depth], "*"])

@@ -104,13 +104,13 @@ def test_a_schedule_keeps_the_shares():
     [
         (
             {"freeze": ["encoders.*"]},
-            "optimizers.model.freeze: 'encoders.*' matches no parameter. Did you mean 'encoder'",
+            "optimizers.model.freeze: 'encoders.*' matches no parameter. Did you mean 'encoder.*'?",
         ),
-        ({"freeze": ["encoder"]}, "Whole names are matched; did you mean 'encoder.*'?"),
-        ({"train": ["nothing"]}, "optimizers.model.train: 'nothing' matches no parameter"),
+        ({"freeze": ["encoder"]}, "'encoder' matches no parameter. Did you mean 'encoder.*'?"),
+        ({"train": ["nothing"]}, "optimizers.model.train: 'nothing' matches no parameter. Known: encoder.*, "),
         ({"thaw": {"table.*": 1}}, "names parameters that are not frozen: 'table.weight'"),
         ({"freeze": ["*"]}, "every parameter of this group is frozen"),
-        ({"lr_factors": {"tabel.*": 2.0}}, "model.lr_factors: 'tabel.*' matches no parameter. Did you mean 'table'"),
+        ({"lr_factors": {"tabel.*": 2.0}}, "model.lr_factors: 'tabel.*' matches no parameter. Did you mean 'table.*'?"),
     ],
 )
 def test_mistakes_are_named(said, message):
