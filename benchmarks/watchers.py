@@ -19,7 +19,7 @@ from hw_base.training.trainer import BaseTrainer
 def look(trainer: BaseTrainer) -> None:
     """What the loop does for the watchers at a logged step."""
     row = {"loss": 1.0, "grad_norm": 1.0, "data_wait": 0.0}
-    trainer.watch.look(watching.seen(trainer, row, {}, trainer._outputs, trainer._leftover))
+    trainer.watch.look(watching.seen(trainer, row, {}, trainer._steps))
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     sides = {
         "step": lambda: trainer.train_step(dict(batch)),
         "look": lambda: look(trainer),
-        "leftover": lambda: watching.leftover(trainer.optimizations),
+        "leftover": lambda: trainer._steps.begin_update(trainer.optimizations),
     }
     step, seen, left = compare(sides, arguments.repeats, warm_up=False).values()
     print(f"{arguments.config}: {trainer.model.n_parameters():,} parameters, batch of {len(batch['utterance_id'])}")

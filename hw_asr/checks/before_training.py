@@ -21,11 +21,30 @@ from hw_base.training.trainer import BaseTrainer
 
 def examine(trainer: BaseTrainer, batch: dict[str, Any], cheap: bool) -> Iterator[Finding]:
     """Findings on a batch; without `cheap` on the whole training split and the augmentations too."""
+    yield from _tokens(trainer, batch)
     yield from _model(trainer, batch)
     if not cheap:
         split = trainer.loader.split
         yield from _frames_per_token(trainer, split)
         yield from _augmentations(split)
+
+
+def _tokens(trainer: BaseTrainer, batch: dict[str, Any]) -> Iterator[Finding]:
+    """Whether the tokens of a batch are those of its utterances' transcripts."""
+    if "tokens" not in batch:
+        return
+    encoder = trainer.setup.task.text_encoder  # type: ignore[union-attr]
+    texts = {record.utterance_id: record.text or "" for record in trainer.loader.split.records}
+    for name, tokens, n in zip(batch["utterance_id"], batch["tokens"], batch["tokens_length"].tolist(), strict=True):
+        # Decoded, because an encoder may choose among several ways to write a text.
+        found, expected = encoder.decode(tokens[:n].tolist()), encoder.decode(encoder.encode(texts[name]))
+        if found != expected:
+            causes = ["collate or dataset pairs an utterance with another one's tokens", "tokens are cut or turned"]
+            evidence = f"{name}: {found!r} in place of {expected!r}"
+            advice = "keep audio and tokens of a record together"
+            yield Finding("error", "tokens are not those of the transcripts", evidence, causes, advice)
+            return
+    yield Finding("ok", "tokens are those of the transcripts")
 
 
 def _model(trainer: BaseTrainer, batch: dict[str, Any]) -> Iterator[Finding]:

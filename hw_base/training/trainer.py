@@ -53,8 +53,7 @@ class BaseTrainer(Evaluator):
         self.save_every: int | str = self.section.save_every or self.eval_every
         self._utterances: list[str] = []  # of the current update, over all its batches
         self._given: Batch = {}  # the last batch as the loader gave it
-        self._outputs: Batch = {}  # and, at logged steps, with the model's outputs
-        self._leftover: dict[str, list[Tensor]] = {}
+        self._steps = watching.Steps()
         self._origin_sought = False
         self._finite: dict[str, Tensor] = {}  # whether all losses of the current update are, by optimizer
 
@@ -100,15 +99,16 @@ class BaseTrainer(Evaluator):
             self.buffers.begin()
             for optimization in self.optimizations.values():
                 optimization.zero_grad()
-            self._leftover = watching.leftover(self.optimizations)
+            self._steps.begin_update(self.optimizations)
         self._utterances += batch.get("utterance_id", [])
+        self._steps.take(batch.get("utterance_id", []))
         if boundary and self._is_read(self.step + 1):
             self.last_good.propose()
         outcomes = []
         for name, losses in self.named_losses(batch):
             outcomes += self._update(name, losses, boundary)
         if self._is_logged(self.step + 1):
-            self._outputs = watching.detached(batch)
+            self._steps.log(batch, self.networks)
         if outcomes:
             self.buffers.settle(torch.stack(outcomes).all())
         if boundary and self.average is not None:
@@ -153,8 +153,7 @@ class BaseTrainer(Evaluator):
             row = self._log_training(progress) if log_due else {}
             values = self._evaluate_if_due(progress)
             if row or values:
-                outputs = self._outputs if row else {}
-                self.watch.look(watching.seen(self, row, values, outputs, self._leftover))
+                self.watch.look(watching.seen(self, row, values, self._steps))
         except HwError as error:
             self._end_early(error)
         if self._due(self.save_every) or self._finished():

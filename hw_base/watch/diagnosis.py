@@ -109,6 +109,23 @@ class Optimizing:
 
 
 @dataclass(frozen=True)
+class Given:
+    """Utterances that training was given since the last look, by this process.
+
+    Attributes:
+        names: their ids.
+        count: how many they were, each as often as it was given.
+        steps: batches that they were given in.
+        per_epoch: batches of an epoch.
+    """
+
+    names: frozenset[str]
+    count: int
+    steps: int
+    per_epoch: int
+
+
+@dataclass(frozen=True)
 class Seen:
     """What watchers are shown at a logged step.
 
@@ -123,6 +140,8 @@ class Seen:
         device: kind of device.
         started_from: whether weights were given, by ``init_from``.
         gradients: of weight matrices, by name as in `layers`, for watchers that look at rows.
+        given: what training was given; None where that is not known.
+        evaluating: trained networks that were in evaluation mode during the last step.
     """
 
     step: int
@@ -135,6 +154,8 @@ class Seen:
     device: str = "cpu"
     started_from: bool = False
     gradients: Mapping[str, Tensor] = field(default_factory=dict)
+    given: Given | None = None
+    evaluating: Sequence[str] = ()
 
 
 class Watcher(ABC):

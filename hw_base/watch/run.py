@@ -124,6 +124,50 @@ class Starving(Watcher):
             yield Diagnosis("loader_starves", sentence, evidence, causes, "raise data.train.workers")
 
 
+class Data(Watcher):
+    """The same few utterances again and again, though there are more."""
+
+    # Of a split that is drawn from at random, so many batches have far more different utterances.
+    steps, fraction = 20, 0.2
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.given, self.taken = 0, 0
+
+    def look(self, seen: Seen) -> Iterator[Diagnosis]:
+        if seen.given is None or self.taken >= self.steps:
+            return
+        self.names |= seen.given.names
+        self.given, self.taken = self.given + seen.given.count, self.taken + seen.given.steps
+        if self.taken < self.steps:
+            return
+        different = self.given * min(1.0, seen.given.per_epoch / self.taken)  # of whole epochs
+        if len(self.names) <= self.fraction * different:
+            causes = ["an iterator that is made anew in every step: next(iter(loader))", "a sampler of few indices"]
+            sentence = f"training sees the same {len(self.names)} utterances again and again"
+            evidence = {
+                "given": self.given,
+                "steps": self.taken,
+                "batches of an epoch": seen.given.per_epoch,
+                "names": sorted(self.names),
+            }
+            yield Diagnosis("same_utterances", sentence, evidence, causes, "go through the whole loader in each epoch")
+
+
+class Mode(Watcher):
+    """Networks that are trained in evaluation mode: no dropout, and batch norm by statistics that stand still."""
+
+    def __init__(self) -> None:
+        self.evaluating = InARow(3)
+
+    def look(self, seen: Seen) -> Iterator[Diagnosis]:
+        if seen.values and self.evaluating(bool(seen.evaluating)):
+            causes = ["eval() without train() after it", "a method train() that ignores its argument"]
+            evidence = {"networks": list(seen.evaluating)}
+            sentence = "training runs in evaluation mode"
+            yield Diagnosis("evaluation_mode", sentence, evidence, causes, "call model.train() before each step")
+
+
 class OneLoss(Watcher):
     """A weighted sum in which one of several losses is nearly everything.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hw_asr.data.collate import ASRCollate
 from hw_asr.data.items import ItemMaker
 from hw_asr.models.deepspeech2 import ConvBlock, DeepSpeech2
 from hw_asr.task import RecognitionTask
@@ -244,6 +245,18 @@ FAULTS = (
         ("the output does not follow the input in time",),
         changed(RECOGNITION, model__args__combine="concat"),
         around(BiRNN, "forward", plants.backward_not_turned_back),
+    ),
+    Fault("one batch in every step", ("same_utterances",), change=plants.one_batch_for_ever),
+    Fault("training in evaluation mode", ("evaluation_mode",), change=plants.never_in_training_mode),
+    Fault(
+        "tokens of the next utterance",
+        ("tokens are not those of the transcripts",),
+        patch=around(ASRCollate, "__call__", plants.tokens_of_the_next),
+    ),
+    Fault(
+        "tokens turned",
+        ("tokens are not those of the transcripts",),
+        patch=around(ASRCollate, "__call__", plants.tokens_turned),
     ),
     Fault("dropout 0.95", ("dropout hides nearly everything",), changed(RECOGNITION, model__args__dropout=0.95)),
 )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hw_asr.data.collate import ASRCollate
 from hw_asr.data.items import ItemMaker
 from hw_asr.models.deepspeech2 import ConvBlock, DeepSpeech2
 from hw_asr.trainer import CTCTrainer
@@ -84,6 +85,32 @@ def half_silent(original: Any, self: Split, i: int) -> Tensor:
 def negative(original: Any, self: CTCTrainer, batch: dict[str, Any]) -> Any:
     for name, losses in original(self, batch):
         yield name, {key: dataclasses.replace(loss, total=-loss.total) for key, loss in losses.items()}
+
+
+def tokens_of_the_next(original: Any, self: ASRCollate, items: list[dict[str, Any]]) -> dict[str, Any]:
+    tokens = [item["tokens"] for item in items]
+    return original(
+        self, [{**item, "tokens": other} for item, other in zip(items, tokens[1:] + tokens[:1], strict=True)]
+    )
+
+
+def tokens_turned(original: Any, self: ASRCollate, items: list[dict[str, Any]]) -> dict[str, Any]:
+    return original(self, [{**item, "tokens": item["tokens"].flip(0)} for item in items])
+
+
+def one_batch_for_ever(trainer: BaseTrainer) -> None:
+    step, kept = trainer.train_step, []
+
+    def with_the_first(batch: dict[str, Any]) -> None:
+        kept.append(batch)
+        step(dict(kept[0]))
+
+    trainer.train_step = with_the_first  # type: ignore[method-assign]
+
+
+def never_in_training_mode(trainer: BaseTrainer) -> None:
+    train = trainer.model.train
+    trainer.model.train = lambda mode=True: train(False)  # type: ignore[method-assign]
 
 
 def large_weights(trainer: BaseTrainer) -> None:

@@ -7,6 +7,7 @@ import logging
 import pytest
 import torch
 
+from hw_asr.data.collate import ASRCollate
 from hw_base import checkpoint, doctor
 from hw_base.audio import io as audio
 from hw_base.config import read as config_files
@@ -123,6 +124,20 @@ def test_a_loss_with_its_sign_turned_is_found():
     forward = ctc.forward
     ctc.forward = lambda **batch: dataclasses.replace(loss := forward(**batch), total=-loss.total)
     assert levels(preflight(trainer))["a loss is negative"] == "error"
+
+
+@pytest.mark.parametrize(
+    "change", [lambda tokens: tokens[1:] + tokens[:1], lambda tokens: [one.flip(0) for one in tokens]]
+)
+def test_tokens_that_are_not_those_of_the_transcript_are_found(change, monkeypatch):
+    collate = ASRCollate.__call__
+
+    def changed(self, items):
+        tokens = change([item["tokens"] for item in items])
+        return collate(self, [{**item, "tokens": one} for item, one in zip(items, tokens, strict=True)])
+
+    monkeypatch.setattr(ASRCollate, "__call__", changed)
+    assert levels(preflight(trainer_of("ds2")))["tokens are not those of the transcripts"] == "error"
 
 
 def still(trainer):

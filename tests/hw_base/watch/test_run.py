@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from hw_base.watch.diagnosis import Diagnosis, Optimizing, Seen, Watch, Watcher
-from hw_base.watch.run import Divergence, LossScale, OneLoss, Overfitting, Schedule, Starving
+from hw_base.watch.diagnosis import Diagnosis, Given, Optimizing, Seen, Watch, Watcher
+from hw_base.watch.run import Data, Divergence, LossScale, Mode, OneLoss, Overfitting, Schedule, Starving
 
 ADAM = Optimizing(lr=1e-3, base_lr=1e-3, clip_norm=5.0, weight_decay=0.01, loss_scale=None, every="step")
 
@@ -51,6 +51,42 @@ def test_a_loss_scale_that_sinks_is_named():
     scales = [replace(ADAM, loss_scale=65536.0 / 4**i) for i in range(8)]
     assert names(LossScale(), optimizers=scales) == {"loss_scale_sinks"}
     assert names(LossScale(), optimizers=[replace(ADAM, loss_scale=32768.0)] * 8) == set()
+
+
+def given(ids, steps, per_epoch=50, looks=6):
+    """What `Data` says where each of some looks comes after so many steps with these utterances."""
+    watcher, found = Data(), []
+    for look in range(looks):
+        names = [name for step in range(steps) for name in ids(steps * look + step)]
+        one = Given(frozenset(names), len(names), steps, per_epoch)
+        found += watcher.look(Seen(steps * (look + 1), 200, {"loss": 1.0}, {}, {}, given=one))
+    return found
+
+
+def test_a_batch_that_is_given_again_and_again_is_named():
+    (found,) = given(lambda step: ["a", "b"], steps=5)
+    assert (found.name, found.sentence) == ("same_utterances", "training sees the same 2 utterances again and again")
+    assert found.evidence == {"given": 40, "steps": 20, "batches of an epoch": 50, "names": ["a", "b"]}
+
+
+def test_epochs_of_a_small_split_and_a_large_one_are_in_order():
+    assert not given(lambda step: ["a", "b"], steps=5, per_epoch=1)
+    assert not given(lambda step: [str(step % 10), str(step % 10 + 10)], steps=5, per_epoch=10)
+    assert not given(lambda step: [str(2 * step), str(2 * step + 1)], steps=30, per_epoch=10**6)
+    assert not given(lambda step: ["a", "b"], steps=3, looks=6)  # too few steps to tell
+
+
+def test_training_in_evaluation_mode_is_named():
+    watcher, row = Mode(), {"loss": 1.0}
+
+    def look(values, evaluating):
+        return [one.name for one in watcher.look(Seen(10, 200, values, {}, {}, evaluating=evaluating))]
+
+    assert look(row, ["model"]) + look(row, ["model"]) + look(row, []) == []
+    assert (
+        look(row, ["model"]) + look({}, ["model"]) + look(row, ["model"]) == []
+    )  # between logged steps it says nothing
+    assert look(row, ["model"]) == ["evaluation_mode"]
 
 
 def test_a_device_that_waits_for_data_starves_and_a_cpu_does_not():
