@@ -49,6 +49,7 @@ def examine(
         return
     if not (yield from model.features(batch, TRAIN_SPLIT)):
         return
+    yield from model.dropout(trainer)
     finite = yield from model.first_losses(trainer, batch)
     yield from surroundings.memory(trainer, batch)
     yield from task.examine(trainer, batch, cheap=False)
@@ -78,6 +79,7 @@ def _cheap(trainer: BaseTrainer) -> Iterator[Finding]:
     yield from data.apart(splits, TRAIN_SPLIT)
     yield from data.decodes(splits[TRAIN_SPLIT], name_unreadable=False)
     yield from data.transcripts_belong(splits[TRAIN_SPLIT])
+    yield from model.dropout(trainer)
     batch = trainer.loader.sample(_N_TRIED)
     if (yield from model.features(batch, TRAIN_SPLIT)):
         yield from model.first_losses(trainer, batch)

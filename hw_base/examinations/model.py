@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from hw_base import registry
 from hw_base.config.resolve import build
@@ -58,19 +57,18 @@ def features(batch: dict[str, Any], where: str) -> Generator[Finding, None, bool
 
 
 def first_losses(trainer: BaseTrainer, batch: dict[str, Any]) -> Generator[Finding, None, bool]:
-    """Whether losses are finite and their gradients reach every parameter that is trained.
+    """Whether losses are finite, their gradients reach every parameter that is trained, and running statistics change.
 
     Returns:
         Whether they are finite: otherwise no update of the model says anything.
     """
     missing: set[str] = set()
     values: dict[str, float] = {}
-    norms: dict[str, tuple[Any, Tensor]] = {
-        name: (module, module.running_mean.clone())
-        for network in trainer.networks.values()
-        for name, module in network.named_modules()
+    norms: list[tuple[str, Any, Tensor]] = [
+        (name, module, module.running_mean.clone())
+        for name, module in _modules(trainer)
         if isinstance(getattr(module, "running_mean", None), Tensor)
-    }
+    ]
     with trainer.without_trace():
         trainer.model.train()
         for _ in range(_PASSES):
@@ -92,7 +90,7 @@ def first_losses(trainer: BaseTrainer, batch: dict[str, Any]) -> Generator[Findi
         # Norms that are frozen, or evaluated on purpose, keep theirs.
         stuck = [
             name
-            for name, (module, before) in norms.items()
+            for name, module, before in norms
             if module.training and _has_gradient(module) and torch.equal(module.running_mean, before)
         ]
     shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
@@ -112,7 +110,6 @@ def first_losses(trainer: BaseTrainer, batch: dict[str, Any]) -> Generator[Findi
         causes = ["a momentum of 0", "forward does not write to running_mean and running_var"]
         evidence = f"{len(stuck)}: {listed(stuck)}; in evaluation they normalize by values that fit nothing"
         yield Finding("error", "running statistics never change", evidence, causes, "a momentum of 0.1 is usual")
-    yield from _dropout(trainer)
     return finite
 
 
@@ -121,16 +118,19 @@ def _has_gradient(module: nn.Module) -> bool:
     return not parameters or any(parameter.grad is not None for parameter in parameters)
 
 
-def _dropout(trainer: BaseTrainer) -> Iterator[Finding]:
-    high = {
-        name or type(module).__name__: module.p
-        for network in trainer.networks.values()
-        for name, module in network.named_modules()
-        if isinstance(module, _DropoutNd) and module.p > _MOST_DROPOUT
-    }
+def _modules(trainer: BaseTrainer) -> Iterator[tuple[str, Any]]:
+    """All modules of all networks, with their names."""
+    for network in trainer.networks.values():
+        yield from network.named_modules()
+
+
+def dropout(trainer: BaseTrainer) -> Iterator[Finding]:
+    """Whether a dropout leaves next to nothing of what a layer sees."""
+    kinds = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+    high = [(name, m.p) for name, m in _modules(trainer) if isinstance(m, kinds) and m.p > _MOST_DROPOUT]
     if high:
         causes = ["the share that is kept was given in place of the one that is dropped"]
-        evidence = f"{max(high.values()):g} in {listed(list(high))}"
+        evidence = listed([f"{p:g} in {name}" for name, p in high])
         yield Finding("warning", "dropout hides nearly everything", evidence, causes, "0.1 to 0.3 are usual")
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hw_asr.data.collate import ASRCollate
 from hw_asr.data.items import ItemMaker
 from hw_asr.models.deepspeech2 import ConvBlock, DeepSpeech2
 from hw_asr.task import RecognitionTask
@@ -251,12 +250,12 @@ FAULTS = (
     Fault(
         "tokens of the next utterance",
         ("tokens are not those of the transcripts",),
-        patch=around(ASRCollate, "__call__", plants.tokens_of_the_next),
+        patch=plants.tokens(lambda tokens: tokens[1:] + tokens[:1]),
     ),
     Fault(
         "tokens turned",
         ("tokens are not those of the transcripts",),
-        patch=around(ASRCollate, "__call__", plants.tokens_turned),
+        patch=plants.tokens(lambda tokens: [one.flip(0) for one in tokens]),
     ),
     Fault("dropout 0.95", ("dropout hides nearly everything",), changed(RECOGNITION, model__args__dropout=0.95)),
 )

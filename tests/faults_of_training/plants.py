@@ -50,6 +50,16 @@ def log_mel(change: Callable[[Tensor], Tensor]) -> Patch:
     return around(LogMelSpectrogram, "_log_mel", lambda original, self, energy: change(original(self, energy)))
 
 
+def tokens(change: Callable[[list[Tensor]], list[Tensor]]) -> Patch:
+    """Change the tokens of the items that a batch is made of."""
+
+    def changed(original: Any, self: ASRCollate, items: list[dict[str, Any]]) -> Any:
+        others = change([item["tokens"] for item in items])
+        return original(self, [{**item, "tokens": other} for item, other in zip(items, others, strict=True)])
+
+    return around(ASRCollate, "__call__", changed)
+
+
 def with_log_probs(change: Callable[[Tensor], Tensor]) -> Patch:
     return outputs(lambda out: {**out, "log_probs": change(out["log_probs"])})
 
@@ -85,17 +95,6 @@ def half_silent(original: Any, self: Split, i: int) -> Tensor:
 def negative(original: Any, self: CTCTrainer, batch: dict[str, Any]) -> Any:
     for name, losses in original(self, batch):
         yield name, {key: dataclasses.replace(loss, total=-loss.total) for key, loss in losses.items()}
-
-
-def tokens_of_the_next(original: Any, self: ASRCollate, items: list[dict[str, Any]]) -> dict[str, Any]:
-    tokens = [item["tokens"] for item in items]
-    return original(
-        self, [{**item, "tokens": other} for item, other in zip(items, tokens[1:] + tokens[:1], strict=True)]
-    )
-
-
-def tokens_turned(original: Any, self: ASRCollate, items: list[dict[str, Any]]) -> dict[str, Any]:
-    return original(self, [{**item, "tokens": item["tokens"].flip(0)} for item in items])
 
 
 def one_batch_for_ever(trainer: BaseTrainer) -> None:

@@ -7,7 +7,6 @@ import logging
 import pytest
 import torch
 
-from hw_asr.data.collate import ASRCollate
 from hw_base import checkpoint, doctor
 from hw_base.audio import io as audio
 from hw_base.config import read as config_files
@@ -15,9 +14,10 @@ from hw_base.config.resolve import resolve
 from hw_base.examinations import data, model, page
 from hw_base.examinations.examine import examine, preflight
 from hw_base.examinations.findings import Finding
-from hw_base.nn.layers import MaskedBatchNorm
+from hw_base.nn.layers import BiRNN
 from hw_base.runs.experiment import Experiment
 from tests.conftest import ROOT, same
+from tests.faults_of_training import plants
 from tests.recognizers import save_random
 
 
@@ -129,26 +129,21 @@ def test_a_loss_with_its_sign_turned_is_found():
 @pytest.mark.parametrize(
     "change", [lambda tokens: tokens[1:] + tokens[:1], lambda tokens: [one.flip(0) for one in tokens]]
 )
-def test_tokens_that_are_not_those_of_the_transcript_are_found(change, monkeypatch):
-    collate = ASRCollate.__call__
-
-    def changed(self, items):
-        tokens = change([item["tokens"] for item in items])
-        return collate(self, [{**item, "tokens": one} for item, one in zip(items, tokens, strict=True)])
-
-    monkeypatch.setattr(ASRCollate, "__call__", changed)
-    assert levels(preflight(trainer_of("ds2")))["tokens are not those of the transcripts"] == "error"
+def test_tokens_that_are_not_those_of_the_transcript_are_found(change):
+    with plants.tokens(change)():
+        assert levels(preflight(trainer_of("ds2")))["tokens are not those of the transcripts"] == "error"
 
 
-def still(trainer):
-    for module in trainer.model.modules():
-        if isinstance(module, MaskedBatchNorm):
-            module.momentum = 0.0
+def test_ids_that_two_datasets_share_are_no_wrong_tokens():
+    trainer = trainer_of("ds2")
+    split = trainer.loader.split
+    split.records = [dataclasses.replace(record, utterance_id="one") for record in split.records]
+    assert levels(preflight(trainer))["tokens are those of the transcripts"] == "ok"
 
 
 def test_running_statistics_that_never_change_are_found():
     trainer = trainer_of("ds2")
-    still(trainer)
+    plants.statistics_stand_still(trainer)
     found = {finding.what: finding for finding in preflight(trainer)}["running statistics never change"]
     assert found.level == "error"
     assert found.evidence.startswith("3: convs.0.norm, convs.1.norm, norms.0; ")
@@ -156,7 +151,7 @@ def test_running_statistics_that_never_change_are_found():
 
 def test_running_statistics_of_a_frozen_norm_may_stand_still():
     trainer = trainer_of("ds2", "optimizers.model.freeze=[convs.*,norms.*]")
-    still(trainer)
+    plants.statistics_stand_still(trainer)
     assert "running statistics never change" not in levels(preflight(trainer))
 
 
@@ -171,20 +166,13 @@ def in_time(trainer):
 
 
 def test_an_output_that_is_reversed_in_time_is_found():
-    trainer = trainer_of("ds2")
-    forward = trainer.model.forward
-    trainer.model.forward = lambda **batch: (out := forward(**batch)) | {"log_probs": out["log_probs"].flip(1)}
-    assert in_time(trainer) == "error"
+    with plants.with_log_probs(lambda x: x.flip(1))():
+        assert in_time(trainer_of("ds2")) == "error"
 
 
 def test_one_direction_that_is_not_turned_back_is_found():
-    trainer = trainer_of("ds2", "model.args.combine=concat")
-    rnn = trainer.model.rnns[0]
-    forward = rnn.forward
-    rnn.forward = lambda *args: torch.cat(
-        [(y := forward(*args))[..., : rnn.n_outputs // 2], y[..., rnn.n_outputs // 2 :].flip(1)], -1
-    )
-    assert in_time(trainer) == "warning"
+    with plants.around(BiRNN, "forward", plants.backward_not_turned_back)():
+        assert in_time(trainer_of("ds2", "model.args.combine=concat")) == "warning"
 
 
 def heard_as(split, change, rate=1.0):
