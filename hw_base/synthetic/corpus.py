@@ -1,4 +1,4 @@
-"""The embedded speech corpus: sentences of a small grammar, spoken by espeak-ng in many voices, made on first use."""
+"""The embedded speech corpus: sentences, spoken by espeak-ng in many voices, made on first use."""
 
 import contextlib
 import hashlib
@@ -78,12 +78,15 @@ class SyntheticSpeech(BaseDataset):
 
     Args:
         part: which sentences, and by default which voices.
-        n_utterances: None is 2150 for train, 150 for val, 200 for test. A smaller corpus is the beginning of a larger.
+        n_utterances: None is 2150 for train, 150 for val, 200 for test, and with `texts` every sentence of the part. A
+            smaller corpus is the beginning of a larger.
         voices: names as in `hw_base.synthetic.espeak.check_voices`, spoken in turn; None is the part's own voices.
         rate: slowest and fastest speech in words a minute; each utterance has its own.
         pitch: lowest and highest, 0 to 99, where 50 is the voice's own; each utterance has its own.
         level: softest and loudest in dB, where 0 is the voice's own; each utterance has its own.
         grammar: ``everyday``, a small vocabulary, or ``wide``, in which every phone of American English occurs.
+        texts: a text file, whose lines are spoken in place of a grammar's sentences. Four fifths of them belong to
+            train, a tenth each to val and test; lines with digits are left out.
         sample_rate: in Hz.
         seed: another seed, other sentences, rates, pitches and levels.
         cache_dir: where corpora are kept; None is ``hw_speech`` in the user's cache folder (``$XDG_CACHE_HOME``,
@@ -92,7 +95,7 @@ class SyntheticSpeech(BaseDataset):
 
     Raises:
         ConfigError: unknown voice or variant, an empty range, more utterances than there are sentences.
-        DataError: the corpus cannot be written.
+        DataError: the corpus cannot be written, or `texts` cannot be read.
         MissingPackageError: espeakng-loader is not installed.
     """
 
@@ -105,6 +108,7 @@ class SyntheticSpeech(BaseDataset):
         pitch: tuple[_Pitch, _Pitch] = (35, 65),
         level: tuple[_Level, _Level] = (0.0, 0.0),
         grammar: Grammar = "everyday",
+        texts: PathText | None = None,
         sample_rate: Literal[16000, 22050] = 16000,
         seed: NonNegativeInt = 0,
         cache_dir: PathText | None = None,
@@ -115,7 +119,11 @@ class SyntheticSpeech(BaseDataset):
         for key, (low, high) in (("rate", rate), ("pitch", pitch), ("level", level)):
             if low > high:
                 raise ConfigError(f"{key}: expected [lowest, highest], found [{low}, {high}]")
-        plan = make_plan(part, n_utterances or DEFAULT_SIZES[part], names, rate, pitch, seed, level, grammar)
+        if texts is None:
+            spoken = sentences.draw(part, n_utterances or DEFAULT_SIZES[part], seed, grammar)
+        else:
+            spoken = sentences.of_file(texts, part, n_utterances, seed)
+        plan = make_plan(part, spoken, names, rate, pitch, seed, level)
         folder = _cache_root(cache_dir) / f"{part}-{_key(plan, sample_rate)}"
         index = _read_index(folder) or _make(folder, plan, sample_rate, n_processes or distributed.n_cores())
         super().__init__([_record(part, folder, row, sample_rate) for row in index], name=f"SyntheticSpeech {part}")
@@ -129,17 +137,16 @@ def default_voices(part: Part) -> list[str]:
 
 def make_plan(
     part: Part,
-    n_utterances: int,
+    texts: Sequence[str],
     voices: Sequence[str],
     rate: tuple[int, int],
     pitch: tuple[int, int],
     seed: int,
     level: tuple[float, float] = (0.0, 0.0),
-    grammar: Grammar = "everyday",
 ) -> list[Utterance]:
-    """What will be said, by whom and how; nothing is spoken."""
+    """Who will say these sentences, and how; nothing is spoken."""
     plan = []
-    for i, text in enumerate(sentences.draw(part, n_utterances, seed, grammar)):
+    for i, text in enumerate(texts):
         generator = random.Random(f"{seed}/{part}/{i}")
         voice = voices[i % len(voices)]
         noise = generator.getrandbits(31)

@@ -5,14 +5,18 @@ Lower case, a to z, apostrophe and space only. No two words sound alike (no "rea
 
 There are two grammars. ``everyday`` has the small vocabulary that recognition is trained on; it lacks a third of the
 phones of American English. ``wide`` adds about 200 words to it, so that every phone occurs, for synthesis of any text.
+Sentences may also be the lines of a file.
 """
 
 import hashlib
+import os
 import random
+import re
 from collections.abc import Mapping
 from typing import Literal
 
-from hw_base.errors import ConfigError
+from hw_base.errors import ConfigError, DataError
+from hw_base.texts.files import read_lines
 
 Part = Literal["train", "val", "test"]
 Grammar = Literal["everyday", "wide"]
@@ -139,6 +143,36 @@ def draw(part: Part, n_sentences: int, seed: int, grammar: Grammar = "everyday")
         if tries > 1000 + 50 * n_sentences:
             raise ConfigError(f"n_utterances: {n_sentences} is more than the grammar has distinct sentences for")
     return list(found)
+
+
+def of_file(path: str | os.PathLike[str], part: Part, n_sentences: int | None, seed: int) -> list[str]:
+    """The lines of a text file that belong to one part, each once, in an order that the seed decides.
+
+    Lines with digits are left out: how a number is read and how it is written down are two things. So are lines without
+    a letter.
+
+    Args:
+        path: one sentence a line.
+        part: which of them; see `part_of`.
+        n_sentences: None is all of them. A shorter list is the beginning of a longer one.
+        seed: of the order.
+
+    Raises:
+        ConfigError: there are fewer of this part.
+        DataError: the file cannot be read, or holds none of this part.
+    """
+    lines = dict.fromkeys(" ".join(line.split()) for line in read_lines(path))
+    found = [
+        line for line in lines if re.search(r"[^\W\d_]", line) and not re.search(r"\d", line) and part_of(line) == part
+    ]
+    if not found:
+        raise DataError(
+            f"{path}: no sentence for {part}: {len(lines)} different lines, and those with digits are left out"
+        )
+    if n_sentences is not None and n_sentences > len(found):
+        raise ConfigError(f"n_utterances: {n_sentences}, and {path} has {len(found)} sentences for {part}")
+    random.Random(f"{seed}/{part}/file").shuffle(found)
+    return found[:n_sentences]
 
 
 def _sentence(generator: random.Random, grammar: Mapping[str, list[str]]) -> str:

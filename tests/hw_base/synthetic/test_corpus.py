@@ -128,7 +128,8 @@ def test_both_rates_have_the_same_phones(cache):
 def test_parts_share_neither_sentences_nor_variants():
     texts, variants = {}, {}
     for part in PARTS:
-        plan = make_plan(part, DEFAULT_SIZES[part], default_voices(part), (130, 190), (35, 65), seed=0)
+        drawn = sentences.draw(part, DEFAULT_SIZES[part], 0)
+        plan = make_plan(part, drawn, default_voices(part), (130, 190), (35, 65), seed=0)
         texts[part] = {utterance.text for utterance in plan}
         variants[part] = {utterance.voice.partition("+")[2] for utterance in plan}
         assert len(texts[part]) == len(plan) == DEFAULT_SIZES[part]
@@ -173,6 +174,41 @@ def test_the_wide_grammar_leaves_everyday_sentences_as_they_are():
     assert set(sentences.vocabulary()) < set(sentences.vocabulary("wide"))
 
 
+def test_the_lines_of_a_file_are_spoken(tmp_path, cache):
+    said = [
+        f"The {noun} saw {verb}, and said: no!" for noun in ("fox", "crow", "heron") for verb in string.ascii_lowercase
+    ]
+    path = tmp_path / "said.txt"
+    path.write_text("\n".join([*said, said[0], "", "It cost 5 pounds.", "...", "  the   last\tone "]) + "\n")
+    parts = {part: sentences.of_file(path, part, None, seed=0) for part in PARTS}
+    together = [text for part in PARTS for text in parts[part]]
+    assert sorted(together) == sorted([*said, "the last one"])  # each once; no digits, nothing that cannot be spoken
+    assert len(parts["train"]) > 45
+    assert parts["train"] != sorted(parts["train"])
+    assert sentences.of_file(path, "train", 9, seed=0) == parts["train"][:9]
+    assert sentences.of_file(path, "train", 9, seed=1) != parts["train"][:9]
+    dataset = SyntheticSpeech("test", texts=str(path), cache_dir=cache)
+    assert [record.text for record in dataset.records] == parts["test"]
+    phones = [symbol for symbol, _, _ in dataset.records[0].extra["phones"]]
+    assert {"s", "'O:", "n"} < set(phones), "saw and no"
+    assert SyntheticSpeech("test", 2, texts=str(path), cache_dir=cache).records[1].text == parts["test"][1]
+
+
+def test_a_file_without_sentences_for_a_part_is_refused(tmp_path, cache):
+    path = tmp_path / "said.txt"
+    path.write_text("good morning\n1 2 3\n")
+    part = sentences.part_of("good morning")
+    with pytest.raises(ConfigError, match=r"n_utterances: 2, and .*said.txt has 1 sentences for"):
+        SyntheticSpeech(part, 2, texts=str(path), cache_dir=cache)
+    other = next(p for p in PARTS if p != part)
+    with pytest.raises(
+        DataError, match=rf"said.txt: no sentence for {other}: 2 different lines, and those with digits"
+    ):
+        SyntheticSpeech(other, texts=str(path), cache_dir=cache)
+    with pytest.raises(DataError, match=r"absent\.txt: cannot be read"):
+        SyntheticSpeech(part, texts=str(tmp_path / "absent.txt"), cache_dir=cache)
+
+
 def test_each_utterance_has_a_level_of_its_own(cache):
     plain, soft = (
         SyntheticSpeech("val", 6, voices=["en-us"], level=level, cache_dir=cache) for level in ((0, 0), (-12, -6))
@@ -189,7 +225,9 @@ def test_each_utterance_has_a_level_of_its_own(cache):
 
 
 def test_a_smaller_corpus_is_the_beginning_of_a_larger_one():
-    small, large = (make_plan("test", n, ["en-us", "en"], (130, 190), (35, 65), seed=3) for n in (10, 50))
+    small, large = (
+        make_plan("test", sentences.draw("test", n, 3), ["en-us", "en"], (130, 190), (35, 65), seed=3) for n in (10, 50)
+    )
     assert large[:10] == small
 
 
@@ -201,7 +239,7 @@ def test_more_sentences_than_the_grammar_has_are_refused(monkeypatch):
 
 
 def test_ranges_are_used_whole_and_never_left():
-    plan = make_plan("train", 1000, ["en-us"], (150, 160), (40, 44), seed=0)
+    plan = make_plan("train", ["one"] * 1000, ["en-us"], (150, 160), (40, 44), seed=0)
     assert {utterance.rate for utterance in plan} == set(range(150, 161))
     assert {utterance.pitch for utterance in plan} == set(range(40, 45))
     assert {utterance.voice for utterance in plan} == {"en-us"}
