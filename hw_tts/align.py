@@ -1,5 +1,8 @@
 # PYTHON_ARGCOMPLETE_OK
-"""Alignments by a recognizer: ``python -m hw_tts.align -r RECOGNIZER.pth (-c CONFIG | --audio DIR) -o FOLDER``."""
+"""Alignments by a recognizer: ``python -m hw_tts.align -r RECOGNIZER.pth (-c CONFIG | --audio DIR) -o FOLDER``.
+
+Or by a synthesizer that learned or searched them: ``python -m hw_tts.align -r SYNTHESIZER.pth -o FOLDER``.
+"""
 
 import argparse
 import json
@@ -9,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hw_base import distributed, storage
@@ -24,6 +28,8 @@ from hw_base.runs.parser import Parser
 from hw_base.trained import load_recognizer
 from hw_base.training.progress import Progress
 from hw_tts.alignment.forced import align
+from hw_tts.alignment.intervals import phones_from_durations
+from hw_tts.tasks.opened import OpenedSynthesizer
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +44,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     parser = Parser(
         "python -m hw_tts.align",
-        "Find out when the tokens of known texts are spoken, by a recognizer's checkpoint.",
-        ["-r asr.pth -c configs/ljspeech/fastspeech2.json -o alignments", "-r asr.pth --audio DIR -o alignments"],
+        "Find out when the symbols of known texts are spoken, by the checkpoint of a recognizer, or of a synthesizer "
+        "that learned or searched alignments.",
+        [
+            "-r asr.pth -c configs/ljspeech/fastspeech2.json -o alignments",
+            "-r asr.pth --audio DIR -o alignments",
+            "-r fastspeech2.pth -o alignments",
+        ],
         epilog=f"writes <id>.json ([[symbol, start, end], ...], seconds) and {INDEX}; files that are there are kept.",
     )
-    parser.add_argument("-r", "--recognizer", metavar="CKPT", required=True, help="checkpoint of a recognizer")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("-c", "--config", metavar="FILE", help="align a split of this config")
+    parser.add_argument(
+        "-r", "--recognizer", metavar="CKPT", required=True, help="checkpoint of a recognizer, or of a synthesizer"
+    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "-c", "--config", metavar="FILE", help="align a split of this config; a synthesizer aligns its own config's"
+    )
     source.add_argument("--audio", metavar="DIR", help="folder with audio/ and transcriptions/, or with both in it")
     parser.add_argument("--split", default=TRAIN_SPLIT, help=f"of the config; default: {TRAIN_SPLIT}")
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="where the alignments go")
@@ -58,12 +73,73 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def work() -> int:
+        if arguments.config is None and arguments.audio is None:
+            hint = "; a recognizer needs -c or --audio"
+            opened = OpenedSynthesizer(arguments.recognizer, arguments.set, arguments.device, hint)
+            align_own(opened, arguments.split, Path(arguments.output))
+            return 0
         datasets = _datasets(arguments)
         recognizer = load_recognizer(arguments.recognizer, distributed.start(arguments.device))
         align_all(recognizer, datasets, Path(arguments.output), arguments.batch_size, arguments.min_score)
         return 0
 
     return cli.run(work, arguments.imports)
+
+
+@torch.inference_mode()
+def align_own(opened: OpenedSynthesizer, split: str, folder: Path) -> None:
+    """Write how a synthesizer aligns the recordings of a split of its config; files that are there are kept.
+
+    Args:
+        opened: whose model learned or searched alignments.
+        split: its name.
+        folder: is made; gets a file for each utterance.
+
+    Raises:
+        ConfigError: the model aligns nothing itself, or the folder cannot be written to.
+        DataError: audio cannot be read.
+    """
+    if opened.experiment.config.model.args.get("alignment", "given") == "given":
+        raise ConfigError(f"{opened.path}: its model takes durations from the data and aligns nothing itself")
+    _make(folder)
+    data = opened.split(split)
+    records = {record.utterance_id: record for record in data.records}
+    missing = [name for name, record in records.items() if not _file(folder, record).is_file()]
+    log.info("%d utterances, %d of them are aligned already", len(records), len(records) - len(missing))
+    features, front_end = opened.task.features, opened.task.text_encoder
+    with Progress(0, len(missing)) as progress:
+        for batch in opened.batches_with(data, missing):
+            durations = opened.model(**batch)["durations"].cpu()
+            for i, name in enumerate(batch["utterance_id"]):
+                if name not in missing:
+                    continue
+                n_tokens = int(batch["tokens_length"][i])
+                symbols = front_end.names(batch["tokens"][i, :n_tokens].tolist())
+                symbols, frames = without_blanks(symbols, durations[i, :n_tokens].tolist())
+                phones = phones_from_durations(symbols, frames, features.sample_rate, features.hop_length)
+                storage.write_json(_file(folder, records[name]), [[s, round(a, 5), round(b, 5)] for s, a, b in phones])
+                progress.advance()
+    log.info("%d alignments in %s", len(records), folder)
+
+
+def without_blanks(symbols: Sequence[str], durations: Sequence[int]) -> tuple[list[str], list[int]]:
+    """Symbols and their frames where each blank, an empty name, gives its frames to the symbol before it.
+
+    The first blank gives them to the first symbol.
+    """
+    named: list[str] = []
+    frames: list[int] = []
+    waiting = 0
+    for symbol, duration in zip(symbols, durations, strict=True):
+        if symbol:
+            named.append(symbol)
+            frames.append(duration + waiting)
+            waiting = 0
+        elif frames:
+            frames[-1] += duration
+        else:
+            waiting += duration
+    return named, frames
 
 
 def align_all(
@@ -82,10 +158,7 @@ def align_all(
         ConfigError: the folder cannot be written to.
         DataError: audio cannot be read.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--output {folder}: cannot be made: {error.strerror}") from None
+    _make(folder)
     work = [(dataset, record) for dataset in datasets for record in dataset.records]
     open_work = [(d, r) for d, r in work if not _file(folder, r).is_file()]
     log.info("%d utterances, %d of them are aligned already", len(work), len(work) - len(open_work))
@@ -127,6 +200,13 @@ def _align_batch(
             phones = [[symbol, round(start, 5), round(end, 5)] for symbol, start, end in found.phones]
             storage.write_json(_file(folder, record), phones)
             yield record, {"score": round(found.score, 4), "tokens": len(found.phones), "frames": length}
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output {folder}: cannot be made: {error.strerror}") from None
 
 
 def _file(folder: Path, record: Record) -> Path:

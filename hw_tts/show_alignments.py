@@ -4,28 +4,24 @@
 import argparse
 import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from hw_base import distributed, trained
+from hw_base import distributed
 from hw_base.config import resolve as config
 from hw_base.config.schema import TRAIN_SPLIT
 from hw_base.errors import ConfigError, DataError
-from hw_base.runs import cli, logs, outputs
+from hw_base.runs import cli, outputs
 from hw_base.runs.experiment import Experiment
-from hw_base.runs.folder import best_checkpoint
 from hw_base.runs.parser import Parser
 from hw_base.writers.media import png_bytes
 from hw_base.writers.plots import Image
 from hw_tts.data.phones import phones_of
 from hw_tts.evaluation.pictures import Panel, pictures_of, speech_image, spoken
 from hw_tts.evaluation.scores import pairs_of, speak_batch, vocoder_for
-from hw_tts.models.base import SynthesisModel
-from hw_tts.tasks.synthesis import SynthesisTask
+from hw_tts.tasks.opened import OpenedSynthesizer, synthesis_task
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _of_data(arguments: argparse.Namespace) -> int:
     """What the records say; every name is an utterance."""
     experiment = Experiment(config.load(arguments.config, arguments.set), torch.device("cpu"))
-    task = _task(experiment, arguments.config)
+    task = synthesis_task(experiment, arguments.config)
     name = arguments.split or TRAIN_SPLIT
     split = experiment.split(name, evaluation=False)
     seconds = task.features.hop_length / task.features.sample_rate
@@ -78,23 +74,14 @@ def _of_data(arguments: argparse.Namespace) -> int:
 @torch.inference_mode()
 def _of_checkpoint(arguments: argparse.Namespace) -> int:
     """Alignment and speech of the model; two pictures an utterance."""
-    path = best_checkpoint(arguments.resume)
-    state = trained.read(path)
-    logs.start()
-    device = distributed.choose_device(arguments.device)
-    given = trained.Given(overrides=arguments.set)
-    experiment = Experiment(trained.config_of(state["config"], path, given), device, state, path)
-    task = _task(experiment, str(path))
-    name = arguments.split or next(iter(experiment.config.evaluation_splits()), TRAIN_SPLIT)
-    split = experiment.split(name, evaluation=True)
-    split.leave_out(task.cache.fill(split))
-    model = experiment.model().eval()
-    assert isinstance(model, SynthesisModel)
-    vocoder = vocoder_for(model, experiment.config.trainer.args.get("vocoder"), task.features, device)
+    opened = OpenedSynthesizer(arguments.resume, arguments.set, arguments.device)
+    config, task = opened.experiment.config, opened.task
+    split = opened.split(arguments.split or next(iter(config.evaluation_splits()), TRAIN_SPLIT))
+    vocoder = vocoder_for(opened.model, config.trainer.args.get("vocoder"), task.features, opened.experiment.device)
     wanted = set(split.examples(arguments.limit))
-    for batch in _batches_with(experiment.loader(split), wanted, device):
-        results = batch | model(**batch)
-        waveforms = speak_batch(model, results, vocoder)
+    for batch in opened.batches_with(split, wanted):
+        results = batch | opened.model(**batch)
+        waveforms = speak_batch(opened.model, results, vocoder)
         for i, pair in enumerate(pairs_of(results, waveforms, task.features.sample_rate)):
             if pair.utterance_id not in wanted:
                 continue
@@ -102,24 +89,6 @@ def _of_checkpoint(arguments: argparse.Namespace) -> int:
             for what, image in drawn.items():
                 _write(Path(arguments.output) / outputs.file_name(pair.utterance_id, f".{what}.png"), image)
     return 0
-
-
-def _batches_with(loader: Any, wanted: set[str], device: torch.device) -> Iterator[dict[str, Any]]:
-    """The batches that hold one of some utterances, on the device."""
-    missing = set(wanted)
-    for batch in loader:
-        if missing.isdisjoint(batch["utterance_id"]):
-            continue
-        yield {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}
-        missing -= set(batch["utterance_id"])
-        if not missing:
-            return
-
-
-def _task(experiment: Experiment, source: str) -> SynthesisTask:
-    if not isinstance(experiment.task, SynthesisTask):
-        raise ConfigError(f"{source}: the task {experiment.config.task!r} has no alignments; 'tts' has")
-    return experiment.task
 
 
 def _write(path: Path, image: Image) -> None:

@@ -6,12 +6,18 @@ import re
 import pytest
 import torch
 
+import train as train_script
 from hw_base.audio import io as audio
+from hw_base.config.schema import Component
 from hw_base.errors import DataError
 from hw_base.recognizer import Recognizer
+from hw_base.synthetic.corpus import SyntheticSpeech
 from hw_base.texts.alignments import check_phones
 from hw_tts import align
 from hw_tts.alignment import forced
+from hw_tts.alignment.intervals import durations_from_phones
+from hw_tts.data.aligned import Aligned
+from hw_tts.tasks.opened import OpenedSynthesizer
 from tests.conftest import ROOT
 from tests.recognizers import save_random
 
@@ -126,3 +132,66 @@ def test_a_checkpoint_that_is_none(tmp_path, capsys):
     (tmp_path / "x.pth").write_text("no")
     assert align.main(["-r", str(tmp_path / "x.pth"), "-c", TINY, "-o", str(tmp_path / "out")]) == 2
     assert "x.pth" in capsys.readouterr().err
+
+
+RUNS = ROOT / "tests" / "data" / "first_edition"
+
+
+@pytest.mark.parametrize("kind", ["fastspeech2", "vits2"])
+def test_a_synthesizer_writes_the_alignments_that_it_learned(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    corpus = {"part": "val", "n_utterances": 3, "voices": ["en-us", "en-us+f3"], "sample_rate": 22050}
+    if kind == "fastspeech2":
+        run = tmp_path / "run"
+        config = str(ROOT / "configs" / "tiny" / "fastspeech2.json")
+        learned = ["model.args.alignment=learned", "losses.alignment=0.5", "losses.binarization=0.1"]
+        data = "data.*.datasets=" + json.dumps([{"type": "SyntheticSpeech", "args": corpus}])
+        sizes = ["trainer.max_steps=1", "trainer.eval_every=1", data]
+        assert train_script.main(["-c", config, "-d", "cpu", "--run-dir", str(run), "--set", *learned, *sizes]) == 0
+        checkpoint = run
+    else:
+        checkpoint = next((RUNS / kind).glob("checkpoint-*.pth"))
+    command = ["-r", str(checkpoint), "--split", "val", "-o", str(tmp_path / "out"), "-d", "cpu", "--set"]
+    command.append("data.val.datasets=" + json.dumps([{"type": "SyntheticSpeech", "args": corpus}]))
+    assert align.main(command) == 0
+
+    said = SyntheticSpeech(**corpus)
+    aligned = Aligned(Component(type="SyntheticSpeech", args=corpus), str(tmp_path / "out"))
+    assert len(aligned.records) == len(list((tmp_path / "out").iterdir())) == 3
+    opened = OpenedSynthesizer(checkpoint, command[-1:], "cpu")
+    split = opened.split("val")
+    names = [record.utterance_id for record in said.records]
+    of_model, frames_of, hop = {}, {}, opened.task.features.hop_length
+    with torch.inference_mode():
+        for batch in opened.batches_with(split, names):
+            of_model |= dict(zip(batch["utterance_id"], opened.model(**batch)["durations"], strict=True))
+            frames_of |= dict(zip(batch["utterance_id"], batch["spectrogram_length"].tolist(), strict=True))
+    for before, after in zip(said.records, aligned.records, strict=True):
+        phones = after.extra["phones"]
+        check_phones(phones, after.utterance_id)
+        # Blanks are no symbols: what is left is what is said, and its times are not the corpus's own.
+        assert [symbol for symbol, _, _ in phones] == [symbol for symbol, _, _ in before.extra["phones"]]
+        assert phones != before.extra["phones"]
+        frames = frames_of[after.utterance_id]
+        assert phones[-1][2] == pytest.approx(frames * hop / 22050, abs=1e-4)
+        durations = durations_from_phones(phones, frames, 22050, hop, after.utterance_id)
+        if kind == "fastspeech2":  # VITS2 draws its latent anew in every pass
+            assert durations.tolist() == of_model[after.utterance_id][: len(phones)].tolist()
+
+    kept = next((tmp_path / "out").iterdir())
+    kept.write_text("kept")
+    assert align.main(command) == 0
+    assert kept.read_text() == "kept"
+
+
+def test_blanks_give_their_frames_to_the_symbol_before():
+    assert align.without_blanks(["", "a", "", "b", ""], [1, 2, 3, 4, 5]) == (["a", "b"], [6, 9])
+    assert align.without_blanks(["a", "b"], [2, 0]) == (["a", "b"], [2, 0])
+
+
+def test_what_aligns_nothing_itself_is_refused(recognizer, tmp_path, capsys):
+    assert align.main(["-r", recognizer, "-o", str(tmp_path)]) == 2
+    assert "the task 'asr' has no alignments; 'tts' has; a recognizer needs -c or --audio" in capsys.readouterr().err
+    given = str(next((RUNS / "fastspeech2").glob("checkpoint-*.pth")))
+    assert align.main(["-r", given, "-o", str(tmp_path), "-d", "cpu"]) == 2
+    assert "its model takes durations from the data and aligns nothing itself" in capsys.readouterr().err
