@@ -2,6 +2,7 @@
 
 import time
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,20 @@ from hw_base.runs.outputs import in_order
 from hw_base.task import BaseTask
 from hw_tts.evaluation.outputs import finish, row_of
 from hw_tts.evaluation.scores import vocoder_pairs
+from hw_tts.metrics.base import Pair, SynthesisMetric
+from hw_tts.vocoders.griffin_lim import GriffinLim
 from hw_tts.vocoders.hifigan import HiFiGANVocoder
+
+# The group of figures of Griffin-Lim.
+_UNTRAINED = "griffin_lim"
 
 
 @torch.inference_mode()
 def test(task: BaseTask, arguments: Namespace, state: dict[str, Any], device: torch.device) -> int:
     """Evaluate a checkpoint on the config's test splits.
 
-    Beside the output file, ``<output>_wavs/<split>/<id>.wav`` hold the audio and ``metrics.json`` the figures.
+    Beside the output file, ``<output>_wavs/<split>/<id>.wav`` hold the audio and ``metrics.json`` the figures. Those of
+    Griffin-Lim, which a vocoder is trained to surpass, on the same spectrograms are ``<name>/griffin_lim``.
 
     Returns:
         Exit code 0.
@@ -36,12 +43,13 @@ def test(task: BaseTask, arguments: Namespace, state: dict[str, Any], device: to
     features = experiment.task.features
     model: Any = experiment.model()
     vocoder = HiFiGANVocoder(model.generator, features.constants()).to(device)
+    untrained = GriffinLim(features).to(device) if features.normalize == "none" else None
     output = Path(arguments.output)
     everything: list[dict[str, Any]] = []
     figures: dict[str, dict[str, float]] = {}
     for name in config.test_splits():
         metrics = {key: build(f"metrics.{key}", m, METRICS) for key, m in config.metrics.items()}
-        scores = MetricBag(metrics)
+        scores = MetricBag(metrics, ("",) if untrained is None else ("", _UNTRAINED))
         rows: list[dict[str, Any]] = []
         seconds = voiced = 0.0
         split = experiment.split(name, evaluation=True)
@@ -49,9 +57,11 @@ def test(task: BaseTask, arguments: Namespace, state: dict[str, Any], device: to
             started = time.perf_counter()
             waveform = vocoder(batch["spectrogram"].to(device), batch["spectrogram_length"]).cpu()
             seconds += time.perf_counter() - started
-            pairs = vocoder_pairs(batch, waveform, features.sample_rate)
-            for metric in metrics.values():
-                metric.prepare(pairs)
+            if untrained is not None:
+                plain = untrained(batch["spectrogram"].to(device), batch["spectrogram_length"]).cpu()
+                for pair in _prepared(metrics, vocoder_pairs(batch, plain, features.sample_rate)):
+                    scores.update(pair, groups=(_UNTRAINED,))
+            pairs = _prepared(metrics, vocoder_pairs(batch, waveform, features.sample_rate))
             for pair in pairs:
                 measured = scores.update_one(pair)
                 voiced += len(pair.synthesized) / features.sample_rate
@@ -62,3 +72,9 @@ def test(task: BaseTask, arguments: Namespace, state: dict[str, Any], device: to
     if distributed.is_main():
         finish(arguments, state, everything, figures)
     return 0
+
+
+def _prepared(metrics: Mapping[str, SynthesisMetric], pairs: list[Pair]) -> list[Pair]:
+    for metric in metrics.values():
+        metric.prepare(pairs)
+    return pairs

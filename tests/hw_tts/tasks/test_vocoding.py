@@ -14,6 +14,9 @@ from hw_base.config.resolve import resolve
 from hw_base.errors import CheckpointError, ConfigError
 from hw_base.runs.experiment import Experiment
 from hw_tts.losses.adversarial import discriminator_loss, generator_loss
+from hw_tts.metrics.base import Pair
+from hw_tts.metrics.spectral import LogMelL1
+from hw_tts.vocoders.griffin_lim import GriffinLim
 from hw_tts.vocoders.loading import load_vocoder
 from tests.conftest import ROOT
 
@@ -155,6 +158,15 @@ def test_a_checkpoint_is_tested_and_is_a_vocoder(folder, tmp_path):
         mel_scale="slaney", norm="slaney", eps=1e-5, normalize="none",
     )  # fmt: skip
     recorded, _ = audio.load(folder / "audio" / "u0.wav")
+    # Griffin-Lim beside it, which one step of training does not surpass.
+    metric = LogMelL1()
+    for path in sorted((folder / "audio").iterdir()):
+        reference, _ = audio.load(path)
+        plain = GriffinLim(features)(features(reference)[None])[0, : len(reference)].clamp(-1, 1)
+        metric.update(Pair(reference, plain, 16000, utterance_id=path.stem, matched=True))
+    # Between a sine's lines there is nothing but rounding, which differs in a batch.
+    assert figures["log_mel_l1/griffin_lim"] == pytest.approx(metric.compute(), rel=0.05)
+    assert figures["log_mel_l1/griffin_lim"] < figures["log_mel_l1"]
     vocoded = load_vocoder(best, features)(features(recorded)[None])
     torch.testing.assert_close(vocoded[0, :8000], written, atol=1e-4, rtol=0)
     with pytest.raises(ConfigError, match=r"hop_length 128.*hop_length 256"):
