@@ -8,7 +8,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from hw_base.runs.parser import Parser
 from hw_base.trained import load_recognizer
 from hw_base.training.progress import Progress
 from hw_tts.alignment.forced import align
-from hw_tts.alignment.intervals import phones_from_durations
+from hw_tts.alignment.intervals import phones_from_durations, without_blanks
 from hw_tts.tasks.opened import OpenedSynthesizer
 
 log = logging.getLogger(__name__)
@@ -51,22 +51,30 @@ def main(argv: Sequence[str] | None = None) -> int:
             "-r asr.pth --audio DIR -o alignments",
             "-r fastspeech2.pth -o alignments",
         ],
-        epilog=f"writes <id>.json ([[symbol, start, end], ...], seconds) and {INDEX}; files that are there are kept.",
+        epilog="writes <id>.json ([[symbol, start, end], ...], seconds), and of a recognizer's "
+        f"alignments {INDEX} with their scores; files that are there are kept.",
     )
     parser.add_argument(
         "-r", "--recognizer", metavar="CKPT", required=True, help="checkpoint of a recognizer, or of a synthesizer"
     )
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
-        "-c", "--config", metavar="FILE", help="align a split of this config; a synthesizer aligns its own config's"
+        "-c",
+        "--config",
+        metavar="FILE",
+        help="of a recognizer: align a split of this config; a synthesizer aligns its own",
     )
-    source.add_argument("--audio", metavar="DIR", help="folder with audio/ and transcriptions/, or with both in it")
+    source.add_argument(
+        "--audio",
+        metavar="DIR",
+        help="of a recognizer: align a folder with audio/ and transcriptions/, or with both in it",
+    )
     parser.add_argument("--split", default=TRAIN_SPLIT, help=f"of the config; default: {TRAIN_SPLIT}")
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="where the alignments go")
     parser.add_argument(
-        "--min-score", type=float, default=-1.0, help="alignments with a lower score are listed; default: -1.0"
+        "--min-score", type=float, default=-1.0, help="of a recognizer: lower scores are listed; default: -1.0"
     )
-    parser.add_argument("-b", "--batch-size", type=cli.positive(int), default=8, help="default: 8")
+    parser.add_argument("-b", "--batch-size", type=cli.positive(int), default=8, help="of a recognizer; default: 8")
     parser.add_argument("-d", "--device", default="auto", help=distributed.DEVICES)
     cli.add_set(parser)
     cli.add_import(parser)
@@ -74,8 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> int:
         if arguments.config is None and arguments.audio is None:
-            hint = "; a recognizer needs -c or --audio"
-            opened = OpenedSynthesizer(arguments.recognizer, arguments.set, arguments.device, hint)
+            opened = OpenedSynthesizer(arguments.recognizer, arguments.set, arguments.device)
             align_own(opened, arguments.split, Path(arguments.output))
             return 0
         datasets = _datasets(arguments)
@@ -104,7 +111,7 @@ def align_own(opened: OpenedSynthesizer, split: str, folder: Path) -> None:
     _make(folder)
     data = opened.split(split)
     records = {record.utterance_id: record for record in data.records}
-    missing = [name for name, record in records.items() if not _file(folder, record).is_file()]
+    missing = {name for name, record in records.items() if not _file(folder, record).is_file()}
     log.info("%d utterances, %d of them are aligned already", len(records), len(records) - len(missing))
     features, front_end = opened.task.features, opened.task.text_encoder
     with Progress(0, len(missing)) as progress:
@@ -117,29 +124,9 @@ def align_own(opened: OpenedSynthesizer, split: str, folder: Path) -> None:
                 symbols = front_end.names(batch["tokens"][i, :n_tokens].tolist())
                 symbols, frames = without_blanks(symbols, durations[i, :n_tokens].tolist())
                 phones = phones_from_durations(symbols, frames, features.sample_rate, features.hop_length)
-                storage.write_json(_file(folder, records[name]), [[s, round(a, 5), round(b, 5)] for s, a, b in phones])
+                _write(folder, records[name], phones)
                 progress.advance()
     log.info("%d alignments in %s", len(records), folder)
-
-
-def without_blanks(symbols: Sequence[str], durations: Sequence[int]) -> tuple[list[str], list[int]]:
-    """Symbols and their frames where each blank, an empty name, gives its frames to the symbol before it.
-
-    The first blank gives them to the first symbol.
-    """
-    named: list[str] = []
-    frames: list[int] = []
-    waiting = 0
-    for symbol, duration in zip(symbols, durations, strict=True):
-        if symbol:
-            named.append(symbol)
-            frames.append(duration + waiting)
-            waiting = 0
-        elif frames:
-            frames[-1] += duration
-        else:
-            waiting += duration
-    return named, frames
 
 
 def align_all(
@@ -197,8 +184,7 @@ def _align_batch(
             except DataError as error:
                 yield record, {"score": None, "error": str(error)}
                 continue
-            phones = [[symbol, round(start, 5), round(end, 5)] for symbol, start, end in found.phones]
-            storage.write_json(_file(folder, record), phones)
+            _write(folder, record, found.phones)
             yield record, {"score": round(found.score, 4), "tokens": len(found.phones), "frames": length}
 
 
@@ -207,6 +193,12 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--output {folder}: cannot be made: {error.strerror}") from None
+
+
+def _write(folder: Path, record: Record, phones: Iterable[Sequence[Any]]) -> None:
+    storage.write_json(
+        _file(folder, record), [[symbol, round(start, 5), round(end, 5)] for symbol, start, end in phones]
+    )
 
 
 def _file(folder: Path, record: Record) -> Path:

@@ -167,10 +167,13 @@ def of_file(path: str | os.PathLike[str], part: Part, n_sentences: int | None, s
     ]
     if not found:
         raise DataError(
-            f"{path}: no sentence for {part}: {len(lines)} different lines, and those with digits are left out"
+            f"{path}: no sentence for {part} among {len(lines)} different lines; give more, with numbers in words: "
+            "lines with digits are left out"
         )
     if n_sentences is not None and n_sentences > len(found):
-        raise ConfigError(f"n_utterances: {n_sentences}, and {path} has {len(found)} sentences for {part}")
+        raise ConfigError(
+            f"n_utterances: {n_sentences}, and {path} has {len(found)} sentences for {part}; null takes all of them"
+        )
     random.Random(f"{seed}/{part}/file").shuffle(found)
     return found[:n_sentences]
 

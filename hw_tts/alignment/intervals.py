@@ -65,6 +65,26 @@ def phones_from_durations(
     return [list(row) for row in zip(symbols, seconds[:-1], seconds[1:], strict=True)]
 
 
+def without_blanks(symbols: Sequence[str], durations: Sequence[int]) -> tuple[list[str], list[int]]:
+    """Symbols and their frames where each blank, an empty name, gives its frames to the symbol before it.
+
+    The first blank gives them to the first symbol.
+    """
+    named: list[str] = []
+    frames: list[int] = []
+    waiting = 0
+    for symbol, duration in zip(symbols, durations, strict=True):
+        if symbol:
+            named.append(symbol)
+            frames.append(duration + waiting)
+            waiting = 0
+        elif frames:
+            frames[-1] += duration
+        else:
+            waiting += duration
+    return named, frames
+
+
 def fill_gaps(phones: Iterable[Sequence[Any]], duration: float, silence: str = SILENCE) -> list[list[Any]]:
     """Intervals that tile an utterance: stretches that no symbol covers become silence.
 

@@ -43,13 +43,13 @@ def test(task: BaseTask, arguments: Namespace, state: dict[str, Any], device: to
     features = experiment.task.features
     model: Any = experiment.model()
     vocoder = HiFiGANVocoder(model.generator, features.constants()).to(device)
-    untrained = GriffinLim(features).to(device) if features.normalize == "none" else None
+    untrained = GriffinLim(features).to(device)
     output = Path(arguments.output)
     everything: list[dict[str, Any]] = []
     figures: dict[str, dict[str, float]] = {}
     for name in config.test_splits():
         metrics = {key: build(f"metrics.{key}", m, METRICS) for key, m in config.metrics.items()}
-        scores = MetricBag(metrics, ("",) if untrained is None else ("", _UNTRAINED))
+        scores = MetricBag(metrics, ("", _UNTRAINED))
         rows: list[dict[str, Any]] = []
         seconds = voiced = 0.0
         split = experiment.split(name, evaluation=True)
@@ -57,12 +57,10 @@ def test(task: BaseTask, arguments: Namespace, state: dict[str, Any], device: to
             started = time.perf_counter()
             waveform = vocoder(batch["spectrogram"].to(device), batch["spectrogram_length"]).cpu()
             seconds += time.perf_counter() - started
-            if untrained is not None:
-                plain = untrained(batch["spectrogram"].to(device), batch["spectrogram_length"]).cpu()
-                for pair in _prepared(metrics, vocoder_pairs(batch, plain, features.sample_rate)):
-                    scores.update(pair, groups=(_UNTRAINED,))
-            pairs = _prepared(metrics, vocoder_pairs(batch, waveform, features.sample_rate))
-            for pair in pairs:
+            plain = untrained(batch["spectrogram"].to(device), batch["spectrogram_length"]).cpu()
+            for pair in _prepared(metrics, vocoder_pairs(batch, plain, features.sample_rate)):
+                scores.update(pair, groups=(_UNTRAINED,))
+            for pair in _prepared(metrics, vocoder_pairs(batch, waveform, features.sample_rate)):
                 measured = scores.update_one(pair)
                 voiced += len(pair.synthesized) / features.sample_rate
                 rows.append(row_of(output, name, pair, measured))

@@ -23,7 +23,6 @@ class OpenedSynthesizer:
         path: checkpoint, or run folder.
         overrides: ``KEY=VALUE``, laid over its config.
         device: where the model computes, see `hw_base.distributed.choose_device`.
-        hint: what else can be done with a checkpoint of another task, for the message.
 
     Attributes:
         path: of the checkpoint.
@@ -36,14 +35,14 @@ class OpenedSynthesizer:
         ConfigError: its config is not accepted, or is not of synthesis.
     """
 
-    def __init__(self, path: str | Path, overrides: Sequence[str], device: str, hint: str = "") -> None:
+    def __init__(self, path: str | Path, overrides: Sequence[str], device: str) -> None:
         self.path = best_checkpoint(path)
         state = trained.read(self.path)
         logs.start()
         given = trained.Given(overrides=overrides)
         config = trained.config_of(state["config"], self.path, given)
         self.experiment = Experiment(config, distributed.choose_device(device), state, self.path)
-        self.task = synthesis_task(self.experiment, self.path, hint)
+        self.task = synthesis_task(self.experiment, self.path)
         model = self.experiment.model().eval()
         assert isinstance(model, SynthesisModel)
         self.model = model
@@ -67,12 +66,15 @@ class OpenedSynthesizer:
                 return
 
 
-def synthesis_task(experiment: Experiment, source: str | Path, hint: str = "") -> SynthesisTask:
+def synthesis_task(experiment: Experiment, source: str | Path) -> SynthesisTask:
     """The task of an experiment.
 
     Raises:
         ConfigError: it is not that of synthesis.
     """
     if not isinstance(experiment.task, SynthesisTask):
-        raise ConfigError(f"{source}: the task {experiment.config.task!r} has no alignments; 'tts' has{hint}")
+        raise ConfigError(
+            f"{source}: the task {experiment.config.task!r} has no alignments of its own, 'tts' has; hw_tts.align "
+            "makes them by a recognizer, of what -c or --audio names"
+        )
     return experiment.task

@@ -184,14 +184,11 @@ def test_a_synthesizer_writes_the_alignments_that_it_learned(tmp_path, monkeypat
     assert kept.read_text() == "kept"
 
 
-def test_blanks_give_their_frames_to_the_symbol_before():
-    assert align.without_blanks(["", "a", "", "b", ""], [1, 2, 3, 4, 5]) == (["a", "b"], [6, 9])
-    assert align.without_blanks(["a", "b"], [2, 0]) == (["a", "b"], [2, 0])
-
-
 def test_what_aligns_nothing_itself_is_refused(recognizer, tmp_path, capsys):
     assert align.main(["-r", recognizer, "-o", str(tmp_path)]) == 2
-    assert "the task 'asr' has no alignments; 'tts' has; a recognizer needs -c or --audio" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "the task 'asr' has no alignments of its own, 'tts' has" in error
+    assert error.endswith("by a recognizer, of what -c or --audio names\n")
     given = str(next((RUNS / "fastspeech2").glob("checkpoint-*.pth")))
     assert align.main(["-r", given, "-o", str(tmp_path), "-d", "cpu"]) == 2
     assert "its model takes durations from the data and aligns nothing itself" in capsys.readouterr().err

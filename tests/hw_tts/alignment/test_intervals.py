@@ -9,7 +9,7 @@ import torch
 from hw_base.errors import DataError
 from hw_base.synthetic.corpus import SyntheticSpeech
 from hw_base.texts.alignments import check_phones
-from hw_tts.alignment.intervals import durations_from_phones, fill_gaps, phones_from_durations
+from hw_tts.alignment.intervals import durations_from_phones, fill_gaps, phones_from_durations, without_blanks
 
 RATE, HOP = 22050, 256
 
@@ -112,3 +112,8 @@ def test_the_embedded_corpus_has_alignments_in_this_format(tmp_path):
             frames = round(record.duration * 16000) // hop + 1
             durations = durations_from_phones(record.extra["phones"], frames, 16000, hop, record.utterance_id, 1)
             assert int(durations.sum()) == frames
+
+
+def test_blanks_give_their_frames_to_the_symbol_before():
+    assert without_blanks(["", "a", "", "b", ""], [1, 2, 3, 4, 5]) == (["a", "b"], [6, 9])
+    assert without_blanks(["a", "b"], [2, 0]) == (["a", "b"], [2, 0])
