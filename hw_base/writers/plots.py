@@ -157,7 +157,8 @@ def matrix_image(
         label.set_rotation(90 if len(label.get_text()) > 2 else 0)
     for i, j in zip(*np.nonzero(fractions >= 0.005), strict=True):
         color = "white" if fractions[i, j] > 0.4 else "black"
-        axes.text(j, i, f"{100 * fractions[i, j]:.0f}", ha="center", va="center", fontsize=6.5, color=color)
+        percent = f"{100 * fractions[i, j]:.0f}"
+        axes.text(j, i, percent, ha="center", va="center", fontsize=6.5, color=color, in_layout=False)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.set_title(one_line(title, 10 * len(columns)), loc="left", fontsize="medium")
     return rendered(figure)

@@ -168,12 +168,14 @@ def _name_symbols(axes: Any, phones: Sequence[Sequence[Any]]) -> None:
     """Boundaries in the picture, names above it in two heights, so that short neighbors can be read."""
     above = axes.get_xaxis_transform()
     heights = itertools.cycle((1.01, 1.09))
+    bounds = [(start, 0.7 if symbol else 0.3) for symbol, start, _ in phones if start > 0]
+    colors = [("white", alpha) for _, alpha in bounds]
+    axes.vlines([start for start, _ in bounds], 0, 1, colors, linewidth=0.7, transform=above)
     for symbol, start, end in phones:
-        if start > 0:
-            axes.axvline(start, color="white", linewidth=0.7, alpha=0.7 if symbol else 0.3)
         if symbol:
             place = ((start + end) / 2, next(heights))
-            axes.text(*place, _shown(symbol), transform=above, ha="center", va="bottom", fontsize=8)
+            # The title keeps their room free; measuring each of them again takes a third of the time.
+            axes.text(*place, _shown(symbol), transform=above, ha="center", va="bottom", fontsize=8, in_layout=False)
 
 
 def _shown(symbol: str) -> str:
