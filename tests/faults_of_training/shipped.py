@@ -72,6 +72,10 @@ def _adapt(raw: dict[str, Any], data: Path) -> str:
     """Point a config to the corpora at hand; a batch of a recipe for a GPU is made small."""
     notes = []
     for split in raw["data"].values():
+        if any(dataset["type"] == "Aligned" for dataset in split["datasets"]):
+            split["datasets"] = [dataset["args"]["dataset"] for dataset in split["datasets"]]
+            raw["model"]["args"]["alignment"] = "searched"
+            notes += ["alignments searched"] * ("alignments searched" not in notes)
         for dataset in split["datasets"]:
             folder = _FOLDERS.get(dataset["type"])
             if folder is None:
