@@ -236,6 +236,7 @@ class Config(Section):
         about: for people: the command and what to expect.
         init_from: checkpoint whose weights training starts from, with its text encoder; of the same model, of one
             that the model is derived from, or of the kind that a `Transducer` has for its encoder.
+        init_anew: globs of the model's parameters and buffers that start as its constructor makes them all the same.
         init_optimizers: take the moments of its optimizers too, by names of parameters.
         decoder: which of the decoders gives the result; the one named first if not given.
     """
@@ -245,6 +246,7 @@ class Config(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     seed: NonNegativeInt = 0
     init_from: PathText | None = None
+    init_anew: list[str] = []
     init_optimizers: bool = False
     data: dict[str, SplitSection] = Field(min_length=1)
     text_encoder: Annotated[Component, Of(registry.TEXT_ENCODERS)]

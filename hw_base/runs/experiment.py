@@ -17,6 +17,7 @@ from hw_base.errors import CheckpointError, ConfigError
 from hw_base.nn.model import BaseModel
 from hw_base.registry import derives, suggest
 from hw_base.task import PLATEAU, BaseTask
+from hw_base.training import freezing
 from hw_base.training.machine import faster_precision, n_workers
 from hw_base.training.optimization import Optimization, trained_names
 from hw_base.training.parts import TrainerParts
@@ -68,6 +69,8 @@ class Experiment:
         seeding.seed_all(config.seed)
         self.task: BaseTask = trained.restore_task(config, state, source, task)
         self.origin = None
+        if config.init_anew and config.init_from is None:
+            raise ConfigError("init_anew: names what is not taken from init_from, and there is no init_from")
         if state is None and config.init_from is not None:
             self.origin = trained.read(config.init_from)
 
@@ -129,7 +132,7 @@ class Experiment:
         model: BaseModel = build("model", self.config.model, registry.MODELS, **self.task.model_arguments())
         if self.origin is not None:
             with checkpoint.restoring(str(self.config.init_from)):
-                origin = self._completed(self.origin, model)
+                origin = self._without_anew(self._completed(self.origin, model), model)
                 self.task.initialize(model, origin, str(self.config.init_from))
         elif self.state is not None:
             checkpoint.load_weights(model, self.state["model"], self.source)
@@ -158,6 +161,12 @@ class Experiment:
         }
         log.info("init_from: of %s, %s start anew", own, ", ".join(added) or "no parameters")
         return {**origin, "model": {**weights, **added}}
+
+    def _without_anew(self, origin: dict[str, Any], model: BaseModel) -> dict[str, Any]:
+        """The checkpoint, but what ``init_anew`` names is as the model made it."""
+        made = model.state_dict()
+        names = freezing.matching("init_anew", list(made), self.config.init_anew)
+        return {**origin, "model": {**origin["model"], **{name: made[name] for name in names}}}
 
     def trainer(self, run_dir: Path | None, schedules: bool = True) -> BaseTrainer:
         """The trainer with everything it works with.
@@ -266,6 +275,8 @@ class Experiment:
             raise ConfigError(
                 f"init_optimizers: {self.config.init_from} holds a part of the model; its moments do not fit"
             )
+        if self.config.init_anew:
+            raise ConfigError("init_optimizers: what init_anew makes anew has no moments yet; leave one of the two out")
         sections = {name: OptimizerSection.model_validate(s) for name, s in origin["config"]["optimizers"].items()}
         full = {id(parameter): name for name, parameter in model.named_parameters()}
         for name, network in model.parameter_groups().items():

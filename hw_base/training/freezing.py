@@ -47,22 +47,27 @@ def plan(
         ConfigError: a glob matches no parameter, or a thawed one is not frozen.
     """
     names = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
-    frozen = {name for name in names if name not in _matching(f"{where}.train", names, train)}
-    frozen |= _matching(f"{where}.freeze", names, freeze)
+    frozen = {name for name in names if name not in matching(f"{where}.train", names, train)}
+    frozen |= matching(f"{where}.freeze", names, freeze)
     thawed: dict[int, list[str]] = {}
     for glob, epoch in thaw.items():
-        found = _matching(f"{where}.thaw", names, [glob])
+        found = matching(f"{where}.thaw", names, [glob])
         if not found <= frozen:
             raise ConfigError(f"{where}.thaw: {glob!r} names parameters that are not frozen: {min(found - frozen)!r}")
         thawed.setdefault(epoch, []).extend(name for name in names if name in found)
         frozen -= found
     factors = {}
     for glob, factor in lr_factors.items():
-        factors.update(dict.fromkeys(_matching(f"{where}.lr_factors", names, [glob]), factor))
+        factors.update(dict.fromkeys(matching(f"{where}.lr_factors", names, [glob]), factor))
     return Freezing([name for name in names if name not in frozen], thawed, factors)
 
 
-def _matching(where: str, names: list[str], globs: Iterable[str]) -> set[str]:
+def matching(where: str, names: list[str], globs: Iterable[str]) -> set[str]:
+    """The names that any of the globs matches; `where` is the path in the config, for messages.
+
+    Raises:
+        ConfigError: a glob matches none of them.
+    """
     found: set[str] = set()
     for glob in globs:
         matched = {name for name in names if fnmatchcase(name, glob)}

@@ -57,7 +57,7 @@ def _moments(values: Tensor) -> Tensor:
 
 
 def extended(weights: Mapping[str, Tensor], model: SynthesisModel, n_new: int, source: str) -> dict[str, Tensor]:
-    """Weights whose tables of speakers have rows of zeros for the new ones.
+    """Weights whose tables of speakers have rows of zeros for the new ones; complete tables stay as they are.
 
     Raises:
         CheckpointError: the checkpoint's model knows a single voice, so that it has no table.
@@ -68,10 +68,11 @@ def extended(weights: Mapping[str, Tensor], model: SynthesisModel, n_new: int, s
             f"{source}: a model of a single voice has no table of speakers to extend; train it with several speakers, "
             "or adapt it to one recorded as the same speaker"
         )
-    longer = dict(weights)
+    longer, made = dict(weights), dict(model.named_parameters())
     for name in names:
         table = weights[name]
-        longer[name] = torch.cat([table, table.new_zeros(n_new, table.shape[1])])
+        if len(table) < len(made[name]):
+            longer[name] = torch.cat([table, table.new_zeros(n_new, table.shape[1])])
     return longer
 
 

@@ -84,3 +84,35 @@ def test_moments_of_a_derived_model_belong_to_the_parameters_that_had_them(tmp_p
     for place, name in enumerate(names):
         assert torch.equal(here[named[name]]["exp_avg"], there[place]["exp_avg"]), name
     assert not here.get(named["more.weight"])
+
+
+def test_what_is_to_start_anew_is_not_taken(tmp_path):
+    """A head for pieces after one for letters, as it is without a checkpoint."""
+    source = save_random(tmp_path / "ds2.pth")
+    given = checkpoint.load(source)["model"]
+    pieces = 'text_encoder={"type": "SentencePieceTextEncoder", "args": {"vocab_size": 30}}'
+
+    def weights(*sets):
+        model = Experiment(load(DS2, [*SHORT, pieces, *sets]), torch.device("cpu")).trainer(None).model
+        return model.state_dict()
+
+    found, made = weights(f"init_from={source}", 'init_anew=["head.*"]'), weights()
+    assert found["head.weight"].shape != given["head.weight"].shape
+    for name, value in found.items():
+        assert torch.equal(value, (made if name.startswith("head.") else given)[name]), name
+    assert not torch.equal(made["convs.0.conv.weight"], given["convs.0.conv.weight"])
+
+
+@pytest.mark.parametrize(
+    ("sets", "line"),
+    [
+        (["init_anew=[heads.*]"], "init_anew: 'heads.*' matches no parameter. Did you mean 'head.*'?"),
+        (["init_anew=[head.*]", "init_optimizers=true"], "init_optimizers: what init_anew makes anew has no moments"),
+        (["init_anew=[head.*]", "init_from=null"], "init_anew: names what is not taken from init_from, and there"),
+    ],
+)
+def test_what_cannot_start_anew_is_one_line(sets, line, tmp_path, capsys):
+    source = save_random(tmp_path / "ds2.pth")
+    assert train(DS2, tmp_path / "run", f"init_from={source}", *sets) == 2
+    (error,) = [said for said in capsys.readouterr().err.splitlines() if said.startswith("error: ")]
+    assert line in error

@@ -222,6 +222,19 @@ def test_a_model_of_one_voice_cannot_be_extended(trained, capsys):
     assert "a model of a single voice has no table of speakers to extend" in capsys.readouterr().err
 
 
+def test_decoder_and_flow_are_taken_and_the_rest_starts_anew(trained):
+    """Also a table of speakers that starts anew has a row for each of them."""
+    taken = ("generator.dec.", "generator.flow.")
+    anew = 'init_anew=["generator.[!df]*", "generator.dp.*", "*discriminator.*"]'
+    given = checkpoint.load(trained[0])["model"]
+    found = begun(trained, "new_speakers=RandomSpeakers", anew).model.state_dict()
+    equal = {name for name in given if name != TABLE and torch.equal(found[name], given[name])}
+    assert {name for name in given if name.startswith(taken)} <= equal
+    assert not any(name.startswith(("generator.enc_p.encoder", "generator.enc_q.enc.")) for name in equal)
+    assert len(found[TABLE]) == len(given[TABLE]) + 1
+    assert not torch.equal(found[TABLE][: len(given[TABLE])], given[TABLE])
+
+
 @pytest.mark.parametrize("model", ["FastSpeech", "FastSpeech2"])
 def test_acoustic_models_of_several_voices_learn_new_ones(tmp_path, model):
     tree = json.loads((ROOT / "configs" / "tiny" / "fastspeech2.json").read_text())
