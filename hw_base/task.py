@@ -83,8 +83,8 @@ class BaseTask(ABC):
             origin: the checkpoint that ``init_from`` names, if any; the same text encoder is taken from it as it is,
                 because its weights mean the tokens they were trained with.
         """
-        section = self.config.text_encoder.model_dump()
-        if origin is not None and origin["config"]["text_encoder"] == section:
+        section, taken = self.config.text_encoder.model_dump(), self.config.init_text_encoder
+        if origin is not None and taken and origin["config"]["text_encoder"] == section:
             self.text_encoder.load_state_dict(origin["text_encoder"])
         else:
             self.text_encoder.fit(record.text or "" for record in split.records)

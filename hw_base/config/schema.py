@@ -237,6 +237,8 @@ class Config(Section):
         init_from: checkpoint whose weights training starts from, with its text encoder; of the same model, of one
             that the model is derived from, or of the kind that a `Transducer` has for its encoder.
         init_anew: globs of the model's parameters and buffers that start as its constructor makes them all the same.
+        init_text_encoder: false: symbols are learned anew from the training split; `init_anew` then has to name what
+            depends on their number.
         init_optimizers: take the moments of its optimizers too, by names of parameters.
         decoder: which of the decoders gives the result; the one named first if not given.
     """
@@ -247,6 +249,7 @@ class Config(Section):
     seed: NonNegativeInt = 0
     init_from: PathText | None = None
     init_anew: list[str] = []
+    init_text_encoder: bool = True
     init_optimizers: bool = False
     data: dict[str, SplitSection] = Field(min_length=1)
     text_encoder: Annotated[Component, Of(registry.TEXT_ENCODERS)]

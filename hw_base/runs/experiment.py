@@ -69,8 +69,9 @@ class Experiment:
         seeding.seed_all(config.seed)
         self.task: BaseTask = trained.restore_task(config, state, source, task)
         self.origin = None
-        if config.init_anew and config.init_from is None:
-            raise ConfigError("init_anew: names what is not taken from init_from, and there is no init_from")
+        if config.init_from is None and (config.init_anew or not config.init_text_encoder):
+            key = "init_anew" if config.init_anew else "init_text_encoder"
+            raise ConfigError(f"{key}: says what is not taken from init_from, and there is no init_from")
         if state is None and config.init_from is not None:
             self.origin = trained.read(config.init_from)
 

@@ -104,10 +104,11 @@ class SynthesisTask(BaseTask):
             )
         if origin is not None:
             self._refuse_others(origin["config"])
-            self.text_encoder.load_state_dict(origin["text_encoder"])
             self.load_state_dict(origin.get("task", {}))
             self._known = list(self.speakers)
             self.origin_step += int(origin["step"])
+        if origin is not None and self.config.init_text_encoder:
+            self.text_encoder.load_state_dict(origin["text_encoder"])
         else:
             self.text_encoder.fit_symbols(self._symbols(split))
         found = dict.fromkeys(record.speaker for record in split.records)
@@ -129,7 +130,7 @@ class SynthesisTask(BaseTask):
             f"features: {key} is {there[key]} there, {here[key]} here" for key in _CONSTANTS if there[key] != here[key]
         ]
         kinds = [Component.model_validate(origin["text_encoder"]).type, self.config.text_encoder.type]
-        if kinds[0] != kinds[1]:
+        if kinds[0] != kinds[1] and self.config.init_text_encoder:
             problems.append(f"text_encoder: {kinds[0]} there, {kinds[1]} here")
         problems += differing_arguments(Component.model_validate(origin["model"]), self.config.model)
         if problems:

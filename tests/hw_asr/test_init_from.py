@@ -10,7 +10,7 @@ from hw_base import checkpoint
 from hw_base.config.resolve import load
 from hw_base.registry import MODELS
 from hw_base.runs.experiment import Experiment
-from tests.conftest import ROOT
+from tests.conftest import ROOT, same
 from tests.recognizers import save_random
 
 DS2, TRANSDUCER = (str(ROOT / "configs" / "tiny" / f"{name}.json") for name in ("ds2", "transducer"))
@@ -103,12 +103,28 @@ def test_what_is_to_start_anew_is_not_taken(tmp_path):
     assert not torch.equal(made["convs.0.conv.weight"], given["convs.0.conv.weight"])
 
 
+@pytest.mark.parametrize("taken", [True, False])
+def test_pieces_of_the_checkpoint_are_taken_or_learned_anew(tmp_path, taken):
+    pieces = 'text_encoder={"type": "SentencePieceTextEncoder", "args": {"vocab_size": 30}}'
+    texts = ["quick brown foxes jump over lazy dogs", "pack my box with five dozen liquor jugs"]
+    source = save_random(tmp_path / "ds2.pth", [pieces], texts)
+    sets = [*SHORT, pieces, f"init_from={source}", 'init_anew=["head.*"]', f"init_text_encoder={str(taken).lower()}"]
+    experiment = Experiment(load(DS2, sets), torch.device("cpu"))
+    experiment.trainer(None)
+    theirs = checkpoint.load(source)["text_encoder"]
+    assert same(experiment.task.text_encoder.state_dict(), theirs) == taken
+
+
 @pytest.mark.parametrize(
     ("sets", "line"),
     [
         (["init_anew=[heads.*]"], "init_anew: 'heads.*' matches no parameter. Did you mean 'head.*'?"),
         (["init_anew=[head.*]", "init_optimizers=true"], "init_optimizers: what init_anew makes anew has no moments"),
-        (["init_anew=[head.*]", "init_from=null"], "init_anew: names what is not taken from init_from, and there"),
+        (["init_anew=[head.*]", "init_from=null"], "init_anew: says what is not taken from init_from, and there is"),
+        (
+            ["init_text_encoder=false", "init_from=null"],
+            "init_text_encoder: says what is not taken from init_from, and",
+        ),
     ],
 )
 def test_what_cannot_start_anew_is_one_line(sets, line, tmp_path, capsys):

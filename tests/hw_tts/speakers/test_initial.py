@@ -235,6 +235,28 @@ def test_decoder_and_flow_are_taken_and_the_rest_starts_anew(trained):
     assert not torch.equal(found[TABLE][: len(given[TABLE])], given[TABLE])
 
 
+def test_symbols_that_the_checkpoint_lacks_are_learned_where_it_is_asked(trained):
+    nouns, verbs = ("boys", "measures", "azure oysters", "youths"), ("enjoy", "destroy", "employ", "allure")
+    texts = trained[2] / "texts.txt"
+    texts.write_text("\n".join(f"pure {a} {b} our casual {c}" for a in nouns for b in verbs for c in nouns))
+    data = [f"data.train.datasets.0.args.{key}" for key in (f"texts={texts}", "n_utterances=12")]
+    more = [*data, 'init_anew=["generator.enc_p.*", "generator.dp.*"]']
+    given = checkpoint.load(trained[0])
+    known = len(given["model"]["generator.enc_p.emb.weight"])
+    assert len(begun(trained, *more).setup.text_encoder) == known
+    trainer = begun(trained, *more, "init_text_encoder=false")
+    symbols = len(trainer.setup.text_encoder)
+    assert symbols != known
+    assert {"OI", "Z"} <= {symbol.strip("',") for symbol in trainer.setup.text_encoder.names(range(symbols))}
+    found = trainer.model.state_dict()
+    assert len(found["generator.enc_p.emb.weight"]) == symbols
+    decoder = [name for name in found if name.startswith("generator.dec.")]
+    assert decoder
+    assert all(torch.equal(found[name], given["model"][name]) for name in decoder)
+    with pytest.raises(CheckpointError, match=r"generator\.enc_p\.emb\.weight"):
+        begun(trained, *data, "init_text_encoder=false")
+
+
 @pytest.mark.parametrize("model", ["FastSpeech", "FastSpeech2"])
 def test_acoustic_models_of_several_voices_learn_new_ones(tmp_path, model):
     tree = json.loads((ROOT / "configs" / "tiny" / "fastspeech2.json").read_text())
